@@ -1,0 +1,58 @@
+# The course on a machine with Python 3.11 or newer and nothing else. "make" alone lists what there is.
+
+PYTHON = python3
+VENV = .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/ready
+CHAPTERS = chapters/*.ipynb
+NBVAL = --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
+
+# Without the mark of a finished installation, or without a working Python, the environment is made anew.
+WHOLE := $(shell test -f $(READY) && $(BIN)/python -c "" 2>/dev/null && echo yes)
+
+.PHONY: help setup course lab test chapters wheel address constraints remake
+
+help:  ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F ' - ' '{ printf "%-24s %s\n", $$1, $$2 }'
+
+setup: $(READY)  ## make .venv and install everything into it (about 6 GB on Linux)
+
+$(READY): pyproject.toml constraints.txt $(if $(WHOLE),,remake)
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "There is no $(PYTHON) here: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "The course needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "This Python cannot make virtual environments: install its venv module (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
+	@test -n "$(WHOLE)" || { echo "Making $(VENV) ..."; $(PYTHON) -m venv --clear $(VENV); }
+	@rm -f $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[dev]"
+	@touch $(READY)
+
+course: setup  ## execute every chapter and say which of them work
+	@$(BIN)/emc2-lite course
+
+lab: setup  ## open the chapters in JupyterLab
+	@$(BIN)/emc2-lite lab
+
+test: setup  ## all that CI checks: style, the course, the tests, the notebooks' outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/emc2-lite course
+	$(BIN)/pytest $(NBVAL) tests chapters
+
+chapters: setup  ## for authors: execute the chapters in place, with stored figures (CHAPTERS=... for some)
+	@$(BIN)/python -m emc2_lite.course.curation $(CHAPTERS)
+
+wheel: setup  ## build the wheel to lay beside a notebook where there is no address, in build/wheel
+	@$(BIN)/uv build --quiet --wheel --out-dir build/wheel --python $(BIN)/python
+	@ls build/wheel/*.whl
+
+address: setup  ## set where notebooks get the library from: make address URL=https://github.com/you/emc2-lite
+	@test "$(origin URL)" != undefined || { echo "Say which: make address URL=https://github.com/you/emc2-lite (or URL= for none)"; exit 2; }
+	@$(BIN)/python -m emc2_lite.course.address "$(URL)"
+
+constraints: setup  ## solve for the newest versions of everything, in constraints.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --extra dev --python-version 3.11 \
+	  --no-header --no-annotate --no-emit-index-url --output-file constraints.txt pyproject.toml

@@ -1,0 +1,171 @@
+"""The command line ``emc2-lite``. What a command needs is imported inside it, so that ``doctor`` always runs."""
+
+import ast
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+INTERRUPTED = 130
+COLOURS = {"ok": "green", "warning": "yellow", "lack": "red"}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="emc2-lite")
+def main():
+    """EMC2, contrastive learning with Markov-chain negatives: the course and the library's experiments."""
+
+
+@main.command()
+def doctor():
+    """Look at this machine and say what is lacking, and what to do about it.
+
+    The exit status is 1 if something that the course needs is lacking; warnings do not count.
+    """
+    from .doctor import examine
+
+    lacks = 0
+    for finding in examine():
+        verdict = click.style(f"{finding.verdict:8}", fg=COLOURS[finding.verdict])
+        click.echo(f"{verdict} {finding.subject}: {finding.words}" + (f" ({finding.remedy})" if finding.remedy else ""))
+        lacks += finding.verdict == "lack"
+    if lacks:
+        raise click.ClickException(f"{lacks} of the things above are lacking; the brackets say what to do.")
+    click.echo("Everything that the course needs is here.")
+
+
+@main.command()
+@click.argument("chapters", nargs=-1)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build/course"),
+    show_default=True,
+    help="Folder for the executed notebooks.",
+)
+@click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Set a value of the parameters cell in the chapters that have it; may be repeated.",
+)
+def course(chapters, output, parameters):
+    """Execute the chapters, all or those named by number or file, and say which of them work.
+
+    A chapter that fails is named with its cell and error, and the others still run. The executed notebooks are left
+    in the output folder. The exit status is 1 if any chapter failed.
+    """
+    notebooks = _chapters(chapters)
+    _need("papermill", "ipykernel", "nbformat", "plotly", "anywidget", "ipywidgets")
+    try:
+        results = _execute(notebooks, output, _literals(parameters))
+    except KeyboardInterrupt:
+        click.echo(f"\nInterrupted. The chapters that were finished are in {output}.", err=True)
+        sys.exit(INTERRUPTED)
+    click.echo(_table(results))
+    failed = [result.chapter for result in results if result.error]
+    if failed:
+        raise click.ClickException(f"{len(failed)} of {len(results)} chapters failed: {', '.join(failed)}.")
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def lab(arguments):
+    """Open the chapters in JupyterLab; further arguments are handed to it."""
+    folder = _folder()
+    _need("jupyterlab", "ipykernel", "plotly", "anywidget", "ipywidgets")
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(folder), *arguments])
+
+
+def _execute(notebooks: list[Path], output: Path, parameters: dict) -> list:
+    try:
+        from papermill import inspect_notebook
+        from tqdm import tqdm
+
+        from .course.runner import execute
+    except Exception as failure:
+        message = f'The course cannot be run ({failure}). "emc2-lite doctor" says what to do.'
+        raise click.ClickException(message) from None
+    known = {notebook: set(inspect_notebook(notebook)) for notebook in notebooks} if parameters else {}
+    if unknown := set(parameters).difference(*known.values()):
+        raise click.UsageError(f"no parameter {', '.join(sorted(unknown))} in the chosen chapters")
+    results = []
+    for number, notebook in enumerate(notebooks, start=1):
+        place = f"[{number}/{len(notebooks)}] {notebook.stem}"
+        own = {name: value for name, value in parameters.items() if name in known[notebook]}
+        click.echo(place)
+        with tqdm(desc="  cells", bar_format="{desc} {n}/{total} {elapsed}", leave=False, disable=None) as bar:
+
+            def show(cell, total, bar=bar):
+                bar.total = total
+                bar.update()
+
+            result = execute(notebook, output / notebook.name, parameters=own, on_cell=show)
+        results.append(result)
+        for warning in result.warnings:
+            click.echo(f"  warning: {warning}")
+        outcome = f"failed in {result.error}" if result.error else "ok"
+        click.echo(f"  {outcome} ({result.cells} cells, {result.seconds:.1f} s)")
+    return results
+
+
+def _table(results: list) -> str:
+    width = max(len(result.chapter) for result in results)
+    lines = [f"{'chapter':{width}}  seconds  cells  result"]
+    for result in results:
+        outcome = "failed" if result.error else "ok"
+        lines.append(f"{result.chapter:{width}}  {result.seconds:7.1f}  {result.cells:5d}  {outcome}")
+    return "\n" + "\n".join(lines)
+
+
+def _literals(parameters: tuple[tuple[str, str], ...]) -> dict:
+    """Python literals where they are such, text otherwise."""
+    values = {}
+    for name, text in parameters:
+        try:
+            values[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            values[name] = text
+    return values
+
+
+def _folder() -> Path:
+    """``chapters/`` here, or else in the repository that this package was installed from."""
+    for folder in (Path("chapters"), Path(__file__).parents[1] / "chapters"):
+        if folder.is_dir():
+            return folder
+    raise click.UsageError("there is no folder chapters/ here: run this in a clone of the repository")
+
+
+def _chapters(wanted: tuple[str, ...]) -> list[Path]:
+    """The notebooks named in ``wanted`` by path, by name or by the beginning of it; all of them if it is empty."""
+    if not wanted:
+        notebooks = sorted(_folder().glob("*.ipynb"))
+        if not notebooks:
+            raise click.UsageError(f"there are no notebooks in {_folder()}")
+        return notebooks
+    chosen = []
+    for name in wanted:
+        matches = [Path(name)] if name.endswith(".ipynb") else sorted(_folder().glob(f"{name}*.ipynb"))
+        if not matches or not all(match.is_file() for match in matches):
+            raise click.UsageError(f"there is no chapter {name}")
+        chosen += [match for match in matches if match not in chosen]
+    return chosen
+
+
+def _need(*modules: str) -> None:
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise click.ClickException(
+            f"{', '.join(missing)} not installed, which the course needs: "
+            'run "make setup" in the repository, or "pip install -e .[course]" there.'
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""One look for every figure, readable on white paper and on JupyterLab's dark theme at once."""
+
+import os
+import sys
+import warnings
+from importlib.metadata import version
+
+import plotly.graph_objects as go
+import plotly.io as pio
+import torch
+from threadpoolctl import threadpool_limits
+
+import emc2_lite
+
+# Grey with the same contrast (4.3:1) on white as on JupyterLab's dark #111111.
+INK = "#797979"
+GRID = "rgba(121, 121, 121, 0.3)"
+
+# Okabe and Ito's colours as far as they reach 3:1 on both backgrounds, then grey and a darkened yellow.
+# The first four stay apart under every common colour blindness; pair the last two with DASHES or MARKERS.
+BLUE, VERMILION, GREEN, PURPLE, GREY, GOLD = "#0072B2", "#D55E00", "#009E73", "#CC79A7", INK, "#B38600"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, GREY, GOLD)
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+
+SEQUENTIAL = "Cividis"
+DIVERGING = ((0.0, BLUE), (0.25, "#7FB4D6"), (0.5, "#F2F2F2"), (0.75, "#EBA877"), (1.0, VERMILION))
+
+WIDTH, HEIGHT = 720, 420
+CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud"]}
+
+OUTPUT = "EMC2_COURSE_OUTPUT"
+
+
+def template() -> go.layout.Template:
+    """The plotly template ``emc2``: transparent background, grey ink, the colours above."""
+    axis = {
+        "gridcolor": GRID,
+        "linecolor": INK,
+        "zerolinecolor": GRID,
+        "automargin": True,
+    }
+    control = {"bgcolor": GRID, "bordercolor": INK, "font": {"color": INK, "size": 13}}
+    return go.layout.Template(
+        layout={
+            "autosize": False,
+            "width": WIDTH,
+            "height": HEIGHT,
+            "margin": {"l": 70, "r": 30, "t": 60, "b": 60},
+            "paper_bgcolor": "rgba(0, 0, 0, 0)",
+            "plot_bgcolor": "rgba(0, 0, 0, 0)",
+            "font": {"color": INK, "size": 14},
+            "title": {"font": {"size": 16}, "x": 0.02},
+            "colorway": COLOURS,
+            "colorscale": {"sequential": SEQUENTIAL, "sequentialminus": SEQUENTIAL, "diverging": DIVERGING},
+            "coloraxis": {"colorscale": SEQUENTIAL},
+            "xaxis": axis,
+            "yaxis": axis,
+            "hoverlabel": {"bgcolor": "#ffffff", "font": {"color": "#111111"}},
+            "legend": {"bgcolor": "rgba(0, 0, 0, 0)"},
+            "modebar": {"bgcolor": "rgba(0, 0, 0, 0)", "color": INK, "activecolor": BLUE},
+            "shapedefaults": {"line": {"color": INK}},
+            "annotationdefaults": {"arrowcolor": INK},
+            "sliderdefaults": {**control, "activebgcolor": BLUE, "tickcolor": INK},
+            "updatemenudefaults": control,
+        },
+        data={
+            "heatmap": [{"colorscale": SEQUENTIAL}],
+            "histogram": [{"marker": {"line": {"width": 0}}}],
+            "bar": [{"marker": {"line": {"width": 0}}}],
+        },
+    )
+
+
+def static() -> bool:
+    """Whether figures are to be stored in the notebook (``EMC2_COURSE_OUTPUT=static``) rather than live."""
+    value = os.environ.get(OUTPUT, "live")
+    if value not in ("live", "static"):
+        raise ValueError(f"{OUTPUT} is {value!r}; it must be 'live' or 'static'")
+    return value == "static"
+
+
+def renderer() -> str:
+    """The name of the plotly renderer for this place: Colab's own, or the notebook type, with a PNG when static."""
+    if static():
+        return "plotly_mimetype+png"
+    return "colab" if "google.colab" in sys.modules else "plotly_mimetype"
+
+
+def start() -> None:
+    """Prepare a chapter: one computing thread, the figure template, the renderer; print the versions in one line.
+
+    The chapters' arrays are small, and with these one thread is faster than many.
+    """
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    pio.templates["emc2"] = template()
+    pio.templates.default = "emc2"
+    for name in ("plotly_mimetype", "colab"):
+        pio.renderers[name].config = CONFIG
+    pio.renderers["png"].scale = 1  # JupyterLab shows the PNG, at its own size, until the pointer enters it
+    if static():
+        import kaleido
+
+        kaleido.start_sync_server(silence_warnings=True)
+        warnings.filterwarnings("ignore", "The kopts argument is ignored")  # plotly always passes it
+    pio.renderers.default = renderer()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    print(f"emc2-lite {emc2_lite.__version__}, torch {version('torch')}, {device}")

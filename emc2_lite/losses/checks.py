@@ -1,0 +1,63 @@
+"""Checks of what enters a loss: one sentence that says what came, what was expected and what to do."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def check_temperature(temperature: float) -> None:
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature is {temperature}: it must be a positive, finite number, such as 0.07.")
+
+
+def check_embeddings(embeddings: Tensor, name: str) -> None:
+    """Floating point, finite, and of length 1 along the last dimension (to 1e-3; 1e-2 in half precision)."""
+    if not embeddings.is_floating_point():
+        raise ValueError(f"{name} is {embeddings.dtype}: pass floating-point embeddings.")
+    half = embeddings.dtype in (torch.float16, torch.bfloat16)
+    lengths = embeddings.detach().float().norm(dim=-1)
+    off = (lengths - 1).abs().max().item()
+    if math.isfinite(off) and off <= (1e-2 if half else 1e-3):
+        return
+    if not torch.isfinite(embeddings).all():
+        raise ValueError(f"{name} holds NaN or infinite values: look for a diverged encoder or a broken image.")
+    raise ValueError(
+        f"{name} is not normalised (lengths from {lengths.min().item():.3g} to {lengths.max().item():.3g}): "
+        "pass vectors of length 1, for instance through torch.nn.functional.normalize."
+    )
+
+
+def check_batch(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, num_samples: int | None) -> None:
+    """The arguments that every criterion takes; `num_samples` bounds the indices for losses that keep state."""
+    if z1.dim() != 2 or z1.shape != z2.shape:
+        raise ValueError(f"z1 has shape {tuple(z1.shape)} and z2 {tuple(z2.shape)}: both must be the same (b, d).")
+    b = z1.shape[0]
+    if b < 2:
+        raise ValueError(f"The batch holds {b} sample: at least 2 are needed, or no row has a negative.")
+    check_embeddings(z1, "z1")
+    check_embeddings(z2, "z2")
+    _check_integers(index, "index", (b,), z1.device)
+    if view is not None:
+        _check_integers(view, "view", (2, b), z1.device)
+        if view.min() < 0:
+            raise ValueError(f"view holds {int(view.min())}: view numbers start at 0.")
+    in_order = index.sort().values
+    low, high = int(in_order[0]), int(in_order[-1])
+    if low < 0 or (num_samples is not None and high >= num_samples):
+        bounds = "0 or more" if num_samples is None else f"from 0 to {num_samples - 1} (num_samples = {num_samples})"
+        raise ValueError(f"index holds {low if low < 0 else high}: dataset indices must be {bounds}.")
+    repeated = in_order[1:][in_order[1:] == in_order[:-1]]
+    if repeated.numel():
+        raise ValueError(
+            f"index holds {int(repeated[0])} more than once: each sample may come once a batch, "
+            "or it would be its own negative; sample the batch without replacement."
+        )
+
+
+def _check_integers(tensor: Tensor, name: str, shape: tuple[int, ...], device: torch.device) -> None:
+    if tensor.dtype != torch.int64 or tuple(tensor.shape) != shape or tensor.device != device:
+        raise ValueError(
+            f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}: "
+            f"pass torch.int64 of shape {shape} on {device}."
+        )

@@ -1,0 +1,24 @@
+"""What both samplers share: a check of the scores, and uniform random numbers that fit them."""
+
+import torch
+from torch import Tensor
+
+
+def checked_scores(log_scores: Tensor, dims: int | None = None) -> Tensor:
+    """Return the scores detached, or raise ValueError in one sentence; `dims` fixes the number of dimensions."""
+    shape = tuple(log_scores.shape)
+    if dims is not None and log_scores.dim() != dims:
+        raise ValueError(f"log_scores has shape {shape}: pass {dims} dimensions, (rows, steps).")
+    if log_scores.dim() == 0 or log_scores.shape[-1] == 0:
+        raise ValueError(f"log_scores has shape {shape}: its last dimension must hold at least one score.")
+    if log_scores.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"log_scores is {log_scores.dtype}: pass float32 or float64, half precision is too coarse.")
+    log_scores = log_scores.detach()
+    if not (log_scores < torch.inf).all():
+        raise ValueError("log_scores holds NaN or +inf: pass finite scores, or -inf for a state of probability 0.")
+    return log_scores
+
+
+def draw_uniforms(log_scores: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One Uniform[0, 1) a score, of the scores' shape, dtype and device."""
+    return torch.rand(log_scores.shape, generator=generator, dtype=log_scores.dtype, device=log_scores.device)

@@ -1,0 +1,61 @@
+"""The training loop."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emc2_lite.vision.views import DigitViews
+
+
+def train(
+    encoder: nn.Module,
+    views: DigitViews,
+    criterion: Callable[..., Tensor],
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float = 1e-3,
+    fixed_views: bool = False,
+    seed: int = 0,
+) -> list[Any]:
+    """Train the encoder in place with Adam, and return `criterion.stats` of every step.
+
+    Batches are drawn without replacement, epoch by epoch; what does not fill a batch waits for the next shuffle. In
+    epoch e a sample shows its views 2e and 2e + 1, so that views are endless; with `fixed_views` always 0 and 1, a
+    finite set whose exact global loss can be computed. The run depends on the encoder's weights and `seed` alone.
+
+    Raises:
+        ValueError: if batch_size is under 2 or over the number of images.
+    """
+    if not 2 <= batch_size <= len(views):
+        raise ValueError(f"batch_size is {batch_size}: it must be from 2 to the number of images, {len(views)}.")
+    device = views.images.device
+    generator = torch.Generator(device).manual_seed(seed)
+    optimiser = torch.optim.Adam(encoder.parameters(), learning_rate)
+
+    def encode(index: Tensor, view: Tensor) -> Tensor:
+        return encoder(views(index, view))
+
+    history = []
+    batches = _batches(len(views), batch_size, generator)
+    for _, (epoch, index) in zip(range(steps), batches, strict=False):
+        first = torch.full_like(index, 0 if fixed_views else 2 * epoch)
+        view = torch.stack((first, first + 1))
+        z1, z2 = encode(index.repeat(2), view.flatten()).chunk(2)
+        loss = criterion(z1, z2, index, view, encode, generator)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        history.append(criterion.stats)
+    return history
+
+
+def _batches(num_samples: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[int, Tensor]]:
+    epoch = 0
+    while True:
+        order = torch.randperm(num_samples, generator=generator, device=generator.device)
+        for start in range(0, num_samples - batch_size + 1, batch_size):
+            yield epoch, order[start : start + batch_size]
+        epoch += 1

@@ -1,0 +1,36 @@
+"""Encoders: from images to embeddings of length 1."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class DigitEncoder(nn.Module):
+    """A small convolutional network for 8 x 8 grey images, without norm layers: about 110,000 weights.
+
+    `features` is what the evaluation reads, (k, 128); the call puts a linear projector behind it and normalises:
+    (k, 1, 8, 8) images -> (k, dim) embeddings.
+
+    Args:
+        dim: d, the length of an embedding.
+    """
+
+    def __init__(self, dim: int = 32):
+        super().__init__()
+        self.trunk = nn.Sequential(
+            nn.Conv2d(1, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(256, 128),
+            nn.ReLU(),
+        )
+        self.projector = nn.Linear(128, dim)
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.trunk(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.normalize(self.projector(self.features(images)), dim=1)

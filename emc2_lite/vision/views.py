@@ -1,0 +1,100 @@
+"""Views: random transformations of an image that depend on (index, view number) alone.
+
+The same pair gives the same pixels, in any batch, at any time, so a pair names a view exactly. The random numbers come
+from a hash of the pair, not from a stream: any view can be made again without replaying the ones before it.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def view_uniforms(index: Tensor, view: Tensor, count: int) -> Tensor:
+    """`count` Uniform(0, 1) numbers for each (index, view) pair: (k,), (k,) int64 -> (k, count) float32.
+
+    A counter-based generator: SplitMix64 (Steele, Lea and Flood 2014) of the pair and the position in the row. Integer
+    arithmetic makes it the same on every device; 24 bits survive, and 0 and 1 never occur.
+    """
+    key = _mix(_mix(index + _GOLDEN) + view * _GOLDEN)
+    bits = _mix(key[:, None] + torch.arange(1, count + 1, device=index.device) * _GOLDEN)
+    return (_shift(bits, 40).float() + 0.5) / 2**24
+
+
+def _signed(unsigned: int) -> int:
+    return unsigned - 2**64 if unsigned >= 2**63 else unsigned
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_FACTORS = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shift(x, 30)) * _FACTORS[0]
+    x = (x ^ _shift(x, 27)) * _FACTORS[1]
+    return x ^ _shift(x, 31)
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift; torch's own copies the sign."""
+    return (x >> bits) & (2 ** (64 - bits) - 1)
+
+
+class DigitViews:
+    """Views of small grey images: a random affine map, a random contrast, and pixel noise, each drawn per view.
+
+    Rotation up to 15 degrees, scale 0.85 to 1.15, shear up to 0.2, shift up to 1 pixel in each direction (all uniform);
+    contrast times 0.6 to 1.4; Gaussian noise of standard deviation 0.05; then clipped to [0, 1].
+
+    Args:
+        images: (N, 1, H, W) in [0, 1]; views are made on their device.
+
+    Call with index, view: (k,) int64 on that device -> (k, 1, H, W). A batch costs one pass, without gradient.
+
+    Raises:
+        ValueError: on images of another shape, indices outside the set, or negative view numbers.
+    """
+
+    noise_std = 0.05
+
+    def __init__(self, images: Tensor):
+        if images.dim() != 4 or images.shape[1] != 1 or not images.is_floating_point():
+            raise ValueError(
+                f"images is {images.dtype} of shape {tuple(images.shape)}: pass floating-point (N, 1, H, W) in [0, 1]."
+            )
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @torch.no_grad()
+    def __call__(self, index: Tensor, view: Tensor) -> Tensor:
+        if index.shape != view.shape or index.dim() != 1:
+            raise ValueError(
+                f"index has shape {tuple(index.shape)} and view {tuple(view.shape)}: pass two of the same (k,)."
+            )
+        if index.numel() and not (index.min() >= 0 and index.max() < len(self) and view.min() >= 0):
+            raise ValueError(
+                f"Asked for index {int(index.min())} to {int(index.max())} and view {int(view.min())} on, in a set of "
+                f"{len(self)} images: indices must be from 0 to {len(self) - 1}, view numbers 0 or more."
+            )
+        images = self.images[index]
+        uniforms = view_uniforms(index, view, 6 + images[0].numel()).to(images.dtype)
+        parameters, noise = uniforms[:, :6], torch.special.ndtri(uniforms[:, 6:]).view_as(images)
+        maps, contrast = _affine_maps(2 * parameters - 1, images.shape[-2:])
+        grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+        moved = F.grid_sample(images, grid, align_corners=False)
+        return (contrast * moved + self.noise_std * noise).clamp_(0, 1)
+
+
+def _affine_maps(signed: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
+    """(k, 6) numbers in (-1, 1) -> (k, 2, 3) maps from view to image coordinates, and (k, 1, 1, 1) contrasts."""
+    angle = signed[:, 0] * math.radians(15)
+    scale = 1 + 0.15 * signed[:, 1]
+    shear = 0.2 * signed[:, 2]
+    pixel = torch.tensor([2 / size[1], 2 / size[0]], device=signed.device, dtype=signed.dtype)
+    cos, sin = angle.cos() / scale, angle.sin() / scale
+    rows = torch.stack((cos, shear * cos - sin, sin, shear * sin + cos), dim=1).view(-1, 2, 2)
+    maps = torch.cat((rows, (signed[:, 3:5] * pixel)[:, :, None]), dim=2)
+    return maps, (1 + 0.4 * signed[:, 5])[:, None, None, None]
