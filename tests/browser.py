@@ -43,6 +43,8 @@ ERRORS = f"""() => {CURRENT}.content.model.sharedModel.toJSON().cells.flatMap((c
         .map(error => `cell ${{i + 1}}: ${{error.ename}}: ${{error.evalue}}`))"""
 UNRUN = f"""() => {CURRENT}.content.model.sharedModel.toJSON().cells.filter(cell =>
     cell.cell_type === 'code' && String(cell.source).trim() && cell.execution_count === null).length"""
+BLANK = """() => [...document.querySelectorAll('.jp-RenderedPlotly, .widget-vbox .js-plotly-plot')]
+    .filter(figure => figure.getBoundingClientRect().height < 100).length"""
 PICTURE = "box => [...box.querySelectorAll('.main-svg')].map(svg => svg.innerHTML).join('')"
 
 
@@ -164,6 +166,9 @@ def problems(page: Page) -> list[str]:
     unrun = page.evaluate(UNRUN)
     if unrun:
         found.append(f"{unrun} cells did not run")
+    blank = page.evaluate(BLANK)
+    if blank:
+        found.append(f"{blank} figures are blank")
     for text in ("Error displaying widget", "Error creating widget", "Loading widget", "Javascript Error"):
         if page.locator(".jp-OutputArea-output", has_text=text).count():
             found.append(f"the page shows {text!r}")
@@ -176,7 +181,7 @@ def _slider_problems(page: Page, slider: Locator) -> list[str]:
     """Move one slider by keyboard: a step must change the picture, and neither end may give a message."""
     label = slider.locator("label").inner_text()
     handle = slider.locator("[role=slider]")
-    box = page.locator(".widget-vbox").filter(has=slider).last
+    box = slider.locator("xpath=ancestor::*[contains(@class, 'widget-vbox')][1]")
     handle.focus()
     at_the_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
     for key in ("ArrowLeft" if at_the_end else "ArrowRight", "Home", "End"):
@@ -207,6 +212,7 @@ def photograph(page: Page, folder: Path, name: str) -> list[Path]:
     page.wait_for_timeout(1000)
     height = page.evaluate("() => document.querySelector('.jp-Notebook .jp-WindowedPanel-viewport').scrollHeight")
     page.set_viewport_size({"width": WIDTH, "height": min(int(height) + 200, 16_000)})
+    page.evaluate("() => { document.querySelector('.jp-Notebook .jp-WindowedPanel-outer').scrollTop = 0; }")
     page.wait_for_timeout(1000)
     saved = []
     for number, top in enumerate(range(0, page.viewport_size["height"], PAGE_HEIGHT), start=1):

@@ -20,9 +20,10 @@ from .runner import WIDGET_VIEW, execute, stderr_lines
 KEPT_CELL_METADATA = ("tags", "jupyter", "cellView")
 KERNEL = {"display_name": "Python 3", "name": "python3"}
 ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
-# Homes, temporary folders and installed packages; not inside a longer word, so that base64 data cannot match.
-USUAL_PATHS = r"/(?:home|Users|root|tmp|var/folders|private/var|opt)/|site-packages|[A-Z]:\\+Users\\"
-BEFORE_A_PATH = r"(?<![A-Za-z0-9+/=.\-])"
+# Homes and temporary folders, not inside a longer word, so that base64 data cannot match; and installed packages.
+USUAL_FOLDERS = "/(?:home|Users|root|tmp|var/folders|private/var|opt)/"
+BEFORE_A_FOLDER = r"(?<![A-Za-z0-9+/=.\-])"
+INSTALLED = r"site-packages|\b[A-Z]:\\+Users\b"
 
 
 class NotCommittable(Exception):
@@ -87,7 +88,7 @@ def remake(path: Path) -> str | None:
 def paths_in(notebook: nbformat.NotebookNode, private: tuple[Path, ...] = ()) -> Iterator[str]:
     """One line for each cell whose outputs name a folder of the machine it ran on."""
     names = [re.escape(str(path)) + r"\b" for path in private if len(path.parts) > 1]
-    pattern = re.compile(BEFORE_A_PATH + "(?:" + "|".join([*names, USUAL_PATHS]) + ")")
+    pattern = re.compile(f"{BEFORE_A_FOLDER}(?:{'|'.join([*names, USUAL_FOLDERS])})|{INSTALLED}")
     for cell, text in _texts(notebook):
         if found := pattern.search(text):
             around = text[found.start() : found.end() + 40].splitlines()[0]

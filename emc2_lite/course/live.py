@@ -120,7 +120,7 @@ def _selection_slider(name: str, control: Slider) -> widgets.SelectionSlider:
         options=[(control.text(value), value) for value in control.values],
         value=control.start,
         description=control.label,
-        description_tooltip=f"{control.label}: move with the arrow keys",
+        tooltip=f"{control.label}: move with the arrow keys",
         style={"description_width": "initial"},
         layout={"width": "min(100%, 620px)"},
     )

@@ -1,0 +1,143 @@
+"""Figures with sliders: the live form follows its slider, the stored form holds the same pictures."""
+
+import json
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from emc2_lite.course import Slider, explore
+from emc2_lite.course.live import live_form, static_form
+from emc2_lite.course.style import OUTPUT
+
+TEMPERATURE = Slider("temperature", [0.1, 0.5, 1.0], start=0.5, unit="nats")
+STEPS = Slider("steps", [1, 2])
+
+
+def decay(temperature, steps=1):
+    """A curve, a marker, and layout properties that come and go with the temperature."""
+    x = np.linspace(0, 1, 5)
+    figure = go.Figure([go.Scatter(x=x, y=np.exp(-steps * x / temperature)), go.Bar(x=[0], y=[temperature])])
+    figure.update_layout(title=f"at {temperature}", xaxis_range=[0, 1 + temperature])
+    if temperature < 1:
+        figure.add_annotation(x=0, y=0, text="cold")
+        figure.update_traces(marker_color="#0072B2", selector={"type": "bar"})
+        figure.add_vline(x=temperature)
+    return figure
+
+
+def parts(form):
+    *sliders, message, picture = form.children
+    return sliders, message, picture
+
+
+def content(figure):
+    plain = json.loads(figure.to_json())
+    for trace in plain["data"]:
+        trace.pop("uid", None)
+    return without_empty({"data": plain["data"], "layout": plain["layout"]})
+
+
+def without_empty(node):
+    """The same JSON without empty lists and objects, which mean nothing to plotly."""
+    if isinstance(node, dict):
+        kept = {key: without_empty(value) for key, value in node.items()}
+        return {key: value for key, value in kept.items() if value not in ({}, [])}
+    return [without_empty(item) for item in node] if isinstance(node, list) else node
+
+
+def test_live_figure_follows_its_slider_in_place():
+    (slider,), message, picture = parts(live_form(decay, {"temperature": TEMPERATURE}))
+    for value in (0.1, 1.0, 0.5):
+        slider.value = value
+        assert content(picture) == content(decay(value))
+        assert message.value == ""
+
+
+def test_two_sliders_act_together():
+    (temperature, steps), _, picture = parts(live_form(decay, {"temperature": TEMPERATURE, "steps": STEPS}))
+    temperature.value, steps.value = 0.1, 2
+    assert content(picture) == content(decay(0.1, 2))
+
+
+def test_slider_can_be_found_and_read():
+    (slider,), _, _ = parts(live_form(decay, {"temperature": TEMPERATURE}))
+    assert {"emc2-slider", "emc2-temperature"} <= set(slider._dom_classes)
+    assert slider.description == "temperature" and slider.label == "0.5 nats"
+
+
+def test_an_error_in_the_figure_is_shown_and_goes_away():
+    def fragile(temperature):
+        if temperature == 1:
+            raise ArithmeticError("no <limit>")
+        return decay(temperature)
+
+    (slider,), message, picture = parts(live_form(fragile, {"temperature": TEMPERATURE}))
+    slider.value = 1.0
+    assert "No picture for temperature = 1 nats" in message.value
+    assert "ArithmeticError: no &lt;limit&gt;" in message.value
+    assert "Below is still temperature = 0.5 nats" in message.value
+    assert content(picture) == content(decay(0.5))
+    slider.value = 0.1
+    assert message.value == "" and picture.layout.title.text == "at 0.1"
+
+
+def uneven(temperature):
+    return go.Figure([go.Scatter(y=[1])] * (2 if temperature == 1 else 1))
+
+
+def test_changing_traces_are_refused():
+    (slider,), message, _ = parts(live_form(uneven, {"temperature": TEMPERATURE}))
+    slider.value = 1.0
+    assert "needs the same traces for every value" in message.value
+    with pytest.raises(ValueError, match="needs the same traces for every value"):
+        static_form(uneven, {"temperature": TEMPERATURE})
+
+
+def test_stored_figure_holds_every_picture():
+    stored = static_form(decay, {"temperature": TEMPERATURE})
+    (slider,) = stored.layout.sliders
+    assert slider.active == 1 and [step.label for step in slider.steps] == ["0.1", "0.5", "1"]
+    for step, value in zip(slider.steps, TEMPERATURE.values, strict=True):
+        traces, layout = step.args
+        expected = decay(value)
+        np.testing.assert_allclose(traces["y"][0], expected.data[0].y, rtol=1e-5)
+        assert traces["y"][1] == [value]
+        assert layout["title.text"] == f"at {value}" and layout["xaxis.range"] == [0, 1 + value]
+        assert len(layout["annotations"] or ()) == len(expected.layout.annotations)
+        assert traces["marker.color"][1] == expected.data[1].marker.color
+
+
+def test_stored_figure_leaves_out_what_never_changes():
+    stored = static_form(decay, {"temperature": TEMPERATURE})
+    traces, layout = stored.layout.sliders[0].steps[0].args
+    assert "x" not in traces and not any(key.startswith("template") for key in layout)
+
+
+def test_stored_figure_names_the_slider_it_leaves_out():
+    stored = static_form(decay, {"temperature": TEMPERATURE, "steps": STEPS})
+    assert stored.layout.sliders[0].currentvalue.suffix == " nats; steps = 1 (run the cell to move it)"
+
+
+@pytest.mark.parametrize(("output", "kind"), [("live", "VBox"), ("static", "Figure")])
+def test_explore_displays_once(monkeypatch, output, kind):
+    shown = []
+    monkeypatch.setenv(OUTPUT, output)
+    monkeypatch.setattr("emc2_lite.course.live.display", shown.append)
+    monkeypatch.setattr(go.Figure, "show", lambda figure: shown.append(figure))
+    assert explore(decay, temperature=TEMPERATURE) is None
+    assert [type(item).__name__ for item in shown] == [kind]
+
+
+def test_controls_are_checked():
+    with pytest.raises(TypeError, match="control 'temperature' is 1; it must be a Slider"):
+        explore(decay, temperature=1)
+    with pytest.raises(ValueError, match="one or two sliders, got 0"):
+        explore(decay)
+
+
+def test_slider_values_are_checked():
+    with pytest.raises(ValueError, match="at least one value and none twice"):
+        Slider("steps", [1, 1])
+    with pytest.raises(ValueError, match="starts at 3, which is not among"):
+        Slider("steps", [1, 2], start=3)

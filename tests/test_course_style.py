@@ -1,0 +1,107 @@
+"""The look of the figures: readable on white and on dark, apart for colour-blind readers, no upload button."""
+
+import itertools
+
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io as pio
+import pytest
+import torch
+
+from emc2_lite import course
+from emc2_lite.course import style
+
+BACKGROUNDS = ("#ffffff", "#111111")
+
+# Machado, Oliveira and Fernandes 2009, severity 1, in linear RGB.
+COLOUR_BLINDNESS = {
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+def linear(colour: str) -> np.ndarray:
+    channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2: the ratio of the relative luminances, each raised by 0.05."""
+    dark, light = sorted(linear(colour) @ [0.2126, 0.7152, 0.0722] for colour in (one, other))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(to_xyz @ rgb.clip(0, 1) / to_xyz.sum(1))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.fixture
+def started(monkeypatch):
+    before = pio.templates.default, pio.renderers.default, torch.get_num_threads()
+    monkeypatch.delenv(style.OUTPUT, raising=False)
+    course.start()
+    yield
+    pio.templates.default, pio.renderers.default = before[:2]
+    torch.set_num_threads(before[2])
+
+
+def test_contrast_formula():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+def test_colours_reach_three_to_one_on_both_backgrounds(background):
+    assert all(contrast(colour, background) >= 3 for colour in style.COLOURS)
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+def test_text_is_readable_on_both_backgrounds(background):
+    # No colour reaches 4.5:1 on both: their own contrast is 18.9:1, and the best colour for both has its root.
+    assert contrast(style.INK, background) >= 4.3
+
+
+@pytest.mark.parametrize("matrix", COLOUR_BLINDNESS.values(), ids=COLOUR_BLINDNESS)
+def test_first_four_colours_stay_apart_for_colour_blind_readers(matrix):
+    seen = [lab(np.array(matrix) @ linear(colour)) for colour in style.COLOURS[:4]]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 12
+
+
+def test_every_colour_has_its_dash_and_marker():
+    assert len(set(style.DASHES)) == len(set(style.MARKERS)) == len(style.COLOURS)
+
+
+def test_start_selects_the_look_and_one_thread(started, capsys):
+    assert torch.get_num_threads() == 1
+    layout = go.Figure().layout.template.layout
+    assert (layout.width, layout.height, layout.paper_bgcolor) == (720, 420, "rgba(0, 0, 0, 0)")
+    assert layout.colorway == style.COLOURS
+
+
+def test_start_prints_one_line(started, capsys):
+    course.start()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("emc2-lite ")
+
+
+def test_figures_offer_no_upload(started):
+    bundle = pio.renderers["plotly_mimetype"].to_mimebundle(go.Figure().to_dict())
+    config = bundle["application/vnd.plotly.v1+json"]["config"]
+    assert "sendChartToCloud" in config["modeBarButtonsToRemove"] and not config["displaylogo"]
+
+
+def test_renderer_follows_the_place(monkeypatch):
+    monkeypatch.delenv(style.OUTPUT, raising=False)
+    assert style.renderer() == "plotly_mimetype"
+    monkeypatch.setitem(__import__("sys").modules, "google.colab", object())
+    assert style.renderer() == "colab"
+    monkeypatch.setenv(style.OUTPUT, "static")
+    assert style.renderer() == "plotly_mimetype+png"
+
+
+def test_unknown_output_is_refused(monkeypatch):
+    monkeypatch.setenv(style.OUTPUT, "png")
+    with pytest.raises(ValueError, match="'png'; it must be 'live' or 'static'"):
+        style.static()

@@ -1,0 +1,106 @@
+"""Every chapter in a real JupyterLab: all cells run, each slider changes its picture, nothing leaves this machine."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+
+pytest.importorskip("playwright", reason="the browser tests need playwright: pip install playwright")
+
+from browser import JupyterLab, find_chromium, problems, run_all
+
+CHAPTERS = sorted((Path(__file__).parents[1] / "chapters").glob("[0-9]*.ipynb"))
+
+SETUP = """\
+import plotly.graph_objects as go
+from emc2_lite import course
+course.start()
+
+def decay(temperature):
+    figure = go.Figure(go.Scatter(y=[1, 1 / (1 + temperature)]))
+    figure.update_layout(title=f"temperature {temperature}")
+    if temperature < 1:
+        figure.add_annotation(x=0.5, y=0.5, text="cold")
+    return figure
+"""
+EXPLORE = 'course.explore({}, temperature=course.Slider("temperature", [0.5, 1, 2]))'
+
+
+@pytest.fixture(scope="module")
+def lab():
+    if find_chromium() is None:
+        reason = "no Chromium or Chrome on the PATH: the chapters were not looked at in a browser"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    with JupyterLab() as lab:
+        yield lab
+
+
+def notebook(path: Path, *cells: str) -> Path:
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    book = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
+    book.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(book, path)
+    return path
+
+
+def problems_of(lab: JupyterLab, path: Path) -> list[str]:
+    page = lab.open(path)
+    run_all(page)
+    found = problems(page)
+    lab.close(page)
+    return found
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_chapter_works_in_the_browser(lab, chapter):
+    assert problems_of(lab, chapter) == []
+    assert lab.outside == []
+
+
+def test_figures_and_sliders_work(lab, tmp_path):
+    path = notebook(tmp_path / "sound.ipynb", SETUP, EXPLORE.format("decay"), "decay(1)")
+    assert problems_of(lab, path) == []
+
+
+def test_planted_faults_are_found(lab, tmp_path):
+    faults = {
+        EXPLORE.format("lambda temperature: decay(1 / (1 - temperature))"): "ZeroDivisionError",
+        EXPLORE.format("lambda temperature: decay(1)"): "the picture did not change",
+        "decay(1).update_layout(height=20)": "1 figures are blank",
+        "decay()": "TypeError",
+        "print('behind the error')": "1 cells did not run",
+    }
+    found = problems_of(lab, notebook(tmp_path / "faulty.ipynb", SETUP, *faults))
+    assert len(found) == len(faults)
+    for expected in faults.values():
+        assert any(expected in problem for problem in found), found
+
+
+def test_requests_to_other_machines_are_seen(lab, tmp_path):
+    cell = "from IPython.display import HTML; HTML('<img src=\"http://192.0.2.1/pixel.png\">')"
+    problems_of(lab, notebook(tmp_path / "outside.ipynb", cell))
+    assert set(lab.outside) == {"http://192.0.2.1/pixel.png"}
+
+
+def test_stored_figure_moves_without_a_kernel_run(lab, tmp_path):
+    from emc2_lite.course.curation import remake
+
+    path = notebook(tmp_path / "stored.ipynb", SETUP, EXPLORE.format("decay"))
+    assert remake(path) is None
+    page = lab.open(path)
+    page.locator(".jp-RenderedPlotly").hover()
+    plot = page.locator(".jp-RenderedPlotly .main-svg").first
+    plot.wait_for()
+    rail = page.locator(".slider-rail-touch-rect")
+
+    def shown_after_click_at(share: float) -> str:
+        box = rail.bounding_box()
+        page.mouse.click(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+        page.wait_for_timeout(500)
+        return page.locator(".jp-RenderedPlotly").inner_text()
+
+    warm, cold = shown_after_click_at(0.99), shown_after_click_at(0.01)
+    lab.close(page)
+    assert "temperature 2" in warm and "cold" not in warm
+    assert "temperature 0.5" in cold and "cold" in cold
