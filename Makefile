@@ -1,4 +1,5 @@
 # The course on a machine with Python 3.11 or newer and nothing else. "make" alone lists what there is.
+# make course and make lab hand ARGS on, for example: make course ARGS="05 --output elsewhere".
 
 PYTHON = python3
 VENV = .venv
@@ -31,10 +32,10 @@ $(READY): pyproject.toml constraints.txt $(if $(WHOLE),,remake)
 	@touch $(READY)
 
 course: setup  ## execute every chapter and say which of them work
-	@$(BIN)/emc2-lite course
+	@$(BIN)/emc2-lite course $(ARGS)
 
 lab: setup  ## open the chapters in JupyterLab
-	@$(BIN)/emc2-lite lab
+	@$(BIN)/emc2-lite lab $(ARGS)
 
 test: setup  ## all that CI checks: style, the course, the tests, the notebooks' outputs
 	$(BIN)/ruff check .
@@ -46,6 +47,7 @@ chapters: setup  ## for authors: execute the chapters in place, with stored figu
 	@$(BIN)/python -m emc2_lite.course.curation $(CHAPTERS)
 
 wheel: setup  ## build the wheel to lay beside a notebook where there is no address, in build/wheel
+	@rm -rf build/wheel build/lib
 	@$(BIN)/uv build --quiet --wheel --out-dir build/wheel --python $(BIN)/python
 	@ls build/wheel/*.whl
 

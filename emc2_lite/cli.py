@@ -24,7 +24,7 @@ def doctor():
 
     The exit status is 1 if something that the course needs is lacking; warnings do not count.
     """
-    from .doctor import examine
+    from emc2_lite.doctor import examine
 
     lacks = 0
     for finding in examine():
@@ -87,13 +87,15 @@ def _execute(notebooks: list[Path], output: Path, parameters: dict) -> list:
         from papermill import inspect_notebook
         from tqdm import tqdm
 
-        from .course.runner import execute
+        from emc2_lite.course.runner import execute
     except Exception as failure:
         message = f'The course cannot be run ({failure}). "emc2-lite doctor" says what to do.'
         raise click.ClickException(message) from None
     known = {notebook: set(inspect_notebook(notebook)) for notebook in notebooks} if parameters else {}
     if unknown := set(parameters).difference(*known.values()):
         raise click.UsageError(f"no parameter {', '.join(sorted(unknown))} in the chosen chapters")
+    for notebook in notebooks:
+        (output / notebook.name).unlink(missing_ok=True)
     results = []
     for number, notebook in enumerate(notebooks, start=1):
         place = f"[{number}/{len(notebooks)}] {notebook.stem}"

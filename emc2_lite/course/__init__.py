@@ -7,12 +7,12 @@ try:
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         f"The chapters need plotly, anywidget and ipywidgets, and {missing.name} is not installed: "
-        "pip install plotly anywidget ipywidgets",
+        'run "make setup" in the repository, or pip install plotly anywidget ipywidgets',
         name=missing.name,
     ) from None
 
-from .exercise import Exercise
-from .live import Slider, explore
-from .style import start
+from emc2_lite.course.exercise import Exercise
+from emc2_lite.course.live import Slider, explore
+from emc2_lite.course.style import start
 
 __all__ = ["Exercise", "Slider", "explore", "start"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nbformat
 
-from .curation import save
+from emc2_lite.course.curation import save
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = re.compile(r"https://[\w.-]+(?:/[\w.~-]+){2,}", re.ASCII)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nbformat
 
-from .runner import WIDGET_VIEW, execute, stderr_lines
+from emc2_lite.course.runner import WIDGET_VIEW, execute, stderr_lines
 
 KEPT_CELL_METADATA = ("tags", "jupyter", "cellView")
 KERNEL = {"display_name": "Python 3", "name": "python3"}

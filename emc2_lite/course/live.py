@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from IPython.display import display
 
-from .style import CONFIG, HEIGHT, VERMILION, static
+from emc2_lite.course.style import CONFIG, HEIGHT, VERMILION, static
 
 
 @dataclass(frozen=True)

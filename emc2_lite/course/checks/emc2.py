@@ -46,7 +46,7 @@ kept_weights = Exercise(
         (torch.tensor([-1, -1, 2, 2]), 4, 0.5),
         (torch.tensor([-1, -1, -1, 3, 3, 5]), 6, 0.5),
         (torch.tensor([-1, -1, -1, -1, -1, -1]), 6, 0.5),
-        (torch.tensor([-1, 1, 1, 1, 4, 4, 4, 7, 7, 7]), 10, 0.75),
+        (torch.tensor([-1, 1, 1, 1, 4, 4, 4, 4, 8, 8]), 10, 0.75),
         (torch.tensor([0, 0, 2, 2, 2, 5]), 6, 0.0),
     ],
     mistakes={
