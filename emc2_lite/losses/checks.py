@@ -42,6 +42,12 @@ def check_batch(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, num_
         _check_integers(view, "view", (2, b), z1.device)
         if view.min() < 0:
             raise ValueError(f"view holds {int(view.min())}: view numbers start at 0.")
+        same = view[0] == view[1]
+        if same.any():
+            raise ValueError(
+                f"view holds {int(view[0][same][0])} twice for sample {int(index[same][0])}: the two views of a sample "
+                "must differ, or each is its own positive; draw two different view numbers."
+            )
     in_order = index.sort().values
     low, high = int(in_order[0]), int(in_order[-1])
     if low < 0 or (num_samples is not None and high >= num_samples):

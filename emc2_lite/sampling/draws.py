@@ -19,6 +19,16 @@ def checked_scores(log_scores: Tensor, dims: int | None = None) -> Tensor:
     return log_scores
 
 
-def draw_uniforms(log_scores: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One Uniform[0, 1) a score, of the scores' shape, dtype and device."""
-    return torch.rand(log_scores.shape, generator=generator, dtype=log_scores.dtype, device=log_scores.device)
+def given_or_drawn(uniforms: Tensor | None, log_scores: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One Uniform[0, 1) a score, of the scores' shape, dtype and device: those given, else drawn from `generator`."""
+    if uniforms is None:
+        return torch.rand(log_scores.shape, generator=generator, dtype=log_scores.dtype, device=log_scores.device)
+    if generator is not None:
+        raise ValueError("Both uniforms and generator were given: pass one of them.")
+    if uniforms.shape != log_scores.shape:
+        raise ValueError(
+            f"uniforms has shape {tuple(uniforms.shape)}, but log_scores {tuple(log_scores.shape)}: pass one a score."
+        )
+    if not ((uniforms >= 0) & (uniforms < 1)).all():
+        raise ValueError("uniforms holds numbers outside [0, 1) or NaN: pass draws such as those of torch.rand.")
+    return uniforms.to(log_scores)

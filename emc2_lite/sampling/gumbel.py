@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from emc2_lite.sampling.draws import checked_scores, draw_uniforms
+from emc2_lite.sampling.draws import checked_scores, given_or_drawn
 
 
 def gumbel_max(
@@ -23,19 +23,16 @@ def gumbel_max(
         (...) int64 indices. For several independent draws a row, expand the scores first.
 
     Raises:
-        ValueError: on a wrong shape or dtype, and on scores that are NaN, +inf, or -inf for a whole row.
+        ValueError: on a wrong shape or dtype, on scores that are NaN, +inf, or -inf for a whole row, and on uniforms
+            outside [0, 1) or given together with a generator.
 
     Source: Gumbel 1954; Yellott 1977; used over a cache of embeddings by Lindgren et al. 2021.
     """
     log_scores = checked_scores(log_scores)
     if torch.isneginf(log_scores.amax(dim=-1)).any():
         raise ValueError("A row of log_scores is -inf throughout: it has no state to draw; give it a finite score.")
-    if uniforms is None:
-        uniforms = draw_uniforms(log_scores, generator)
-    elif uniforms.shape != log_scores.shape:
-        raise ValueError(
-            f"uniforms has shape {tuple(uniforms.shape)}, but log_scores {tuple(log_scores.shape)}: pass one a score."
-        )
-    # U = 0 would give G = -inf, and with it NaN-free but impossible ties at -inf; the smallest positive number will do.
-    gumbels = -uniforms.to(log_scores).clamp_min(torch.finfo(log_scores.dtype).tiny).log().neg().log()
+    # U = 0 would give G = -inf, and a U that rounds to 1 in float32 G = +inf: the nearest numbers inside will do.
+    numbers = torch.finfo(log_scores.dtype)
+    inside = given_or_drawn(uniforms, log_scores, generator).clamp(numbers.tiny, 1 - numbers.eps / 2)
+    gumbels = -inside.log().neg().log()
     return (log_scores + gumbels).argmax(dim=-1)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emc2_lite.sampling.draws import checked_scores, draw_uniforms
+from emc2_lite.sampling.draws import checked_scores, given_or_drawn
 
 
 class ChainRun(NamedTuple):
@@ -50,7 +50,8 @@ def metropolis_hastings(
         ChainRun(state, accepted, log_score); nothing in it carries a gradient.
 
     Raises:
-        ValueError: on a wrong shape, dtype, device or backend, and on scores that are NaN or +inf.
+        ValueError: on a wrong shape, dtype, device or backend, on scores that are NaN or +inf, and on uniforms outside
+            [0, 1) or given together with a generator.
 
     Source: Metropolis et al. 1953; Hastings 1970; lines 6-12 of Algorithm 1 in Yau et al. 2024 (EMC2).
     """
@@ -61,19 +62,14 @@ def metropolis_hastings(
             f"initial_log_score has shape {tuple(initial_log_score.shape)}, but log_scores has {rows} rows: "
             f"pass one score a row, shape ({rows},), -inf for a new chain."
         )
-    if uniforms is not None and generator is not None:
-        raise ValueError("Both uniforms and generator were given: pass one of them.")
     initial = initial_log_score.detach().to(log_scores)
-    if torch.isnan(initial).any():
-        raise ValueError("initial_log_score holds NaN: pass the score of each chain's state, -inf for a new chain.")
-    if uniforms is None:
-        uniforms = draw_uniforms(log_scores, generator)
-    elif uniforms.shape != log_scores.shape:
+    if not (initial < torch.inf).all():
         raise ValueError(
-            f"uniforms has shape {tuple(uniforms.shape)}, but log_scores {tuple(log_scores.shape)}: pass one a step."
+            "initial_log_score holds NaN or +inf: pass the score of each chain's state, -inf for a new chain."
         )
+    uniforms = given_or_drawn(uniforms, log_scores, generator)
     # Every backend compares the same two numbers, so their paths agree to the last bit.
-    challenge = log_scores - uniforms.to(log_scores).log()
+    challenge = log_scores - uniforms.log()
 
     if backend == "auto":
         backend = "numba" if log_scores.device.type == "cpu" else "torch"

@@ -15,11 +15,12 @@ def view_uniforms(index: Tensor, view: Tensor, count: int) -> Tensor:
     """`count` Uniform(0, 1) numbers for each (index, view) pair: (k,), (k,) int64 -> (k, count) float32.
 
     A counter-based generator: SplitMix64 (Steele, Lea and Flood 2014) of the pair and the position in the row. Integer
-    arithmetic makes it the same on every device; 24 bits survive, and 0 and 1 never occur.
+    arithmetic makes it the same on every device; 23 bits survive, so that the half added to them is exact and neither 0
+    nor 1 ever occurs.
     """
     key = _mix(_mix(index + _GOLDEN) + view * _GOLDEN)
     bits = _mix(key[:, None] + torch.arange(1, count + 1, device=index.device) * _GOLDEN)
-    return (_shift(bits, 40).float() + 0.5) / 2**24
+    return (_shift(bits, 41).float() + 0.5) / 2**23
 
 
 def _signed(unsigned: int) -> int:
@@ -53,7 +54,8 @@ class DigitViews:
     Call with index, view: (k,) int64 on that device -> (k, 1, H, W). A batch costs one pass, without gradient.
 
     Raises:
-        ValueError: on images of another shape, indices outside the set, or negative view numbers.
+        ValueError: on images of another shape, no views asked for, a dtype other than int64, indices outside the set,
+            or negative view numbers.
     """
 
     noise_std = 0.05
@@ -70,11 +72,13 @@ class DigitViews:
 
     @torch.no_grad()
     def __call__(self, index: Tensor, view: Tensor) -> Tensor:
-        if index.shape != view.shape or index.dim() != 1:
+        if index.shape != view.shape or index.dim() != 1 or not index.numel():
             raise ValueError(
-                f"index has shape {tuple(index.shape)} and view {tuple(view.shape)}: pass two of the same (k,)."
+                f"index has shape {tuple(index.shape)} and view {tuple(view.shape)}: pass two of the same (k,), k >= 1."
             )
-        if index.numel() and not (index.min() >= 0 and index.max() < len(self) and view.min() >= 0):
+        if index.dtype != torch.int64 or view.dtype != torch.int64:
+            raise ValueError(f"index is {index.dtype} and view {view.dtype}: pass torch.int64, the hash is of 64 bits.")
+        if not (index.min() >= 0 and index.max() < len(self) and view.min() >= 0):
             raise ValueError(
                 f"Asked for index {int(index.min())} to {int(index.max())} and view {int(view.min())} on, in a set of "
                 f"{len(self)} images: indices must be from 0 to {len(self) - 1}, view numbers 0 or more."

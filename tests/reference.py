@@ -1,0 +1,153 @@
+"""The method's formulas, each as plain as it can be: loops, float64, no code shared with the library."""
+
+import math
+
+import torch
+
+
+def unit_vectors(*shape, seed=0, dtype=torch.float64):
+    vectors = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (vectors / vectors.norm(dim=-1, keepdim=True)).to(dtype)
+
+
+def metropolis_hastings(log_scores, initial, uniforms):
+    """One row: move to candidate j iff l_j - log U_j > l_current. Returns the states, the moves and the last score."""
+    states, moves, current, score = [], [], -1, initial
+    for j, (candidate, uniform) in enumerate(zip(log_scores, uniforms, strict=True)):
+        challenge = math.inf if uniform == 0 and candidate > -math.inf else candidate
+        moved = challenge > score if uniform == 0 else candidate - math.log(uniform) > score
+        if moved:
+            current, score = j, candidate
+        states.append(current)
+        moves.append(moved)
+    return states, moves, score
+
+
+def transition_matrix(log_scores):
+    m = len(log_scores)
+    matrix = torch.zeros(m, m, dtype=torch.float64)
+    for here in range(m):
+        for there in range(m):
+            if there != here:
+                matrix[here, there] = min(1.0, math.exp(min(0.0, log_scores[there] - log_scores[here]))) / m
+        matrix[here, here] = 1 - matrix[here].sum()
+    return matrix
+
+
+def global_loss(table, temperature, include_positive=False):
+    """Mean over i, v, w != v of -l(iv, iw) + log sum over j != i, u of exp l(iv, ju)."""
+    samples, views, _ = table.shape
+    terms = []
+    for i in range(samples):
+        for v in range(views):
+            scores = [table[i, v] @ table[j, u] / temperature for j in range(samples) if j != i for u in range(views)]
+            for w in range(views):
+                if w != v:
+                    positive = table[i, v] @ table[i, w] / temperature
+                    summed = torch.stack([*scores, positive] if include_positive else scores)
+                    terms.append(summed.logsumexp(0) - positive)
+    return torch.stack(terms).mean()
+
+
+def global_gradient(table, temperature):
+    """-E[grad l(positive)] + E over rows, E over k ~ softmax over neg(r) of [grad l(r, k)]; no autograd."""
+    samples, views, _ = table.shape
+    gradient, rows = torch.zeros_like(table), samples * views
+    for i in range(samples):
+        for v in range(views):
+            for w in range(views):
+                if w != v:
+                    gradient[i, v] -= table[i, w] / temperature / rows / (views - 1)
+                    gradient[i, w] -= table[i, v] / temperature / rows / (views - 1)
+            negatives = [(j, u) for j in range(samples) if j != i for u in range(views)]
+            scores = torch.stack([table[i, v] @ table[k] for k in negatives]) / temperature
+            for k, p in zip(negatives, torch.softmax(scores, 0), strict=True):
+                gradient[i, v] += p * table[k] / temperature / rows
+                gradient[k] += p * table[i, v] / temperature / rows
+    return gradient
+
+
+def nt_xent(z1, z2, temperature):
+    rows, b = [*z1, *z2], len(z1)
+    terms = []
+    for r in range(2 * b):
+        positive = rows[r] @ rows[(r + b) % (2 * b)] / temperature
+        others = [rows[r] @ rows[k] / temperature for k in range(2 * b) if k != r]
+        terms.append(torch.stack(others).logsumexp(0) - positive)
+    return torch.stack(terms).mean()
+
+
+def emc2(chains, z1, z2, index, view, encode, keys, uniforms, *, temperature, burn_in, state, refresh_scores):
+    """One call of the method's section 3; `chains` {(sample, slot): (sample, view, score)} is changed in place.
+
+    Returns the surrogate loss, the weights [(in-batch {column: weight}, carried-over weight)] of the rows, and the
+    pairs encoded without and with gradient, each a set.
+    """
+    z, b = [*z1, *z2], len(z1)
+    names = [(int(index[r % b]), int(view[r // b, r % b])) for r in range(2 * b)]
+    total, all_weights, scored, encoded, stored = 0.0, [], set(), set(), {}
+    for r in range(2 * b):
+        chain = names[r][0], r // b
+        candidates = [k for k in range(2 * b) if names[k][0] != names[r][0]]
+        candidates.sort(key=lambda k: keys[r][k].item())  # noqa: B023
+        held = chains.get(chain)
+        held_score = -math.inf
+        if held is not None:
+            held_score = held[2]
+            if state == "reencoded" and refresh_scores:
+                if held[:2] not in names:
+                    scored.add(held[:2])
+                with torch.no_grad():
+                    embedding = z[names.index(held[:2])] if held[:2] in names else encode(*held[:2])
+                    held_score = (z[r] @ embedding / temperature).item()
+        scores = [(z[r] @ z[k] / temperature).item() for k in candidates]
+        states, _, last_score = metropolis_hastings(scores, held_score, uniforms[r].tolist())
+        m = len(candidates)
+        kept = states[math.floor(burn_in * m) :]
+        assert len(kept) == m - math.floor(burn_in * m)
+        weights = {candidates[j]: kept.count(j) / len(kept) for j in range(m) if j in kept}
+        carried = kept.count(-1) / len(kept)
+        if state == "stored":
+            weights = {k: w / (1 - carried) for k, w in weights.items()}
+        elif carried > 0:
+            if held[:2] not in names:
+                encoded.add(held[:2])
+            embedding = z[names.index(held[:2])] if held[:2] in names else encode(*held[:2])
+            total = total + carried * (z[r] @ embedding) / temperature
+        for k, w in weights.items():
+            total = total + w * (z[r] @ z[k]) / temperature
+        total = total - z[r] @ z[(r + b) % (2 * b)] / temperature
+        all_weights.append((weights, carried))
+        stored[chain] = (*(held[:2] if states[-1] < 0 else names[candidates[states[-1]]]), last_score)
+    chains.update(stored)
+    return total / (2 * b), all_weights, scored, encoded
+
+
+def visit_law(log_scores, orders, burn_in):
+    """What a chain does in one visit, exactly, averaged over equally likely orders of in-batch candidates.
+
+    `log_scores` are over neg(r); `orders` lists the visits, each a list of states in the order they are proposed.
+    Returns (kernel, kept): kernel[z, z'] is the law of the last state and kept[z, z'] the mean share of kept steps at
+    z', for a chain that comes with z.
+    """
+    n, m = len(log_scores), len(orders[0])
+    kernel, kept = torch.zeros(n, n, dtype=torch.float64), torch.zeros(n, n, dtype=torch.float64)
+    for order in orders:
+        law = torch.eye(n, dtype=torch.float64)
+        for step, proposal in enumerate(order):
+            accept = (log_scores[proposal] - log_scores).clamp(max=0).exp()
+            moved = law * accept
+            law = law - moved
+            law[:, proposal] += moved.sum(dim=1)
+            if step >= math.floor(burn_in * m):
+                kept += law / (m - math.floor(burn_in * m)) / len(orders)
+        kernel += law / len(orders)
+    return kernel, kept
+
+
+def stationary_law(kernel):
+    n = len(kernel)
+    equations = torch.cat((kernel.T - torch.eye(n, dtype=kernel.dtype), torch.ones(1, n, dtype=kernel.dtype)))
+    right = torch.zeros(n + 1, 1, dtype=kernel.dtype)
+    right[-1] = 1
+    return torch.linalg.lstsq(equations, right).solution.squeeze(1)

@@ -1,0 +1,97 @@
+"""The global loss is exact in value and gradient, at any temperature, in little memory."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import reference
+import torch
+
+from emc2_lite.losses import global_contrastive_loss
+
+SHAPES = [(2, 2, 3), (7, 2, 5), (5, 3, 4), (11, 2, 16), (4, 4, 2)]
+
+
+def value_and_gradient(loss, table, *args, **kwargs):
+    table = table.clone().requires_grad_()
+    value = loss(table, *args, **kwargs)
+    return value.detach(), torch.autograd.grad(value, table)[0]
+
+
+@pytest.mark.parametrize("include_positive", [False, True])
+@pytest.mark.parametrize("temperature", [0.07, 0.2, 1.0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_value_and_gradient_are_those_of_the_formula(shape, temperature, include_positive):
+    table = reference.unit_vectors(*shape)
+    value, gradient = value_and_gradient(
+        global_contrastive_loss, table, temperature, chunk_size=3, include_positive=include_positive
+    )
+    plain, plain_gradient = value_and_gradient(reference.global_loss, table, temperature, include_positive)
+    torch.testing.assert_close(value, plain, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradient, plain_gradient, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 1.0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradient_is_minus_positives_plus_softmax_expectation(shape, temperature):
+    """With beta once, not squared: the textbook form holds at temperature 0.07 as at 1."""
+    table = reference.unit_vectors(*shape, seed=1)
+    gradient = value_and_gradient(global_contrastive_loss, table, temperature)[1]
+    torch.testing.assert_close(gradient, reference.global_gradient(table, temperature), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 5, 7, 21, 22, 10_000])
+def test_chunks_change_nothing(chunk_size):
+    table = reference.unit_vectors(11, 2, 6)
+    whole = value_and_gradient(global_contrastive_loss, table, 0.1)
+    parts = value_and_gradient(global_contrastive_loss, table, 0.1, chunk_size=chunk_size)
+    torch.testing.assert_close(parts, whole, rtol=1e-13, atol=1e-13)
+
+
+def test_positive_is_not_in_the_sum():
+    """Orthogonal samples: log of the number of negatives; with the positive in, log(negatives + e^(1/T))."""
+    table = torch.eye(6, dtype=torch.float64)[:, None].expand(6, 2, 6)
+    assert global_contrastive_loss(table, 0.5).item() == pytest.approx(math.log(10) - 2, rel=1e-12)
+    with_it = global_contrastive_loss(table, 0.5, include_positive=True).item()
+    assert with_it == pytest.approx(math.log(10 + math.exp(2)) - 2, rel=1e-12)
+
+
+def test_a_score_of_zero_is_still_a_negative():
+    """All 8 views orthogonal: every score is 0, own views' scores too, and each row has 6 negatives."""
+    table = torch.eye(8, dtype=torch.float64).view(4, 2, 8)
+    assert global_contrastive_loss(table, 0.07).item() == pytest.approx(math.log(6), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("temperature", [0.01, 0.002])
+def test_low_precision_stays_finite_at_low_temperature(dtype, temperature):
+    """exp(1 / 0.01) overflows float32, and float16 long before."""
+    table = reference.unit_vectors(40, 2, 3, dtype=dtype)
+    value, gradient = value_and_gradient(global_contrastive_loss, table, temperature)
+    exact = global_contrastive_loss(table.double() / table.double().norm(dim=-1, keepdim=True), temperature)
+    assert torch.isfinite(gradient).all() and gradient.dtype == dtype and gradient.abs().max() > 0
+    assert value.item() == pytest.approx(exact.item(), rel=1e-2 if dtype != torch.float32 else 1e-5)
+
+
+def test_autocast_does_not_change_the_loss():
+    table = reference.unit_vectors(20, 2, 8, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = global_contrastive_loss(table, 0.07)
+    assert torch.equal(inside, global_contrastive_loss(table, 0.07))
+
+
+def test_forty_thousand_views_fit_in_two_gigabytes():
+    """Their scores alone would take 6.4 GB. Peak memory of a whole process, torch included, forward and backward."""
+    program = """
+import resource, sys, torch
+from emc2_lite.losses import global_contrastive_loss
+torch.set_num_threads(2)
+table = torch.nn.functional.normalize(torch.randn(20_000, 2, 128), dim=-1).requires_grad_()
+global_contrastive_loss(table, 0.07).backward()
+assert torch.isfinite(table.grad).all()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) < 2e9

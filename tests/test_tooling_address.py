@@ -1,0 +1,123 @@
+"""The first cell of a chapter and the Colab badge, made from one address."""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from emc2_lite.course.address import address, badge, first_cell, main, set_address, with_badge
+
+ROOT = Path(__file__).parents[1]
+URL = "https://github.com/you/emc2-lite"
+PROJECT = '[project]\nname = "emc2-lite"\n\n[project.urls]\n\n[tool.other]\nRepository = "kept"\n'
+
+
+@pytest.fixture
+def repository(tmp_path):
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / "README.md").write_text("# The course\n\nText.\n")
+    (tmp_path / "chapters").mkdir()
+    for name in ("00_start_here", "05_emc2"):
+        cells = [nbformat.v4.new_markdown_cell("# Title\n\nA sentence."), nbformat.v4.new_code_cell(first_cell(""))]
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        (tmp_path / "chapters" / f"{name}.ipynb").write_text(nbformat.writes(notebook) + "\n")
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_first_cell_is_one_line_and_never_installs_by_a_bare_name():
+    for url in ("", URL):
+        cell = first_cell(url)
+        compile(cell, "cell", "exec")
+        assert "\n" not in cell
+        assert cell.count("install -q") == 1
+    assert '"emc2-lite[widgets] @ git+https://github.com/you/emc2-lite"' in first_cell(URL)
+    assert 'glob("./emc2_lite-*.whl")' in first_cell("")
+
+
+def test_setting_and_removing_the_address_comes_back_to_the_same_bytes(repository):
+    before = contents(repository)
+    assert len(set_address(URL + ".git/", repository)) == 4
+    assert address(repository) == URL
+    assert set_address(URL, repository) == []
+    title, code = nbformat.read(repository / "chapters" / "05_emc2.ipynb", 4).cells
+    assert code.source == first_cell(URL)
+    assert title.source == f"# Title\n\n{badge(URL, 'chapters/05_emc2.ipynb')}\n\nA sentence."
+    assert "colab.research.google.com/github/you/emc2-lite/blob/main/chapters/05_emc2.ipynb" in title.source
+    assert "blob/main/chapters/00_start_here.ipynb" in (repository / "README.md").read_text()
+    set_address("", repository)
+    assert address(repository) == ""
+    assert contents(repository) == before
+
+
+def test_an_address_outside_github_gets_no_badge(repository):
+    set_address("https://git.example.org/group/emc2-lite", repository)
+    assert "colab" not in (repository / "README.md").read_text()
+    assert "git+https://git.example.org/group/emc2-lite" in (repository / "chapters" / "05_emc2.ipynb").read_text()
+
+
+def test_a_badge_is_replaced_not_added():
+    once = with_badge("# T\n\ntext", badge(URL, "chapters/a.ipynb"))
+    assert with_badge(once, badge("https://github.com/other/fork", "chapters/a.ipynb")).count("Open in Colab") == 1
+    assert with_badge("# T", badge(URL, "a")).startswith("# T\n\n[![Open in Colab]")
+
+
+@pytest.mark.parametrize(
+    "url", ["emc2-lite", "http://github.com/a/b", 'https://x.org/a/"; rm', "https://github.com/a b/c"]
+)
+def test_a_bad_address_is_one_sentence_and_changes_nothing(repository, url, capsys):
+    before = contents(repository)
+    with pytest.raises(ValueError, match="is not an address like"):
+        set_address(url, repository)
+    assert contents(repository) == before
+    assert main([url]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_chapter_without_the_first_cell_is_named_and_nothing_changes(repository):
+    cells = [nbformat.v4.new_code_cell("import torch")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), repository / "chapters" / "09_scaling_out.ipynb")
+    before = contents(repository)
+    with pytest.raises(ValueError, match=r"the first code cell of 09_scaling_out.ipynb does not call course.start"):
+        set_address(URL, repository)
+    assert contents(repository) == before
+
+
+@pytest.mark.skipif(not (find_spec("setuptools") and find_spec("uv")), reason="uv and setuptools build the wheel")
+def test_the_first_cell_installs_the_wheel_beside_the_notebook(tmp_path):
+    """pip is told by its environment to install into a folder, without dependencies and without any index."""
+    source, target, folder = (tmp_path / name for name in ("source", "installed", "notebook"))
+    target.mkdir()
+    folder.mkdir()
+    shutil.copytree(ROOT / "emc2_lite", source / "emc2_lite", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--no-build-isolation", "--offline"]
+    subprocess.run([*build, "--python", sys.executable, "--out-dir", folder, source], check=True)
+    program = f"""
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder)]
+sys.path = [{str(target)!r}] + [path for path in sys.path if path not in ("", {str(ROOT)!r})]
+from IPython.core.interactiveshell import InteractiveShell
+InteractiveShell.instance().run_cell({first_cell("")!r}).raise_error()
+import emc2_lite
+print(emc2_lite.__file__)
+"""
+    pip = {"PIP_NO_INDEX": "1", "PIP_NO_DEPENDENCIES": "1", "PIP_TARGET": str(target)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={**os.environ, **pip, "IPYTHONDIR": str(tmp_path / "ipython")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == str(target / "emc2_lite" / "__init__.py")

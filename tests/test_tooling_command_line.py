@@ -1,0 +1,138 @@
+"""The commands a reader types: make and emc2-lite."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+
+from emc2_lite import cli
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(cli.main, arguments)
+
+
+def write(folder: Path, name: str, *sources: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = nbformat.v4.new_code_cell("size = 1", metadata={"tags": ["parameters"]})
+    cells = [parameters, *map(nbformat.v4.new_code_cell, sources)]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / name)
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "chapters", "00_good.ipynb", "print(size)")
+    write(tmp_path / "chapters", "01_bad.ipynb", "1 / 0")
+    write(tmp_path / "chapters", "02_good.ipynb", "'last'")
+    return tmp_path
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_make_lists_every_target_with_a_description():
+    listing = make().stdout
+    targets = re.findall(r"^([a-z]+):.*?## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {"setup", "course", "lab", "test", "chapters", "constraints", "address"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"make {target} +\S.*", listing)
+
+
+def test_make_says_what_is_wrong_with_the_python(tmp_path):
+    missing = make("setup", "PYTHON=python-that-is-not-here", f"VENV={tmp_path}/venv")
+    assert missing.returncode != 0
+    assert "There is no python-that-is-not-here here" in missing.stdout
+    old = tmp_path / "old-python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    refused = make("setup", f"PYTHON={old}", f"VENV={tmp_path}/venv")
+    assert "needs Python 3.11 or newer" in refused.stdout
+    assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize("command", [(), ("doctor",), ("course",), ("lab",)])
+def test_every_command_has_help(command):
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage:")
+
+
+def test_course_runs_every_chapter_and_names_those_that_fail(course):
+    result = run("course")
+    assert result.exit_code == 1
+    assert "[2/3] 01_bad\n  failed in cell [2]: ZeroDivisionError: division by zero" in result.output
+    table = result.output.split("chapter  seconds  cells  result\n")[1].splitlines()
+    assert [(line.split()[0], line.split()[-1]) for line in table[:3]] == [
+        ("00_good", "ok"),
+        ("01_bad", "failed"),
+        ("02_good", "ok"),
+    ]
+    assert "1 of 3 chapters failed: 01_bad." in result.output
+    assert sorted(path.name for path in Path("build/course").iterdir()) == [
+        "00_good.ipynb",
+        "01_bad.ipynb",
+        "02_good.ipynb",
+    ]
+
+
+def test_course_takes_chapters_by_number_and_parameters_by_name(course):
+    result = run("course", "00", "--output", "elsewhere", "-p", "size", "41 + 1", "-p", "size", "[1, 2]")
+    assert result.exit_code == 0, result.output
+    assert "[1, 2]" in nbformat.read("elsewhere/00_good.ipynb", 4).cells[2].outputs[0].text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("course", "07"), "there is no chapter 07"),
+        (("course", "none.ipynb"), "there is no chapter none.ipynb"),
+        (("course", "00", "-p", "syze", "2"), "no parameter syze in the chosen chapters"),
+        (("course", "--frobnicate"), "No such option"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_status_2(course, arguments, sentence):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert sentence in result.output
+
+
+def test_missing_extras_are_named_with_what_to_do(course, monkeypatch):
+    monkeypatch.setattr(cli, "find_spec", lambda module: None if module in ("papermill", "jupyterlab") else module)
+    for command, lacking in (("course", "papermill"), ("lab", "jupyterlab")):
+        result = run(command)
+        assert result.exit_code == 1
+        assert f"{lacking} not installed" in result.output
+        assert "make setup" in result.output
+
+
+def test_lab_opens_the_chapters_and_hands_arguments_on(course, monkeypatch):
+    started = []
+    monkeypatch.setattr(cli.os, "execv", lambda program, arguments: started.append(arguments))
+    assert run("lab", "--no-browser", "--port=9999").exit_code == 0
+    assert started == [[sys.executable, "-m", "jupyterlab", "chapters", "--no-browser", "--port=9999"]]
+
+
+def test_an_interrupted_course_says_so_and_exits_130(course):
+    write(course / "chapters", "03_slow.ipynb", "open('started', 'w').close()\nimport time; time.sleep(60)")
+    write(course / "build" / "course", "03_slow.ipynb", "'from an earlier run'")
+    command = [sys.executable, "-m", "emc2_lite.cli", "course", "03"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not Path("chapters/started").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.strip() == "Interrupted. The chapters that were finished are in build/course."
+    assert list(Path("build/course").iterdir()) == []

@@ -1,0 +1,135 @@
+"""The doctor: what it says of a sound machine, and of lacks that are made up here."""
+
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from emc2_lite import cli, doctor
+
+
+def finding(subject: str) -> doctor.Finding:
+    return next(found for found in doctor.examine() if found.subject == subject)
+
+
+@pytest.fixture
+def only(monkeypatch):
+    def choose(*subjects: str) -> None:
+        monkeypatch.setattr(doctor, "CHECKS", {subject: doctor.CHECKS[subject] for subject in subjects})
+
+    return choose
+
+
+def test_here_nothing_is_lacking():
+    result = CliRunner().invoke(cli.main, ["doctor"])
+    assert result.exit_code == 0, result.output
+    assert len(result.output.splitlines()) == len(doctor.CHECKS) + 1
+
+
+def test_a_missing_package_is_a_lack_with_a_remedy(only, monkeypatch):
+    only("widgets")
+
+    def missing(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(doctor, "version", missing)
+    assert finding("widgets") == doctor.Finding("widgets", "lack", "plotly is not installed", doctor.INSTALL)
+    result = CliRunner().invoke(cli.main, ["doctor"])
+    assert result.exit_code == 1
+    assert "lack     widgets: plotly is not installed (run" in result.output
+
+
+def test_an_old_package_is_a_lack(only, monkeypatch):
+    only("widgets")
+    monkeypatch.setattr(doctor, "version", lambda package: "5.24.1")
+    assert finding("widgets").words == "plotly 5.24.1 is older than 6.0"
+
+
+def test_a_torchvision_made_for_another_torch_is_a_lack(only, monkeypatch):
+    only("torchvision")
+    importer = doctor.importlib.import_module
+
+    def broken(module):
+        if module == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return importer(module)
+
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    found = finding("torchvision")
+    assert found.verdict == "lack"
+    assert "operator torchvision::nms does not exist" in found.words
+    assert "installed together" in found.remedy
+
+
+def test_an_old_python_is_a_lack(only, monkeypatch):
+    only("Python")
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 9, 2, "final", 0))
+    assert finding("Python")[1:] == ("lack", "3.9.2", "install Python 3.11 or newer")
+
+
+def test_little_memory_disk_or_no_browser_is_only_a_warning(only, monkeypatch):
+    only("memory", "disk", "browser")
+    monkeypatch.setattr(doctor.os, "sysconf", lambda name: {"SC_PHYS_PAGES": 500_000, "SC_PAGE_SIZE": 4096}[name])
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1e9))
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    found = list(doctor.examine())
+    assert [each.verdict for each in found] == ["warning"] * 3
+    assert [each.words for each in found] == ["2 GB", "1 GB free here", "no Chromium or Chrome"]
+    assert all(each.remedy for each in found)
+    assert CliRunner().invoke(cli.main, ["doctor"]).exit_code == 0
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(None, "ok"), ("1", "ok"), ("0", "warning"), ("many", "warning")])
+def test_thread_settings_are_judged(only, monkeypatch, value, verdict):
+    only("threads")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert finding("threads").verdict == verdict
+
+
+def test_a_kernel_of_another_python_is_a_warning(only, monkeypatch):
+    only("kernel")
+    monkeypatch.setattr(doctor, "KERNEL_QUESTION", "print('/usr/bin/another-python')")
+    assert finding("kernel").verdict == "warning"
+    assert "/usr/bin/another-python" in finding("kernel").words
+
+
+def test_a_kernel_without_the_library_is_a_lack(only, monkeypatch):
+    only("kernel")
+    monkeypatch.setattr(doctor, "KERNEL_QUESTION", "import no_such_library; print(1)")
+    assert finding("kernel").words == "it starts, but cannot import emc2_lite"
+
+
+def test_a_check_that_breaks_is_reported_and_the_others_go_on(monkeypatch):
+    def broken():
+        raise OSError("libsomething.so.1: cannot open shared object file\nmore")
+
+    monkeypatch.setattr(doctor, "CHECKS", {"first": broken, "Python": doctor.python})
+    first, second = doctor.examine()
+    assert first.words == "the check itself failed: OSError: libsomething.so.1: cannot open shared object file"
+    assert second.verdict == "ok"
+
+
+def test_the_doctor_runs_where_nothing_heavy_can_be_imported():
+    program = """
+import sys
+HEAVY = {"torch", "torchvision", "numpy", "sklearn", "numba", "plotly", "anywidget", "ipywidgets", "jupyterlab",
+         "papermill", "ipykernel", "jupyter_client", "tqdm", "nbformat"}
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HEAVY:
+            raise ImportError(f"{name} is broken")
+sys.meta_path.insert(0, Blocker())
+from emc2_lite.cli import main
+main(["doctor"])
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout + result.stderr
+    assert "does not import: ImportError: torch is broken" in result.stdout
+    assert result.stdout.count("lack ") == 7
+    assert "7 of the things above are lacking" in result.stderr

@@ -1,0 +1,136 @@
+"""What is declared in one place and repeated in another agrees; importing the library needs and touches little."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONSTRAINTS = (ROOT / "constraints.txt").read_text().splitlines()
+NOTEBOOK_PACKAGES = ["plotly", "anywidget", "ipywidgets", "IPython", "ipykernel", "jupyterlab", "papermill", "nbformat"]
+CONDA_NAMES = {"torch": "pytorch"}
+
+EVERY_MODULE = """
+import importlib, pkgutil, sys
+import emc2_lite
+for module in pkgutil.walk_packages(emc2_lite.__path__, "emc2_lite."):
+    if not module.name.startswith(SKIPPED):
+        importlib.import_module(module.name)
+"""
+
+
+def requirements(*extras: str) -> dict[str, str]:
+    """The lower bound of each dependency, of the library and of ``extras``; extras that name extras are followed."""
+    lines = list(PROJECT["dependencies"])
+    for extra in extras:
+        lines += PROJECT["optional-dependencies"][extra]
+    found = {}
+    for line in lines:
+        if nested := re.fullmatch(r"emc2-lite\[(\w+)\]", line):
+            found |= requirements(nested[1])
+        else:
+            name, bound = line.split(">=")
+            found[name] = bound
+    return found
+
+
+def in_a_new_python(program: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_environment_yml_asks_for_the_same_packages_and_bounds():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    *packages, own = environment["dependencies"]
+    assert own == {"pip": ["--editable ."]}
+    expected = {CONDA_NAMES.get(name, name): bound for name, bound in requirements("course").items()}
+    expected["python"] = PROJECT["requires-python"].removeprefix(">=")
+    bounds = dict(package.split(">=") for package in packages if package != "pip")
+    assert bounds == expected
+
+
+def test_constraints_hold_one_version_of_every_direct_dependency():
+    pinned = {line.split("==")[0] for line in CONSTRAINTS}
+    assert set(requirements("dev")) <= pinned
+
+
+def test_constraints_respect_the_lower_bounds():
+    versions = {}
+    for line in CONSTRAINTS:
+        name, version = line.split(" ;")[0].split("==")
+        versions.setdefault(name.strip(), []).append(version.strip())
+    for name, bound in requirements("dev").items():
+        for version in versions[name]:
+            assert numbers(version) >= numbers(bound), f"{name} {version} is below {bound}"
+
+
+def numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
+
+
+def test_constraints_hold_versions_only():
+    for line in CONSTRAINTS:
+        assert re.fullmatch(r"[a-z0-9-]+==[\w.+]+( ; .+)?", line), line
+        assert "://" not in line
+
+
+def test_the_library_imports_where_nothing_of_notebooks_is_installed():
+    program = f"""
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {NOTEBOOK_PACKAGES!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+import sys
+sys.meta_path.insert(0, Blocker())
+SKIPPED = "emc2_lite.course"
+{EVERY_MODULE}
+print(len(sys.modules))
+"""
+    done = in_a_new_python(program)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
+
+
+def test_nothing_touches_the_network_at_import():
+    program = f"""
+import socket
+def refuse(*arguments, **options):
+    raise AssertionError(f"the network was asked for: {{arguments}}")
+for name in ("connect", "connect_ex", "bind", "sendto"):
+    setattr(socket.socket, name, refuse)
+socket.getaddrinfo = socket.create_connection = refuse
+SKIPPED = ("none",)
+{EVERY_MODULE}
+"""
+    done = in_a_new_python(program)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_line_and_the_doctor_import_nothing_heavy():
+    done = in_a_new_python("import sys, emc2_lite.cli, emc2_lite.doctor; print('torch' in sys.modules)")
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_the_version_is_said_once():
+    import emc2_lite
+
+    assert emc2_lite.__version__ == PROJECT["version"]
+    assert f"\nversion: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_citation_names_the_software_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(citation)
+    (paper,) = citation["references"]
+    assert [author["family-names"] for author in paper["authors"]] == ["Yau", "Wai", "Raman", "Sarkar", "Hong"]
+
+
+def test_the_readme_example_runs():
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    done = in_a_new_python(program)
+    assert done.returncode == 0, done.stderr
