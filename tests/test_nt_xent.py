@@ -36,7 +36,7 @@ def test_pull_is_scaled_by_what_the_positive_does_not_take():
         others = [k for k in range(2 * b) if k != r]
         shares = torch.softmax(torch.stack([rows[r] @ rows[k] for k in others]) / temperature, 0)
         for k, share in zip(others, shares.detach(), strict=True):
-            force = (share - (k == (r + b) % (2 * b))) / temperature / (2 * b)
+            force = (share - float(k == (r + b) % (2 * b))) / temperature / (2 * b)
             gradient[r] += force * rows[k].detach()
             gradient[k] += force * rows[r].detach()
     found = torch.autograd.grad(NTXentLoss(temperature)(z1, z2, index), rows)[0]

@@ -53,9 +53,9 @@ class EMC2Loss(nn.Module):
       by 1 - w(r, 0) (a row with no in-batch step kept has no repulsion). Cheap, and biased at low temperature.
       `refresh_scores` is not read.
 
-    With fixed weights the mean of the "reencoded" gradient tends to the exact one if proposals are independent and uniform
-    over neg(r). A batch's are nearly that. It is drawn without replacement, an error of order m / |neg(r)|; and it brings
-    both views of a sample together, which score alike: a small bias that a larger dataset does not remove.
+    With fixed weights the mean of the "reencoded" gradient tends to the exact one if proposals are independent and
+    uniform over neg(r). A batch's are nearly that. They are drawn without replacement, an error of order m / |neg(r)|;
+    and both views of a sample come together, which score alike: a small bias that a larger dataset does not remove.
 
     Args:
         num_samples: N, the number of samples in the dataset; the state is (N, 2), 16 bytes a chain.

@@ -93,13 +93,13 @@ def walk(scores: Tensor, proposals: Tensor, challenge: Tensor, path: Tensor, ima
         figure.add_trace(_picture(image, list(range(8)), [k + (i - 3.5) / 9 for i in range(8)]), 2, 1)
     states = {"range": [len(images) - 0.4, -0.6], "showgrid": False}
     figure.update_xaxes(visible=False, row=2, col=1)
-    figure.update_yaxes(title="state", dtick=1, row=2, col=1, **states)
+    figure.update_yaxes(title="state", dtick=1, zeroline=False, row=2, col=1, **states)
     figure.update_yaxes(showticklabels=False, zeroline=False, row=2, col=2, **states)
     figure.update_yaxes(title="score l, bonus added", row=1, col=2)
-    figure.update_xaxes(range=[0.2, len(path) + 0.8], dtick=5, showgrid=False)
+    figure.update_xaxes(range=[0.2, len(path) + 0.8], dtick=5, showgrid=False, col=2)
     figure.update_xaxes(title="step of the walk", row=2, col=2)
     return figure.update_layout(
-        title="Propose, compare, move or stay", height=640, legend={**BELOW, "y": -0.12}, margin={"b": 110}
+        title="Propose, compare, move or stay", height=660, legend={**BELOW, "y": -0.15}, margin={"b": 130}
     )
 
 
@@ -126,7 +126,8 @@ def shares(target: Tensor, chains: Tensor, steps: int) -> go.Figure:
         xaxis={"title": "state", "dtick": 1, "showgrid": False},
         yaxis={"title": "share of the steps"},
         legend=BELOW,
-        margin={"b": 100},
+        margin={"b": 110},
+        height=450,
     )
 
 
@@ -148,18 +149,18 @@ def distance_over_steps(steps: Tensor, distances: Tensor, independent: Tensor) -
     line(figure, x, middle, "median walk", 0, BLUE, marker=True)
     line(figure, x, independent.tolist(), "independent draws, on average", 1, VERMILION)
     return figure.update_layout(
-        title="The shares come as close as you have patience for",
-        xaxis={"title": "steps of the walk", "type": "log", "dtick": 1},
+        title="The longer the walk, the closer its shares to p",
+        xaxis={"title": "steps of the walk", "type": "log", "dtick": 1, "exponentformat": "none"},
         yaxis={"title": "total variation to p", "type": "log", "dtick": 1},
         legend={"x": 0.98, "y": 0.98, "xanchor": "right"},
     )
 
 
 def matrix_and_flow(matrix: Tensor, flow: Tensor) -> go.Figure:
-    """The transition matrix P (m, m), and beside it the flow p(z) P(z, z'), which is symmetric."""
-    figure = make_subplots(cols=2, subplot_titles=("P(z, z')", "flow p(z) P(z, z')"), horizontal_spacing=0.12)
+    """The transition matrix P (m, m), and beside it the flow p(z) P(z, z'), which is symmetric; both in percent."""
+    figure = make_subplots(cols=2, subplot_titles=("P(z, z'), %", "flow p(z) P(z, z'), %"), horizontal_spacing=0.12)
     for col, values in ((1, matrix), (2, flow)):
-        heat = go.Heatmap(z=values, texttemplate="%{z:.2f}", textfont={"size": 10}, showscale=False)
+        heat = go.Heatmap(z=100 * values, texttemplate="%{z:.1f}", textfont={"size": 10}, showscale=False)
         figure.add_trace(heat, 1, col)
     figure.update_xaxes(title="to state z'", dtick=1, showgrid=False)
     figure.update_yaxes(title="from state z", dtick=1, autorange="reversed", showgrid=False)

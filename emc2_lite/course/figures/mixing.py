@@ -9,7 +9,7 @@ from torch import Tensor
 
 from emc2_lite.course.style import BLUE, DASHES, GREEN, GREY, MARKERS, PURPLE, VERMILION
 
-BELOW = {"orientation": "h", "y": -0.2, "yanchor": "top"}
+BELOW = {"orientation": "h", "y": -0.24, "yanchor": "top"}
 
 
 def forgetting(distances: Tensor, bound: Tensor, worst_case: Tensor) -> go.Figure:
@@ -32,10 +32,16 @@ def forgetting(distances: Tensor, bound: Tensor, worst_case: Tensor) -> go.Figur
     return figure.update_layout(
         title="How fast the start is forgotten",
         xaxis={"title": "steps t"},
-        yaxis={"title": "total variation to p", "type": "log", "range": [-4, 0.15], "dtick": 1},
+        yaxis={
+            "title": "total variation to p",
+            "type": "log",
+            "range": [-4, 0.15],
+            "dtick": 1,
+            "exponentformat": "none",
+        },
         legend=BELOW,
-        margin={"b": 120},
-        height=470,
+        margin={"b": 130},
+        height=490,
     )
 
 
@@ -95,8 +101,8 @@ def temperature_effect(target: Tensor, steps: Tensor, distance: Tensor, temperat
     figure.update_yaxes(title="total variation to p", range=[0, 1.05], row=1, col=2)
     return figure.update_layout(
         title=f"Temperature {temperature:g}: p_max {p_max:.3f}, gap {1 / forget:.4f}, forgets in {forget:.0f} steps",
-        legend={**BELOW, "y": -0.22},
-        margin={"b": 100},
+        legend={"orientation": "h", "y": 1.03, "yanchor": "bottom"},
+        margin={"t": 90},
     )
 
 
@@ -118,9 +124,9 @@ def autocorrelation(lags: Tensor, curves: Mapping[float, Tensor], lambda_2: Mapp
         title="A cold walk repeats itself",
         xaxis={"title": "lag (steps)", "type": "log", "dtick": 1},
         yaxis={"title": "autocorrelation of the score", "range": [-0.05, 1.03]},
-        legend={"orientation": "h", "y": -0.2, "yanchor": "top"},
-        margin={"b": 120},
-        height=470,
+        legend=BELOW,
+        margin={"b": 130},
+        height=490,
     )
 
 
@@ -141,8 +147,9 @@ def in_batch_error(series: Mapping[str, tuple[Sequence[float], Tensor]], floor: 
     low, high = floor.min().item(), floor.max().item()
     figure.add_hrect(y0=low, y1=high, fillcolor=GREY, opacity=0.35, line_width=0)
     figure.add_annotation(
-        x=0.02,
+        x=1,
         xref="paper",
+        xanchor="right",
         y=high,
         yanchor="bottom",
         showarrow=False,
@@ -150,7 +157,7 @@ def in_batch_error(series: Mapping[str, tuple[Sequence[float], Tensor]], floor: 
     )
     return figure.update_layout(
         title="Few candidates out of many: the error goes away",
-        xaxis={"title": "candidates a visit / states, m / |neg(r)|", "type": "log", "dtick": "D2"},
+        xaxis={"title": "candidates a visit / states, m / |neg(r)|", "range": [0, 1.05]},
         yaxis={"title": "total variation to p", "rangemode": "tozero"},
         legend={"x": 0.02, "y": 0.98},
     )

@@ -1,0 +1,189 @@
+"""The exercise checks of chapter 04 accept the solution and reject wrong answers."""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from emc2_lite.course.checks.metropolis import accepts, step_matrix, steps_to_forget
+
+PATH = Path(__file__).parents[1] / "chapters" / "solutions" / "04_metropolis_hastings.py"
+spec = importlib.util.spec_from_file_location("solutions_04", PATH)
+solutions = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(solutions)
+
+
+@pytest.mark.parametrize("exercise", [accepts, step_matrix, steps_to_forget], ids=lambda e: e.name)
+def test_the_solution_is_right(exercise):
+    assert exercise.verdict(getattr(solutions, exercise.name)).startswith("right")
+
+
+@pytest.mark.parametrize("exercise", [accepts, step_matrix, steps_to_forget], ids=lambda e: e.name)
+def test_an_empty_stub_is_not_written_yet(exercise):
+    assert exercise.verdict(lambda *_: ...) == "not written yet"
+
+
+@pytest.mark.parametrize("exercise", [accepts, step_matrix, steps_to_forget], ids=lambda e: e.name)
+def test_each_known_mistake_is_named_to_its_maker(exercise):
+    for sentence, wrong in exercise.mistakes.items():
+        assert exercise.verdict(wrong).startswith(f"not yet: {sentence}.")
+
+
+def no_logarithm(new, held, temperature, uniform):
+    return new / temperature - uniform > held / temperature
+
+
+def ratio_reversed(new, held, temperature, uniform):
+    return uniform > math.exp((new - held) / temperature)
+
+
+def uphill_only(new, held, temperature, uniform):
+    return new >= held
+
+
+def always(new, held, temperature, uniform):
+    return True
+
+
+def coin(new, held, temperature, uniform):
+    return new > held or uniform < 0.5
+
+
+def similarities_not_scores(new, held, temperature, uniform):
+    return uniform < math.exp(new - held)
+
+
+def ratio_of_similarities(new, held, temperature, uniform):
+    return uniform < new / held
+
+
+def barker(new, held, temperature, uniform):
+    return uniform < 1 / (1 + math.exp((held - new) / temperature))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        no_logarithm,
+        ratio_reversed,
+        uphill_only,
+        always,
+        coin,
+        similarities_not_scores,
+        ratio_of_similarities,
+        barker,
+    ],
+)
+def test_a_wrong_acceptance_is_rejected(wrong):
+    assert accepts.verdict(wrong).startswith("not yet")
+
+
+def no_remainder(similarities, temperature):
+    scores = similarities / temperature
+    matrix = (scores - scores[:, None]).exp().clamp(max=1) / len(scores)
+    return matrix.fill_diagonal_(0)
+
+
+def diagonal_not_removed_first(similarities, temperature):
+    scores = similarities / temperature
+    return (scores - scores[:, None]).exp().clamp(max=1) / len(scores)
+
+
+def among_the_others(similarities, temperature):
+    matrix = no_remainder(similarities, temperature) * len(similarities) / (len(similarities) - 1)
+    return matrix + torch.diag(1 - matrix.sum(dim=1))
+
+
+def upside_down(similarities, temperature):
+    return solutions.step_matrix(-similarities, temperature)
+
+
+def no_clamp(similarities, temperature):
+    scores = similarities / temperature
+    matrix = ((scores - scores[:, None]).exp() / len(scores)).fill_diagonal_(0)
+    return matrix + torch.diag(1 - matrix.sum(dim=1))
+
+
+def normalised_rows(similarities, temperature):
+    scores = similarities / temperature
+    return (scores - scores[:, None]).clamp(max=0).softmax(dim=1)
+
+
+def softmax_at_once(similarities, temperature):
+    return (similarities / temperature).softmax(dim=0).expand(len(similarities), -1)
+
+
+def temperature_forgotten(similarities, temperature):
+    return solutions.step_matrix(similarities, 1.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        no_remainder,
+        diagonal_not_removed_first,
+        among_the_others,
+        upside_down,
+        no_clamp,
+        normalised_rows,
+        softmax_at_once,
+        temperature_forgotten,
+    ],
+)
+def test_a_wrong_matrix_is_rejected(wrong):
+    assert step_matrix.verdict(wrong).startswith("not yet")
+
+
+def p_max(similarities, temperature):
+    return (similarities / temperature).softmax(dim=0).max().item()
+
+
+def gap_upside_down(similarities, temperature, epsilon):
+    return math.ceil(math.log(epsilon) / math.log(1 - p_max(similarities, temperature) / len(similarities)))
+
+
+def not_rounded(similarities, temperature, epsilon):
+    return math.log(epsilon) / math.log(1 - 1 / (len(similarities) * p_max(similarities, temperature)))
+
+
+def rounded_to_nearest(similarities, temperature, epsilon):
+    return round(not_rounded(similarities, temperature, epsilon))
+
+
+def one_step_more(similarities, temperature, epsilon):
+    return math.floor(not_rounded(similarities, temperature, epsilon)) + 2
+
+
+def mixed_bases(similarities, temperature, epsilon):
+    return math.ceil(math.log2(epsilon) / math.log(1 - 1 / (len(similarities) * p_max(similarities, temperature))))
+
+
+def first_order(similarities, temperature, epsilon):
+    return math.ceil(len(similarities) * p_max(similarities, temperature) * -math.log(epsilon))
+
+
+def without_m(similarities, temperature, epsilon):
+    return math.ceil(math.log(epsilon) / math.log(1 - p_max(similarities, temperature)))
+
+
+def worst_case(similarities, temperature, epsilon):
+    return math.ceil(math.log(epsilon) / math.log1p(-math.exp(-2 / temperature)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        gap_upside_down,
+        not_rounded,
+        rounded_to_nearest,
+        one_step_more,
+        mixed_bases,
+        first_order,
+        without_m,
+        worst_case,
+    ],
+)
+def test_a_wrong_number_of_steps_is_rejected(wrong):
+    assert steps_to_forget.verdict(wrong).startswith("not yet")
