@@ -89,7 +89,7 @@ def emc2(chains, z1, z2, index, view, encode, keys, uniforms, *, temperature, bu
     for r in range(2 * b):
         chain = names[r][0], r // b
         candidates = [k for k in range(2 * b) if names[k][0] != names[r][0]]
-        candidates.sort(key=lambda k: keys[r][k].item())  # noqa: B023
+        candidates.sort(key=lambda k: keys[r][k].item())
         held = chains.get(chain)
         held_score = -math.inf
         if held is not None:

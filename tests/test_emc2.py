@@ -11,7 +11,7 @@ import torch
 from emc2_lite.laboratory import embedding_table, gradient_bias
 from emc2_lite.losses import EMC2Loss, NTXentLoss
 from emc2_lite.losses.emc2 import kept_shares
-from emc2_lite.sampling import ChainRun, metropolis_hastings
+from emc2_lite.sampling import ChainRun, metropolis_hastings, total_variation, transition_matrix
 
 MODES = {
     "reencoded": {"state": "reencoded"},
@@ -109,7 +109,7 @@ def test_weights_of_a_row_sum_to_one(mode):
 
 
 def test_exactly_the_steps_after_burn_in_are_counted():
-    """m = 4; burn-in 0.5 drops 2 steps, 0.7 as many (the floor of 2.8), 0.9 drops 3, and the divisor is what is left."""
+    """m = 4: burn-in 0.5 drops 2 steps, 0.7 as many (the floor of 2.8), 0.9 drops 3; the divisor is what is left."""
     state = torch.tensor([[-1, 1, 1, 3], [0, 0, 0, 0], [-1, -1, -1, -1], [-1, -1, -1, 2], [0, 0, 1, 1], [-1, 0, 1, 2]])
     order = torch.tensor([[5, 4, 2, 1]]).repeat(6, 1)
     run = ChainRun(state, state >= 0, torch.zeros(4, dtype=torch.float64))
@@ -399,22 +399,33 @@ def test_mean_gradient_is_the_one_that_the_exact_law_of_a_visit_gives(b, burn_in
     assert ((gradients.mean(dim=0) - expected).abs() < 6 * standard_error).all()
 
 
-def test_stationary_law_tends_to_the_softmax_as_the_set_outgrows_the_batch():
-    """In-batch candidates are few and without replacement: an error of order m / |neg|, here for m = 2, exactly.
+def stationary_error(scores, orders):
+    """Total variation between the law that visits in these orders leave a chain in and the softmax."""
+    kernel = reference.visit_law(scores, orders, 0.5)[0]
+    return total_variation(reference.stationary_law(kernel), torch.softmax(scores, 0)).item()
 
-    One proposal a visit would be exact; two of them leave a total variation that halves as the set doubles.
-    """
-    distances = []
-    for samples in (5, 10, 20, 40):
-        scores = 3 * torch.randn(200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        scores = scores[: 2 * samples - 2] * 1.0
-        p = torch.softmax(scores, 0)
-        orders = [order for j in range(samples - 1) for order in ([2 * j, 2 * j + 1], [2 * j + 1, 2 * j])]
-        pairs = reference.stationary_law(reference.visit_law(scores, orders, 0.5)[0])
-        single = reference.stationary_law(reference.visit_law(scores, [[j] for j in range(len(p))], 0)[0])
-        assert (single - p).abs().sum().item() < 1e-10
-        distances.append(0.5 * (pairs - p).abs().sum().item())
-    print(distances)
+
+def test_candidates_without_replacement_cost_less_the_larger_the_set():
+    """Exact, by enumeration. One candidate a visit: no error. Two of distinct samples: it halves as the set doubles."""
+    scores = torch.randn(8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    kernel = reference.visit_law(scores, [[k] for k in range(8)], 0)[0]
+    torch.testing.assert_close(kernel, transition_matrix(scores), rtol=0, atol=1e-14)
+    errors = []
+    for copies in (1, 2, 4):
+        views = range(8 * copies)
+        orders = [order for order in itertools.permutations(views, 2) if order[0] // 2 != order[1] // 2]
+        errors.append(stationary_error(scores.repeat(copies), orders))
+    assert errors[0] > 0.01 and errors[1] < 0.6 * errors[0] and errors[2] < 0.6 * errors[1]
+
+
+def test_both_views_of_a_sample_in_one_visit_cost_the_same_in_any_set():
+    """Exact, by enumeration, b = 2: the two views of a sample come together however many samples there are."""
+    scores = torch.randn(8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    errors = []
+    for copies in (1, 2, 4, 8):
+        orders = [order for j in range(4 * copies) for order in ([2 * j, 2 * j + 1], [2 * j + 1, 2 * j])]
+        errors.append(stationary_error(scores.repeat(copies), orders))
+    assert errors[0] > 0.05 and errors == pytest.approx([errors[0]] * 4, rel=1e-8)
 
 
 TEMPERATURE = 0.07
@@ -426,18 +437,14 @@ def relative_error(criterion, checkpoints):
 
 
 def test_emc2_gradient_tends_to_the_exact_one():
+    """64 samples, batches of 4: 0.17 with this seed, of which about 0.1 is sampling noise; it was 0.33 at 2,000."""
     early, late = relative_error(EMC2Loss(64, TEMPERATURE), (2_000, 20_000))
-    print(early, late)
     assert late < 0.25 and late < early
 
 
 def test_nt_xent_gradient_does_not():
-    (late,) = relative_error(NTXentLoss(TEMPERATURE), (10_000,))
-    print(late)
-    assert late > 0.9
+    assert relative_error(NTXentLoss(TEMPERATURE), (20_000,))[0] > 0.9
 
 
-def test_emc2_with_stored_states_does_not():
-    (late,) = relative_error(EMC2Loss(64, TEMPERATURE, state="stored"), (10_000,))
-    print(late)
-    assert late > 0.8
+def test_emc2_gradient_with_stored_states_does_not():
+    assert relative_error(EMC2Loss(64, TEMPERATURE, state="stored"), (10_000,))[0] > 0.8

@@ -192,7 +192,7 @@ def test_gumbel_max_equals_the_plain_loop():
     scores, _, uniforms = chain_inputs(50, 9, torch.float64)
     uniforms.clamp_min_(1e-9)
     plain = [
-        max(range(9), key=lambda k: scores[row, k].item() - math.log(-math.log(uniforms[row, k].item())))  # noqa: B023
+        max(range(9), key=lambda k: scores[row, k].item() - math.log(-math.log(uniforms[row, k].item())))
         for row in range(50)
     ]
     assert gumbel_max(scores, uniforms=uniforms).tolist() == plain

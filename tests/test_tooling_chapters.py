@@ -77,3 +77,9 @@ def test_its_code_cells_are_short(path):
 
 def test_some_outputs_are_compared_again(path):
     assert any("nbval-check-output" in cell.metadata.get("tags", ()) for cell in cells(path))
+
+
+def test_its_links_lead_somewhere(path):
+    for cell in cells(path, "markdown"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", cell.source):
+            assert (path.parent / target).exists(), target

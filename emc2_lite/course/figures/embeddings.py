@@ -43,7 +43,9 @@ def picture_sheet(images: Tensor, title: str, columns: Sequence[str] = (), rows:
     figure.update_yaxes(showgrid=False, zeroline=False, showticklabels=bool(rows), scaleanchor="x", constrain="domain")
     left, top = 90 if rows else 20, 85 if columns else 55
     return figure.update_layout(
-        title=title, height=int(top + 10 + height * (700 - left) / width), margin={"l": left, "r": 20, "t": top, "b": 10}
+        title=title,
+        height=int(top + 10 + height * (700 - left) / width),
+        margin={"l": left, "r": 20, "t": top, "b": 10},
     )
 
 

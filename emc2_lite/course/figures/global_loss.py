@@ -108,7 +108,7 @@ def normaliser_errors(batch_sizes: Sequence[int], errors: Mapping[float, Sequenc
     figure.update_xaxes(title="batch size b", row=1)
     figure.update_yaxes(title="estimate minus exact, nats", col=1)
     return figure.update_layout(
-        title="A batch's log-normaliser is too low", legend={**BELOW, "y": -0.32}, margin={"b": 120, "t": 80}
+        title="A batch's log-normaliser is too low", legend={**BELOW, "y": -0.42}, margin={"b": 135, "t": 80}
     )
 
 
@@ -139,7 +139,7 @@ def seen_by_a_batch(
         row=1,
         col=1,
     )
-    low, high = -1 / temperature, 0.25 / temperature
+    low, high = -1.4 / temperature, min(5.0, 0.7 / temperature)
     counts = torch.histc(errors.float().clamp(low, high), 45, low, high)
     centres = [low + (high - low) * (i + 0.5) / 45 for i in range(45)]
     shares, mean = 100 * counts / len(errors), errors.mean().item()
@@ -152,9 +152,10 @@ def seen_by_a_batch(
     figure.update_yaxes(title="share of the push, %", range=[0, 115 * exact.max().item()], col=1)
     figure.update_xaxes(title="log-normaliser minus exact, nats", range=[low, high], zeroline=False, col=2)
     figure.update_yaxes(title="batches, %", range=[0, top], col=2)
+    text = f"b = {batch_size}, temperature {temperature:g}: log-normaliser off by {mean:+.2f} nats on average"
     return figure.update_layout(
-        title=f"b = {batch_size}, temperature {temperature:g}: log-normaliser off by {mean:+.2f} nats on average",
-        legend={"orientation": "h", "y": 1.03, "x": 0},
+        title={"text": text, "y": 0.97, "yanchor": "top"},
+        legend={"orientation": "h", "y": 1.03, "yanchor": "bottom", "x": 0},
         margin={"t": 120},
         height=470,
         bargap=0.15,
@@ -185,8 +186,7 @@ def gradient_errors(
                     "arrayminus": (mean - values.amin(dim=0)).tolist(),
                     "thickness": 1.5,
                 }
-                first = row == col == 1
-                _curve(figure, x, mean.tolist(), name, i, error_y=reach, showlegend=first, row=row, col=col)
+                _curve(figure, x, mean.tolist(), name, i, error_y=reach, showlegend=row == col == 1, row=row, col=col)
     for col, part in enumerate(positive_part.values(), start=1):
         name = "distance of the two limits"
         line = {"color": GREY, "dash": DASHES[2], "width": 2}

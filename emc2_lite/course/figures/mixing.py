@@ -163,6 +163,25 @@ def in_batch_error(series: Mapping[str, tuple[Sequence[float], Tensor]], floor: 
     )
 
 
+def twin_error(mass: Sequence[float], errors: Mapping[str, Sequence[float]]) -> go.Figure:
+    """Total variation to p by the probability of the lesser of two probable views of a sample: a point a row."""
+    figure = go.Figure()
+    for (name, values), colour, marker in zip(errors.items(), (GREY, BLUE, VERMILION), MARKERS, strict=False):
+        figure.add_scatter(
+            x=list(mass),
+            y=list(values),
+            mode="markers",
+            marker={"symbol": marker, "color": colour, "size": 9},
+            name=name,
+        )
+    return figure.update_layout(
+        title="Where both views of a digit are probable, an error stays",
+        xaxis={"title": "probability of the lesser twin (the largest such in the row)", "rangemode": "tozero"},
+        yaxis={"title": "total variation to p", "rangemode": "tozero"},
+        legend={"x": 0.02, "y": 0.98},
+    )
+
+
 def line(figure: go.Figure, x, y, name: str, style: int, colour: str, *, marker: bool = False, **place) -> None:
     figure.add_scatter(
         x=x,
