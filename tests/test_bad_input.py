@@ -53,6 +53,7 @@ BAD_BATCHES = {
     },
     "z2 is not normalised (lengths from 2 to 2): pass vectors of length 1": {"z2": 2 * TABLE[INDEX, 1]},
     "z1 holds NaN or infinite values": {"z1": nan_at_one_place(TABLE[INDEX, 0])},
+    "z2 is not normalised (lengths from 0 to 0)": {"z2": 0 * TABLE[INDEX, 1]},
     "z1 is torch.int64: pass floating-point embeddings": {"z1": torch.ones(3, 4).long()},
     "index holds 3 more than once: each sample may come once a batch": {"index": torch.tensor([3, 1, 3])},
     "index holds -1: dataset indices must be": {"index": torch.tensor([3, -1, 7])},
@@ -93,6 +94,18 @@ def test_a_refused_batch_leaves_the_chains_as_they_were(sentence, changes):
     assert sentence in str(refusal.value)
     assert all(torch.equal(before[name], now) for name, now in criterion.state_dict().items())
     assert criterion.stats is stats
+
+
+def test_a_call_refused_after_sampling_leaves_the_chains_as_they_were():
+    """Chains held fast by their scores: only the encoding with gradient is asked for."""
+    criterion = EMC2Loss(num_samples=10, temperature=0.2, refresh_scores=False)
+    criterion.chain_index.fill_(9)
+    criterion.chain_score.fill_(1000)
+    before = copy.deepcopy(criterion.state_dict())
+    with pytest.raises(ValueError, match="What encode returned holds NaN"):
+        criterion(**batch(encode=lambda i, v: math.nan * TABLE[i, v]))
+    assert all(torch.equal(before[name], now) for name, now in criterion.state_dict().items())
+    assert criterion.stats is None
 
 
 @pytest.mark.parametrize("temperature", [0, -0.1, math.nan, math.inf])
@@ -139,6 +152,10 @@ REFUSALS = {
     "log_scores has shape (3,): pass 2 dimensions": lambda: metropolis_hastings(SCORES[0], SCORES[0]),
     "initial_log_score has shape (3,), but log_scores has 2 rows": lambda: metropolis_hastings(SCORES, SCORES[0]),
     "initial_log_score holds NaN": lambda: metropolis_hastings(SCORES, torch.full((2,), math.nan)),
+    "initial_log_score holds NaN or +inf": lambda: metropolis_hastings(SCORES, torch.full((2,), math.inf)),
+    "Both uniforms and generator were given: pass one of them": lambda: gumbel_max(
+        SCORES, uniforms=SCORES, generator=torch.Generator()
+    ),
     "log_scores holds NaN or +inf": lambda: metropolis_hastings(SCORES + math.nan, torch.zeros(2)),
     "log_scores is torch.float16: pass float32 or float64": lambda: gumbel_max(SCORES.half()),
     "backend is 'cuda'": lambda: metropolis_hastings(SCORES, torch.zeros(2), backend="cuda"),
@@ -155,6 +172,7 @@ REFUSALS = {
     ),
     "in a set of 360 images: indices must be from 0 to 359": lambda: DIGITS(ONE + 359, ONE),
     "view numbers 0 or more": lambda: DIGITS(ONE, ONE - 2),
+    "index has shape (0,) and view (0,): pass two of the same (k,), k >= 1": lambda: DIGITS(ONE[:0], ONE[:0]),
     "index is torch.int32 and view torch.int64: pass torch.int64": lambda: DIGITS(ONE.int(), ONE),
     "batch_size is 1: it must be from 2 to the number of images, 360": lambda: train(
         DigitEncoder(), DIGITS, NTXentLoss(0.2), steps=1, batch_size=1

@@ -1,10 +1,8 @@
-"""The training loop, and the measures on what it trained."""
+"""The training loop."""
 
 import pytest
 import torch
-from torch.nn import functional as F
 
-from emc2_lite.evaluation import few_shot_accuracy, nearest_neighbour_accuracy
 from emc2_lite.losses import EMC2Loss, NTXentLoss, global_contrastive_loss
 from emc2_lite.training import train
 from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
@@ -78,27 +76,3 @@ def test_fixed_views_are_zero_and_one():
     criterion = Watched()
     trained(criterion, steps=12, fixed_views=True)
     assert all(view.tolist() == [[0] * 8, [1] * 8] for _, view in criterion.seen)
-
-
-def test_the_nearest_neighbour_is_the_one_with_the_largest_cosine():
-    generator = torch.Generator().manual_seed(0)
-    known, new = (torch.randn(n, 5, generator=generator) for n in (40, 30))
-    labels, answers = (torch.randint(3, (n,), generator=generator) for n in (40, 30))
-    nearest = (F.normalize(new, dim=1) @ F.normalize(known, dim=1).T).argmax(dim=1)
-    expected = (labels[nearest] == answers).double().mean().item()
-    assert nearest_neighbour_accuracy(known, labels, new, answers) == pytest.approx(expected)
-
-
-def test_few_shots_show_each_class_as_often():
-    """One-hot features: every draw that has each class classifies all; a class left out would cost its points."""
-    labels = torch.arange(30) % 3
-    accuracies = few_shot_accuracy(F.one_hot(labels).float(), labels, torch.eye(3), torch.arange(3), shots=2, draws=20)
-    assert accuracies.tolist() == [1.0] * 20
-
-
-def test_few_shot_draws_differ_and_repeat_with_their_seed():
-    pixels, labels = DIGITS.images.flatten(1), DIGITS.labels
-    runs = [few_shot_accuracy(pixels, labels, pixels[:200], labels[:200], draws=8, seed=s) for s in (0, 0, 1)]
-    assert torch.equal(runs[0], runs[1])
-    assert not torch.equal(runs[0], runs[2])
-    assert len(runs[0].unique()) > 1

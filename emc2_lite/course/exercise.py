@@ -151,6 +151,8 @@ def _difference(got: Any, expected: Any, tolerance: float) -> str:
         if isinstance(got, type(expected)) and (not isinstance(expected, str) or got == expected):
             return ""
         return f"got {_text(got)}, expected {_text(expected)}"
+    if isinstance(expected, torch.Tensor) and isinstance(got, list | tuple):
+        return f"your function returns a {type(got).__name__}, expected a tensor of shape {tuple(expected.shape)}"
     if not _is_array(got) or _array(got).dtype.kind not in "biuf":
         return f"got {_text(got)}, expected {_text(expected)}"
     return _array_difference(_array(got), _array(expected), tolerance)

@@ -47,7 +47,7 @@ class EMC2Loss(nn.Module):
     * ``state="reencoded"``: views that rows still hold after burn-in are encoded again with gradient, each once.
       With ``refresh_scores=True`` every carried-over view is first encoded without gradient, so that the chain starts
       from its score under today's weights; with False it starts from the score stored at the last visit, which is
-      cheaper, and lets scores from an untrained encoder hold their chains captive.
+      cheaper, and lets chains defend views by scores of an untrained encoder.
       A view that is in the batch is already encoded, and is not encoded again.
     * ``state="stored"``: nothing is encoded; the chain starts from the stored score, and in-batch weights are divided
       by 1 - w(r, 0) (a row with no in-batch step kept has no repulsion). Cheap, and biased at low temperature.

@@ -39,6 +39,12 @@ def _no_burn_in(states, m, burn_in):
     return _kept_weights(states, m, 0.0)
 
 
+def _without_the_held_state(states, m, burn_in):
+    weights = _kept_weights(states, m, burn_in)
+    weights[m] = 0
+    return weights
+
+
 kept_weights = Exercise(
     "kept_weights",
     _kept_weights,
@@ -56,6 +62,10 @@ kept_weights = Exercise(
             _minus_one_is_last
         ),
         "The first B = floor(burn_in m) steps are not dropped": _no_burn_in,
+        "The share of the carried-over state is missing: its place is the last": _without_the_held_state,
+        "The carried-over share stands first; it belongs last": (
+            lambda states, m, burn_in: _kept_weights(states, m, burn_in).roll(1)
+        ),
     },
 )
 
@@ -90,7 +100,7 @@ stored_variant = Exercise(
     "stored_variant",
     _stored_variant,
     cases=[
-        (torch.tensor([0.25, 0.0, 0.25, 0.0]), 0.5),
+        (torch.tensor([0.5, 0.0, 0.25, 0.0]), 0.25),
         (torch.tensor([0.0, 0.0, 1.0]), 0.0),
         (torch.tensor([0.0, 0.0]), 1.0),
         (torch.tensor([0.0, 0.1, 0.2, 0.3]), 0.4),
@@ -98,7 +108,7 @@ stored_variant = Exercise(
     mistakes={
         "The carried-over share is dropped, but what is left does not sum to 1": lambda weights, held_weight: weights,
         "Divide by what is left, 1 - w(r, 0), not by what is lost": (
-            lambda weights, held_weight: weights / held_weight if held_weight > 0 else weights
+            lambda weights, held_weight: weights / torch.tensor(held_weight)
         ),
         "A row that kept no in-batch step has no repulsion: 0 / 0 is not a number": (
             lambda weights, held_weight: weights / (1 - torch.tensor(held_weight))

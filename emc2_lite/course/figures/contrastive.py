@@ -11,15 +11,19 @@ from torch import Tensor
 from emc2_lite.course.figures.embeddings import pictures
 from emc2_lite.course.style import BLUE, DASHES, GREEN, GREY, INK, MARKERS, PURPLE, VERMILION
 
-LOG_TICKS = {"dtick": 1, "exponentformat": "none"}
-
 
 def score_matrix(scores: Tensor, images: Tensor) -> go.Figure:
     """Scores (2b, 2b) of a batch, with each row's view (2b, 8, 8) along the axes; boxes mark the positives."""
     rows = len(scores)
     values = [[None if r == k else v for k, v in enumerate(line)] for r, line in enumerate(scores.tolist())]
     figure = go.Figure(
-        go.Heatmap(z=values, xgap=2, ygap=2, colorbar={"title": "score l"}, hovertemplate="l(%{y}, %{x}) = %{z:.2f}")
+        go.Heatmap(
+            z=values,
+            xgap=2,
+            ygap=2,
+            colorbar={"title": "score l"},
+            hovertemplate="l(%{y}, %{x}) = %{z:.2f}<extra></extra>",
+        )
     )
     figure.add_scatter(
         x=[(r + rows // 2) % rows for r in range(rows)],
@@ -70,20 +74,20 @@ def circle_forces(degrees: Sequence[float], temperatures: Sequence[float]) -> go
         ):
             x, y = angles[members].cos().tolist(), angles[members].sin().tolist()
             shares = [f"{share:.0%}" for share in q[1:].tolist()] if members.stop is None else [""]
-            style = {"symbol": symbol, "color": colour, "size": 15 if symbol == "star" else 11}
+            style = {"symbol": symbol, "color": colour, "size": 15 if symbol == "star" else 9}
             figure.add_scatter(
                 x=x, y=y, name=name, mode="markers", marker=style, showlegend=column == 1, row=1, col=column
             )
             for i, (px, py) in enumerate(zip(x, y, strict=True)):
-                pull = 0.75 * force[members][i].item()
+                pull = force[members][i].item()
                 arrow = {"ax": px, "ay": py, "x": px - py * pull, "y": py + px * pull, "arrowcolor": colour}
                 if abs(pull) > 0.02:
                     figure.add_annotation(
-                        **arrow, axref=f"x{column}", ayref=f"y{column}", arrowwidth=3, arrowhead=2, row=1, col=column
+                        **arrow, axref=f"x{column}", ayref=f"y{column}", arrowwidth=2, arrowhead=2, row=1, col=column
                     )
                 figure.add_annotation(x=0.8 * px, y=0.8 * py, text=shares[i], showarrow=False, row=1, col=column)
         figure.update_yaxes(scaleanchor=f"x{column}", row=1, col=column)
-    figure.update_xaxes(range=[-1.45, 1.45], visible=False)
+    figure.update_xaxes(range=[-1.6, 1.6], visible=False)
     figure.update_yaxes(range=[-1.3, 1.3], visible=False)
     return figure.update_layout(
         title="The pull on the positive, the pushes on the negatives, and what the anchor feels",
@@ -160,7 +164,7 @@ def effective_numbers(similarities: Tensor, temperatures: Sequence[float]) -> go
     figure = go.Figure()
     for i, curve in enumerate(curves.tolist()):
         thin = {"color": GREY, "width": 1}
-        figure.add_scatter(x=x, y=curve, name="one anchor", mode="lines", line=thin, showlegend=i == 0)
+        figure.add_scatter(x=x, y=curve, name="one anchor", mode="lines", line=thin, opacity=0.5, showlegend=i == 0)
     median = {"color": BLUE, "width": 3}
     figure.add_scatter(
         x=x,

@@ -63,9 +63,9 @@ def followed_law(target: Tensor, carried: Tensor, restarted: Tensor, temperature
             marker={"color": colour, "pattern": {"shape": pattern, "solidity": 0.3}},
         )
     return figure.update_layout(
-        title=f"Where the chain spends its time, temperature {temperature:g}",
+        title=f"Where a visit ends, temperature {temperature:g}",
         xaxis={"title": "negative, by its exact probability (rank)", "dtick": 1, "showgrid": False},
-        yaxis={"title": "share of time (dimensionless)", "rangemode": "tozero"},
+        yaxis={"title": "share of visit ends (dimensionless)", "rangemode": "tozero"},
         bargap=0.25,
         legend={"x": 0.98, "y": 0.98, "xanchor": "right", "yanchor": "top"},
     )
