@@ -3,6 +3,8 @@
 import ast
 import os
 import sys
+import tempfile
+from glob import escape
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,6 +63,7 @@ def course(chapters, output, parameters):
     in the output folder. The exit status is 1 if any chapter failed.
     """
     notebooks = _chapters(chapters)
+    _check_output(notebooks, output)
     _need("papermill", "ipykernel", "nbformat", "plotly", "anywidget", "ipywidgets")
     try:
         results = _execute(notebooks, output, _literals(parameters))
@@ -80,6 +83,19 @@ def lab(arguments):
     folder = _folder()
     _need("jupyterlab", "ipykernel", "plotly", "anywidget", "ipywidgets")
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(folder), *arguments])
+
+
+def _check_output(notebooks: list[Path], output: Path) -> None:
+    """The executed copies must not take the place of the chapters, nor of each other, and there must be a place."""
+    if any((output / notebook.name).resolve() == notebook.resolve() for notebook in notebooks):
+        raise click.UsageError(f"--output is {output}, where the chapters lie: choose another, such as build/course")
+    if len({notebook.name for notebook in notebooks}) < len(notebooks):
+        raise click.UsageError("two of the notebooks have the same file name: execute them one at a time")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()
+    except OSError as failure:
+        raise click.ClickException(f"cannot write to {output} ({failure.strerror}): choose another --output") from None
 
 
 def _execute(notebooks: list[Path], output: Path, parameters: dict) -> list:
@@ -130,9 +146,12 @@ def _literals(parameters: tuple[tuple[str, str], ...]) -> dict:
     values = {}
     for name, text in parameters:
         try:
-            values[name] = ast.literal_eval(text)
+            value = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            values[name] = text
+            value = text
+        if not isinstance(value, int | float | bool | str | list | dict | None):
+            raise click.UsageError(f"{name} is {text}: a parameter is a number, a text, a list or a dictionary")
+        values[name] = value
     return values
 
 
@@ -153,9 +172,9 @@ def _chapters(wanted: tuple[str, ...]) -> list[Path]:
         return notebooks
     chosen = []
     for name in wanted:
-        matches = [Path(name)] if name.endswith(".ipynb") else sorted(_folder().glob(f"{name}*.ipynb"))
-        if not matches or not all(match.is_file() for match in matches):
-            raise click.UsageError(f"there is no chapter {name}")
+        matches = [Path(name)] if name.endswith(".ipynb") else sorted(_folder().glob(f"{escape(name)}*.ipynb"))
+        if not name or not matches or not all(match.is_file() for match in matches):
+            raise click.UsageError(f"there is no chapter {name!r}")
         chosen += [match for match in matches if match not in chosen]
     return chosen
 

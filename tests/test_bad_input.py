@@ -45,6 +45,8 @@ def nan_at_one_place(z):
 BAD_BATCHES = {
     "z1 has shape (3, 4) and z2 (2, 4): both must be the same (b, d)": {"z2": TABLE[:2, 0]},
     "z1 has shape (3, 1, 4) and z2 (3, 1, 4)": {"z1": TABLE[INDEX][:, :1], "z2": TABLE[INDEX][:, 1:]},
+    "z1 is a list: pass a torch.Tensor": {"z1": [[1.0, 0.0]]},
+    "index is a ndarray: pass a torch.Tensor": {"index": INDEX.numpy()},
     "The batch holds 1 sample: at least 2 are needed": {
         "z1": TABLE[:1, 0],
         "z2": TABLE[:1, 1],
@@ -97,15 +99,25 @@ def test_a_refused_batch_leaves_the_chains_as_they_were(sentence, changes):
 
 
 def test_a_call_refused_after_sampling_leaves_the_chains_as_they_were():
-    """Chains held fast by their scores: only the encoding with gradient is asked for."""
+    """Slot 0 is held fast and asks for an encoding with gradient, at the end; slot 1 is new and would have moved."""
     criterion = EMC2Loss(num_samples=10, temperature=0.2, refresh_scores=False)
-    criterion.chain_index.fill_(9)
-    criterion.chain_score.fill_(1000)
+    criterion.chain_index[:, 0], criterion.chain_score[:, 0] = 9, 1000
     before = copy.deepcopy(criterion.state_dict())
     with pytest.raises(ValueError, match="What encode returned holds NaN"):
         criterion(**batch(encode=lambda i, v: math.nan * TABLE[i, v]))
     assert all(torch.equal(before[name], now) for name, now in criterion.state_dict().items())
     assert criterion.stats is None
+
+
+def test_an_encoding_without_gradient_is_refused_where_it_counts():
+    criterion = EMC2Loss(num_samples=10, temperature=0.2, refresh_scores=False)
+    criterion.chain_index[:], criterion.chain_score[:] = 9, 1000
+    table = TABLE.clone().requires_grad_()
+    z1, z2 = table[INDEX].unbind(1)
+    with pytest.raises(ValueError, match="encode returned embeddings without gradient"):
+        criterion(**batch(z1=z1, z2=z2, encode=lambda i, v: TABLE[i, v]))
+    with torch.no_grad():
+        criterion(**batch(z1=z1, z2=z2, encode=lambda i, v: TABLE[i, v]))
 
 
 @pytest.mark.parametrize("temperature", [0, -0.1, math.nan, math.inf])
@@ -136,9 +148,37 @@ def test_bad_settings_of_emc2_are_refused(settings, sentence):
 def test_chains_of_another_dataset_are_refused_before_anything_is_loaded():
     criterion, other = emc2(), EMC2Loss(num_samples=11, temperature=0.2)
     before = copy.deepcopy(other.state_dict())
-    with pytest.raises(ValueError, match=r"The saved chains belong to 10 samples, but this loss was made for 11"):
+    with pytest.raises(
+        ValueError, match=r"have shape \(10, 2\), but this loss was made for 11 samples"
+    ):
         other.load_state_dict(criterion.state_dict())
     assert all(torch.equal(before[name], now) for name, now in other.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (
+            {"chain_index": torch.full((10, 2), 10)},
+            "The saved chains hold samples 10 to 10 of 10",
+        ),
+        ({"chain_view": torch.zeros(10, 1)}, "The saved chains have shape (10, 1)"),
+        ({"chain_score": torch.zeros(())}, "The saved chains have shape ()"),
+    ],
+)
+def test_damaged_chains_are_refused_before_anything_is_loaded(damage, sentence):
+    criterion = emc2()
+    before = copy.deepcopy(criterion.state_dict())
+    with pytest.raises(ValueError) as refusal:
+        criterion.load_state_dict(criterion.state_dict() | damage)
+    assert sentence in str(refusal.value)
+    assert all(torch.equal(before[name], now) for name, now in criterion.state_dict().items())
+
+
+@pytest.mark.parametrize("temperature", ["0.2", None, torch.tensor(0.2)])
+def test_temperature_must_be_a_number(temperature):
+    with pytest.raises(ValueError, match="it must be a positive, finite number"):
+        NTXentLoss(temperature)
 
 
 DIGITS = DigitViews(load_digits("test").images)
@@ -176,6 +216,19 @@ REFUSALS = {
     "index is torch.int32 and view torch.int64: pass torch.int64": lambda: DIGITS(ONE.int(), ONE),
     "batch_size is 1: it must be from 2 to the number of images, 360": lambda: train(
         DigitEncoder(), DIGITS, NTXentLoss(0.2), steps=1, batch_size=1
+    ),
+    "The loss was made for 340 samples, but there are 360 images": lambda: train(
+        DigitEncoder(), DIGITS, EMC2Loss(340, 0.2), steps=1, batch_size=4
+    ),
+    "images holds numbers outside [0, 1]": lambda: DigitViews(16 * DIGITS.images),
+    "There are 2 labels for 4 features": lambda: few_shot_accuracy(
+        torch.eye(4), torch.arange(2), torch.eye(4), torch.arange(4)
+    ),
+    "batch_size is 100: it must be from 2 to the number of samples, 10": lambda: gradient_bias(
+        NTXentLoss(0.2), TABLE, batch_size=100, checkpoints=[20]
+    ),
+    "table has shape (10, 4): pass (N, 2, d)": lambda: gradient_bias(
+        NTXentLoss(0.2), TABLE[:, 0], batch_size=2, checkpoints=[20]
     ),
     "checkpoints is [30]: pass increasing multiples of 20": lambda: gradient_bias(
         NTXentLoss(0.2), TABLE, batch_size=2, checkpoints=[30]

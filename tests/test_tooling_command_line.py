@@ -34,6 +34,7 @@ def course(tmp_path, monkeypatch):
     write(tmp_path / "chapters", "00_good.ipynb", "print(size)")
     write(tmp_path / "chapters", "01_bad.ipynb", "1 / 0")
     write(tmp_path / "chapters", "02_good.ipynb", "'last'")
+    write(tmp_path / "other", "00_good.ipynb", "'another'")
     return tmp_path
 
 
@@ -95,16 +96,29 @@ def test_course_takes_chapters_by_number_and_parameters_by_name(course):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("course", "07"), "there is no chapter 07"),
-        (("course", "none.ipynb"), "there is no chapter none.ipynb"),
+        (("course", "07"), "there is no chapter '07'"),
+        (("course", "none.ipynb"), "there is no chapter 'none.ipynb'"),
         (("course", "00", "-p", "syze", "2"), "no parameter syze in the chosen chapters"),
         (("course", "--frobnicate"), "No such option"),
+        (("course", ""), "there is no chapter ''"),
+        (("course", "*"), "there is no chapter '*'"),
+        (("course", "00", "-p", "size", "1j"), "size is 1j: a parameter is a number, a text, a list or a dictionary"),
+        (("course", "--output", "chapters"), "--output is chapters, where the chapters lie: choose another"),
+        (("course", "chapters/00_good.ipynb", "other/00_good.ipynb"), "have the same file name"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_status_2(course, arguments, sentence):
     result = run(*arguments)
     assert result.exit_code == 2
     assert sentence in result.output
+
+
+def test_an_output_that_cannot_be_written_is_named(course):
+    Path("occupied").write_text("a file, not a folder")
+    result = run("course", "00", "--output", "occupied/inside")
+    assert result.exit_code == 1
+    assert "cannot write to occupied/inside" in result.output
+    assert len(list(Path("chapters").iterdir())) == 3
 
 
 def test_missing_extras_are_named_with_what_to_do(course, monkeypatch):

@@ -32,8 +32,13 @@ def few_shot_accuracy(
     With the labels of a whole dataset even raw pixels of digits do well; with a handful the features must do the work.
 
     Raises:
-        ValueError: if a class has fewer than `shots` points.
+        ValueError: if a class has fewer than `shots` points, or there is not one label a feature.
     """
+    if len(features) != len(labels) or len(test_features) != len(test_labels):
+        raise ValueError(
+            f"There are {len(labels)} labels for {len(features)} features and {len(test_labels)} for "
+            f"{len(test_features)} test features: pass one label a feature."
+        )
     members = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
     fewest = min(len(indices) for indices in members)
     if not 1 <= shots <= fewest:

@@ -55,8 +55,12 @@ def gradient_bias(
         seed: of the batches and of the criterion's own draws.
 
     Raises:
-        ValueError: if the checkpoints are not increasing multiples of 20.
+        ValueError: on a table or batch size of another kind, or checkpoints that are not increasing multiples of 20.
     """
+    if table.dim() != 3 or table.shape[1] != 2:
+        raise ValueError(f"table has shape {tuple(table.shape)}: pass (N, 2, d), two views a sample.")
+    if not 2 <= batch_size <= len(table):
+        raise ValueError(f"batch_size is {batch_size}: it must be from 2 to the number of samples, {len(table)}.")
     if (
         not checkpoints
         or sorted(set(checkpoints)) != list(checkpoints)

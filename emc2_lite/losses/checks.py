@@ -1,18 +1,25 @@
 """Checks of what enters a loss: one sentence that says what came, what was expected and what to do."""
 
 import math
+import numbers
 
 import torch
 from torch import Tensor
 
 
 def check_temperature(temperature: float) -> None:
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature is {temperature}: it must be a positive, finite number, such as 0.07.")
+    if not (isinstance(temperature, numbers.Real) and math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature is {temperature!r}: it must be a positive, finite number, such as 0.07.")
+
+
+def check_tensor(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} is a {type(value).__name__}: pass a torch.Tensor.")
 
 
 def check_embeddings(embeddings: Tensor, name: str) -> None:
     """Floating point, finite, and of length 1 along the last dimension (to 1e-3; 1e-2 in half precision)."""
+    check_tensor(embeddings, name)
     if not embeddings.is_floating_point():
         raise ValueError(f"{name} is {embeddings.dtype}: pass floating-point embeddings.")
     half = embeddings.dtype in (torch.float16, torch.bfloat16)
@@ -30,6 +37,11 @@ def check_embeddings(embeddings: Tensor, name: str) -> None:
 
 def check_batch(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, num_samples: int | None) -> None:
     """The arguments that every criterion takes; `num_samples` bounds the indices for losses that keep state."""
+    for value, name in ((z1, "z1"), (z2, "z2"), (index, "index"), (view, "view")):
+        if not (view is None and name == "view"):
+            check_tensor(value, name)
+    if z1.device != z2.device:
+        raise ValueError(f"z1 is on {z1.device} and z2 on {z2.device}: both must be on one device.")
     if z1.dim() != 2 or z1.shape != z2.shape:
         raise ValueError(f"z1 has shape {tuple(z1.shape)} and z2 {tuple(z2.shape)}: both must be the same (b, d).")
     b = z1.shape[0]

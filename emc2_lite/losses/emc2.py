@@ -53,6 +53,8 @@ class EMC2Loss(nn.Module):
       by 1 - w(r, 0) (a row with no in-batch step kept has no repulsion). Cheap, and biased at low temperature.
       `refresh_scores` is not read.
 
+    Stored scores belong to the temperature that they were taken at; with fresh scores a saved state serves any other.
+
     With fixed weights the mean of the "reencoded" gradient tends to the exact one if proposals are independent and
     uniform over neg(r). A batch's are nearly that. They are drawn without replacement, an error of order m / |neg(r)|;
     and both views of a sample come together, which score alike: a small bias that a larger dataset does not remove.
@@ -72,8 +74,8 @@ class EMC2Loss(nn.Module):
         generator: draws first (2b, 2b) numbers for the order of the candidates, then (2b, m) uniforms.
 
     Raises:
-        ValueError: on bad settings, shapes, dtypes, embeddings or indices, a missing `encode`, or a state to load that
-            was saved for another number of samples. The chains are left as they were.
+        ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing or
+            without gradient, a damaged state or one of another number of samples. The chains are left as they were.
 
     Source: Yau et al. 2024, Algorithm 1 and section 3.
     """
@@ -107,7 +109,7 @@ class EMC2Loss(nn.Module):
         self.register_buffer("chain_index", torch.full((num_samples, 2), -1, dtype=torch.int32))
         self.register_buffer("chain_view", torch.zeros((num_samples, 2), dtype=torch.int64))
         self.register_buffer("chain_score", torch.full((num_samples, 2), -torch.inf))
-        self.register_load_state_dict_pre_hook(_check_saved_size)
+        self.register_load_state_dict_pre_hook(_check_saved_chains)
 
     def extra_repr(self) -> str:
         return (
@@ -125,6 +127,10 @@ class EMC2Loss(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         check_batch(z1, z2, index, view, self.num_samples)
+        if self.chain_index.device != z1.device:
+            raise ValueError(
+                f"The chains are on {self.chain_index.device} and z1 on {z1.device}: move the loss, loss.to(z1.device)."
+            )
         reencoded = self.state == "reencoded"
         if reencoded and encode is None:
             raise ValueError(
@@ -161,6 +167,11 @@ class EMC2Loss(nn.Module):
             weights = weights + held_weight[:, None] * held_column
             holds = outside & (held_weight > 0)
             held, encoded = _encode_distinct(encode, held_index[holds], held_view[holds], block.embeddings)
+            if encoded and torch.is_grad_enabled() and z1.requires_grad and not held.requires_grad:
+                raise ValueError(
+                    "encode returned embeddings without gradient for views that count in the loss: "
+                    "call the encoder in it without torch.no_grad() and without detach()."
+                )
             held_scores = (block.embeddings[holds] * held).sum(dim=1) / self.temperature
             held_term = (held_weight[holds] * held_scores).sum()
         else:
@@ -225,10 +236,17 @@ def _encode_distinct(encode: Encode, index: Tensor, view: Tensor, like: Tensor) 
     return embeddings.to(like)[place], count
 
 
-def _check_saved_size(module, state_dict, prefix, *_) -> None:
-    saved = state_dict.get(f"{prefix}chain_index")
-    if saved is not None and len(saved) != module.num_samples:
+def _check_saved_chains(module, state_dict, prefix, *_) -> None:
+    saved = {name: state_dict[prefix + name] for name, _ in module.named_buffers() if prefix + name in state_dict}
+    for buffer in saved.values():
+        if buffer.shape != (module.num_samples, 2):
+            raise ValueError(
+                f"The saved chains have shape {tuple(buffer.shape)}, but this loss was made for {module.num_samples} "
+                "samples, two chains each: make it with the num_samples of the dataset that the state was saved with."
+            )
+    index = saved.get("chain_index")
+    if index is not None and not (index.min() >= -1 and index.max() < module.num_samples):
         raise ValueError(
-            f"The saved chains belong to {len(saved)} samples, but this loss was made for {module.num_samples}: "
-            "make it with the num_samples of the dataset that the state was saved with."
+            f"The saved chains hold samples {int(index.min())} to {int(index.max())} of {module.num_samples}: "
+            "the state is damaged; load an earlier one."
         )

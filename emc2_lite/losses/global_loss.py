@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from emc2_lite.losses.checks import check_embeddings, check_temperature
+from emc2_lite.losses.checks import check_embeddings, check_temperature, check_tensor
 
 
 def global_contrastive_loss(
@@ -37,6 +37,7 @@ def global_contrastive_loss(
     check_temperature(temperature)
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1 row.")
+    check_tensor(embeddings, "embeddings")
     if embeddings.dim() != 3 or embeddings.shape[0] < 2 or embeddings.shape[1] < 2:
         raise ValueError(
             f"embeddings has shape {tuple(embeddings.shape)}: pass (N, V, d) with N >= 2 samples and V >= 2 views."

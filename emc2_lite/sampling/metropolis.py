@@ -102,7 +102,14 @@ def _run_numba(log_scores: Tensor, challenge: Tensor, initial: Tensor) -> ChainR
     return ChainRun(torch.from_numpy(state), torch.from_numpy(accepted), torch.from_numpy(last))
 
 
-@numba.njit(cache=True)
+def _compiled(function):
+    try:
+        return numba.njit(cache=True)(function)
+    except RuntimeError:  # nowhere to write the cache: compile anew in each process
+        return numba.njit(function)
+
+
+@_compiled
 def _sweep(log_scores, challenge, current, state, accepted):
     for row in range(log_scores.shape[0]):
         held, held_score = -1, current[row]

@@ -27,10 +27,13 @@ def train(
     finite set whose exact global loss can be computed. The run depends on the encoder's weights and `seed` alone.
 
     Raises:
-        ValueError: if batch_size is under 2 or over the number of images.
+        ValueError: if batch_size is under 2 or over the number of images, or the loss is for another number of samples.
     """
     if not 2 <= batch_size <= len(views):
         raise ValueError(f"batch_size is {batch_size}: it must be from 2 to the number of images, {len(views)}.")
+    chains = getattr(criterion, "num_samples", len(views))
+    if chains != len(views):
+        raise ValueError(f"The loss was made for {chains} samples, but there are {len(views)} images: make it anew.")
     device = views.images.device
     generator = torch.Generator(device).manual_seed(seed)
     optimiser = torch.optim.Adam(encoder.parameters(), learning_rate)

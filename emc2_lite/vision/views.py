@@ -54,8 +54,8 @@ class DigitViews:
     Call with index, view: (k,) int64 on that device -> (k, 1, H, W). A batch costs one pass, without gradient.
 
     Raises:
-        ValueError: on images of another shape, no views asked for, a dtype other than int64, indices outside the set,
-            or negative view numbers.
+        ValueError: on images of another shape or range, no views asked for, a dtype other than int64, indices outside
+            the set, or negative view numbers.
     """
 
     noise_std = 0.05
@@ -65,6 +65,8 @@ class DigitViews:
             raise ValueError(
                 f"images is {images.dtype} of shape {tuple(images.shape)}: pass floating-point (N, 1, H, W) in [0, 1]."
             )
+        if not (images.numel() and images.min() >= 0 and images.max() <= 1):
+            raise ValueError("images holds numbers outside [0, 1] or NaN, or nothing: scale the pixels to [0, 1].")
         self.images = images
 
     def __len__(self) -> int:
