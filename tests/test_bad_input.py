@@ -148,9 +148,7 @@ def test_bad_settings_of_emc2_are_refused(settings, sentence):
 def test_chains_of_another_dataset_are_refused_before_anything_is_loaded():
     criterion, other = emc2(), EMC2Loss(num_samples=11, temperature=0.2)
     before = copy.deepcopy(other.state_dict())
-    with pytest.raises(
-        ValueError, match=r"have shape \(10, 2\), but this loss was made for 11 samples"
-    ):
+    with pytest.raises(ValueError, match=r"have shape \(10, 2\), but this loss was made for 11 samples"):
         other.load_state_dict(criterion.state_dict())
     assert all(torch.equal(before[name], now) for name, now in other.state_dict().items())
 

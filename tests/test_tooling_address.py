@@ -71,7 +71,14 @@ def test_a_badge_is_replaced_not_added():
 
 
 @pytest.mark.parametrize(
-    "url", ["emc2-lite", "http://github.com/a/b", 'https://x.org/a/"; rm', "https://github.com/a b/c"]
+    "url",
+    [
+        "emc2-lite",
+        "http://github.com/a/b",
+        'https://x.org/a/"; rm',
+        "https://github.com/a b/c",
+        "https://github.com/a/b/tree/main",
+    ],
 )
 def test_a_bad_address_is_one_sentence_and_changes_nothing(repository, url, capsys):
     before = contents(repository)

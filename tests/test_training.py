@@ -72,6 +72,19 @@ def test_an_epoch_shows_each_sample_at_most_once_and_new_views():
             assert view.tolist() == [[2 * epoch] * 8, [2 * epoch + 1] * 8]
 
 
+def test_the_criterion_is_told_which_views_it_gets():
+    encoder = DigitEncoder()
+
+    def criterion(z1, z2, index, view, encode, generator):
+        for z, number in ((z1, view[0]), (z2, view[1])):
+            torch.testing.assert_close(z, encoder(VIEWS(index, number)))
+            torch.testing.assert_close(z, encode(index, number))
+        return (z1 * z2).sum()
+
+    criterion.stats = None
+    assert len(train(encoder, VIEWS, criterion, steps=8, batch_size=10)) == 8
+
+
 def test_fixed_views_are_zero_and_one():
     criterion = Watched()
     trained(criterion, steps=12, fixed_views=True)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import kstest
 
 from emc2_lite.vision import DigitEncoder, DigitViews, load_digits, view_uniforms
 from emc2_lite.vision.views import _affine_maps
@@ -107,6 +108,35 @@ def test_affine_maps_have_the_announced_ranges():
     torch.testing.assert_close(angle.abs().max(), torch.tensor(15.0))
     assert maps[:, :, 2].abs().unique().tolist() == [0.25]  # a pixel of eight, in a range of length 2
     torch.testing.assert_close(contrast.flatten().unique(), torch.tensor([0.6, 1.4]))
+
+
+def test_affine_map_is_rotation_times_shear_over_scale_and_a_shift():
+    """From a point of the view to the point of the image that is seen there, in units of half an image."""
+    angle, scale, shear = math.radians(7.5), 1.06, -0.06
+    rotation = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    expected = rotation @ torch.tensor([[1, shear], [0, 1]]) / scale
+    maps, contrast = _affine_maps(torch.tensor([[0.5, 0.4, -0.3, 0.7, -0.9, 0.25]]), torch.Size((8, 8)))
+    torch.testing.assert_close(maps[0], torch.cat((expected, torch.tensor([[0.7 / 4], [-0.9 / 4]])), dim=1))
+    assert contrast.item() == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize(("right", "down"), [(1, 0), (0, 1), (-1, 1)])
+def test_a_full_shift_is_one_pixel(monkeypatch, right, down):
+    uniforms = torch.full((1, 70), 0.5)
+    uniforms[0, 3:5] = torch.tensor([right + 1, down + 1]) / 2
+    monkeypatch.setattr("emc2_lite.vision.views.view_uniforms", lambda *_: uniforms)
+    view = VIEWS(torch.tensor([5]), torch.tensor([0]))[0, 0]
+    padded = torch.nn.functional.pad(DIGITS.images[5, 0], (1, 1, 1, 1))
+    torch.testing.assert_close(view, padded[1 + down : 9 + down, 1 + right : 9 + right])
+
+
+def test_noise_is_gaussian_of_the_announced_size():
+    """Null: normal, deviation 0.05, at 64,000 pixels of a level image. Kolmogorov-Smirnov, false-alarm rate 1e-6."""
+    index = torch.arange(4_000)
+    views = DigitViews(torch.full((4_000, 1, 12, 12), 0.5))(index, index % 3)
+    contrast = 1 + 0.4 * (2 * view_uniforms(index, index % 3, 6)[:, 5] - 1)
+    noise = views[:, 0, 4:8, 4:8] - 0.5 * contrast[:, None, None]
+    assert kstest(noise.flatten().double() / 0.05, "norm").pvalue > 1e-6
 
 
 def test_without_randomness_a_view_is_the_image(monkeypatch):

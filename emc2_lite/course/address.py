@@ -60,7 +60,8 @@ def with_badge(markdown: str, line: str) -> str:
 def set_address(url: str, root: Path = ROOT) -> list[Path]:
     """Make ``url`` the repository's address everywhere; returns the files that changed. Raises ``ValueError``."""
     url = url.strip().removesuffix("/").removesuffix(".git")
-    if url and not ADDRESS.fullmatch(url):
+    of_a_page = url.startswith(GITHUB) and url.removeprefix(GITHUB).count("/") != 1
+    if url and (of_a_page or not ADDRESS.fullmatch(url)):
         raise ValueError(f"{url!r} is not an address like https://github.com/you/emc2-lite")
     readme, project = root / "README.md", root / "pyproject.toml"
     new = {

@@ -24,6 +24,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 
 SEQUENTIAL = "Cividis"
+PAPER = ((0.0, "#F2F2F2"), (1.0, "#1A1A1A"))  # for pictures: ink on light grey paper, in both themes
 DIVERGING = ((0.0, BLUE), (0.25, "#7FB4D6"), (0.5, "#F2F2F2"), (0.75, "#EBA877"), (1.0, VERMILION))
 
 WIDTH, HEIGHT = 720, 420

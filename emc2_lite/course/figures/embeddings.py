@@ -8,9 +8,8 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 from torch.nn import functional as F
 
-from emc2_lite.course.style import BLUE, DASHES, GREY, INK, MARKERS, VERMILION
+from emc2_lite.course.style import BLUE, DASHES, GREY, INK, MARKERS, PAPER, VERMILION
 
-PAPER = ((0.0, "#F2F2F2"), (1.0, "#1A1A1A"))
 STYLES = {"pixels": (GREY, 2), "untrained": (VERMILION, 1), "trained": (BLUE, 0)}
 
 

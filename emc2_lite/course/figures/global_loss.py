@@ -8,9 +8,8 @@ import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from emc2_lite.course.style import BLUE, COLOURS, DASHES, GREEN, GREY, MARKERS, PURPLE, VERMILION
+from emc2_lite.course.style import BLUE, COLOURS, DASHES, GREEN, GREY, MARKERS, PAPER, PURPLE, VERMILION
 
-PAPER = ((0.0, "#F2F2F2"), (1.0, "#1A1A1A"))
 BELOW = {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0}
 
 

@@ -6,9 +6,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from emc2_lite.course.figures.mixing import BELOW, line
-from emc2_lite.course.style import BLUE, GREEN, GREY, INK, VERMILION
-
-PAPER = ((0.0, "#F2F2F2"), (1.0, "#1A1A1A"))
+from emc2_lite.course.style import BLUE, GREEN, GREY, INK, PAPER, VERMILION
 
 
 def scored_candidates(images: Tensor, scores: Tensor, target: Tensor, anchor: Tensor) -> go.Figure:
