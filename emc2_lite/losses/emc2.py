@@ -57,7 +57,7 @@ class EMC2Loss(nn.Module):
 
     With fixed weights the mean of the "reencoded" gradient tends to the exact one if proposals are independent and
     uniform over neg(r). A batch's are nearly that. They are drawn without replacement, an error of order m / |neg(r)|;
-    and both views of a sample come together, which score alike: a small bias that a larger dataset does not remove.
+    and both views of a sample come together, which score alike: a bias that a larger dataset does not remove.
 
     Args:
         num_samples: N, the number of samples in the dataset; the state is (N, 2), 16 bytes a chain.
