@@ -67,7 +67,8 @@ def followed_law(target: Tensor, carried: Tensor, restarted: Tensor, temperature
         xaxis={"title": "negative, by its exact probability (rank)", "dtick": 1, "showgrid": False},
         yaxis={"title": "share of visit ends (dimensionless)", "rangemode": "tozero"},
         bargap=0.25,
-        legend={"x": 0.98, "y": 0.98, "xanchor": "right", "yanchor": "top"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        margin={"t": 90},
     )
 
 
