@@ -53,8 +53,8 @@ def followed_law(target: Tensor, carried: Tensor, restarted: Tensor, temperature
     figure = go.Figure()
     for name, law, colour, pattern in (
         ("exact softmax", target, GREY, ""),
-        ("chain carried from batch to batch", carried, BLUE, "/"),
-        ("chain started anew in each batch", restarted, VERMILION, "x"),
+        ("carried from batch to batch", carried, BLUE, "/"),
+        ("started anew in each", restarted, VERMILION, "x"),
     ):
         figure.add_bar(
             x=list(range(1, shown + 1)),
