@@ -80,6 +80,7 @@ BAD_FOR_EMC2 = BAD_BATCHES | {
     "index holds 10: dataset indices must be from 0 to 9 (num_samples = 10)": {"index": torch.tensor([3, 10, 7])},
     'EMC2Loss(state="reencoded") was called without encode: pass encode(index, view)': {"encode": None},
     "it must return one embedding a view": {"encode": lambda i, v: TABLE[i, v][:, :2]},
+    "What encode returned is a NoneType: pass a torch.Tensor": {"encode": lambda i, v: None},
     "What encode returned is not normalised": {"encode": lambda i, v: 3 * TABLE[i, v]},
     "What encode returned holds NaN": {"encode": lambda i, v: math.nan * TABLE[i, v]},
 }

@@ -19,7 +19,6 @@ def check_tensor(value: object, name: str) -> None:
 
 def check_embeddings(embeddings: Tensor, name: str) -> None:
     """Floating point, finite, and of length 1 along the last dimension (to 1e-3; 1e-2 in half precision)."""
-    check_tensor(embeddings, name)
     if not embeddings.is_floating_point():
         raise ValueError(f"{name} is {embeddings.dtype}: pass floating-point embeddings.")
     half = embeddings.dtype in (torch.float16, torch.bfloat16)
@@ -37,9 +36,8 @@ def check_embeddings(embeddings: Tensor, name: str) -> None:
 
 def check_batch(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, num_samples: int | None) -> None:
     """The arguments that every criterion takes; `num_samples` bounds the indices for losses that keep state."""
-    for value, name in ((z1, "z1"), (z2, "z2"), (index, "index"), (view, "view")):
-        if not (view is None and name == "view"):
-            check_tensor(value, name)
+    for value, name in ((z1, "z1"), (z2, "z2"), (index, "index")):
+        check_tensor(value, name)
     if z1.device != z2.device:
         raise ValueError(f"z1 is on {z1.device} and z2 on {z2.device}: both must be on one device.")
     if z1.dim() != 2 or z1.shape != z2.shape:
@@ -51,6 +49,7 @@ def check_batch(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, num_
     check_embeddings(z2, "z2")
     _check_integers(index, "index", (b,), z1.device)
     if view is not None:
+        check_tensor(view, "view")
         _check_integers(view, "view", (2, b), z1.device)
         if view.min() < 0:
             raise ValueError(f"view holds {int(view.min())}: view numbers start at 0.")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from emc2_lite.losses.checks import check_batch, check_embeddings, check_temperature
+from emc2_lite.losses.checks import check_batch, check_embeddings, check_temperature, check_tensor
 from emc2_lite.losses.two_view import two_view_block
 from emc2_lite.sampling import ChainRun, metropolis_hastings
 
@@ -227,6 +227,7 @@ def _encode_distinct(encode: Encode, index: Tensor, view: Tensor, like: Tensor) 
     if count == 0:
         return like.new_zeros(0, like.shape[1]), 0
     embeddings = encode(pairs[0], pairs[1])
+    check_tensor(embeddings, "What encode returned")
     if embeddings.shape != (count, like.shape[1]):
         raise ValueError(
             f"encode returned shape {tuple(embeddings.shape)} for {count} views: "
