@@ -5,7 +5,7 @@ import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from emc2_lite.course.figures.mixing import BELOW, line
+from emc2_lite.course.figures.mixing import BELOW, band, line
 from emc2_lite.course.style import BLUE, GREEN, GREY, INK, PAPER, VERMILION
 
 
@@ -134,16 +134,7 @@ def distance_over_steps(steps: Tensor, distances: Tensor, independent: Tensor) -
     low, middle, high = distances.quantile(torch.tensor([0.05, 0.5, 0.95], dtype=distances.dtype), dim=0).tolist()
     x = steps.tolist()
     figure = go.Figure()
-    figure.add_scatter(x=x, y=high, mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip")
-    figure.add_scatter(
-        x=x,
-        y=low,
-        mode="lines",
-        line={"width": 0},
-        fill="tonexty",
-        fillcolor="rgba(0, 114, 178, 0.25)",
-        name=f"5 to 95 % of {len(distances)} walks",
-    )
+    band(figure, x, low, high, f"5 to 95 % of {len(distances)} walks", 0.25)
     line(figure, x, middle, "median walk", 0, BLUE, marker=True)
     line(figure, x, independent.tolist(), "independent draws, on average", 1, VERMILION)
     return figure.update_layout(

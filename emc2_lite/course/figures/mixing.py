@@ -50,16 +50,7 @@ def steps_needed(temperatures: Sequence[float], needed: Tensor, worst_case: Tens
     low, middle, high = needed.quantile(torch.tensor([0.0, 0.5, 1.0], dtype=needed.dtype), dim=1).tolist()
     figure = go.Figure()
     line(figure, temperatures, worst_case.tolist(), "knowing only that |⟨z, z'⟩| ≤ 1", 1, VERMILION, marker=True)
-    figure.add_scatter(x=temperatures, y=high, mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip")
-    figure.add_scatter(
-        x=temperatures,
-        y=low,
-        mode="lines",
-        line={"width": 0},
-        fill="tonexty",
-        fillcolor="rgba(0, 114, 178, 0.3)",
-        name=f"knowing p_max: all {needed.shape[1]} rows",
-    )
+    band(figure, temperatures, low, high, f"knowing p_max: all {needed.shape[1]} rows", 0.3)
     line(figure, temperatures, middle, "knowing p_max: median row", 0, BLUE, marker=True)
     return figure.update_layout(
         title=f"Steps that guarantee a total variation of at most {epsilon:g}",
@@ -180,6 +171,15 @@ def twin_error(mass: Sequence[float], errors: Mapping[str, Sequence[float]]) -> 
         yaxis={"title": "total variation to p", "rangemode": "tozero"},
         legend={"x": 0.02, "y": 0.98},
     )
+
+
+def band(
+    figure: go.Figure, x: Sequence[float], low: Sequence[float], high: Sequence[float], name: str, opacity: float
+) -> None:
+    """Fill between two curves."""
+    edge = {"x": x, "mode": "lines", "line": {"width": 0}}
+    figure.add_scatter(**edge, y=high, showlegend=False, hoverinfo="skip")
+    figure.add_scatter(**edge, y=low, fill="tonexty", fillcolor=f"rgba(0, 114, 178, {opacity})", name=name)
 
 
 def line(figure: go.Figure, x, y, name: str, style: int, colour: str, *, marker: bool = False, **place) -> None:
