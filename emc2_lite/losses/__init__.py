@@ -1,11 +1,28 @@
-"""The exact global contrastive loss and the estimators of it that train from small batches.
+"""The exact global contrastive loss and the five estimators of it that train from small batches.
 
 The estimators are modules called as ``criterion(z1, z2, index, view=None, encode=None, generator=None)``. The scalar
 they return has the estimate as its gradient; ``criterion.stats`` holds the numbers to read.
 """
 
+from emc2_lite.losses.criterion import Criterion
+from emc2_lite.losses.dcl import DCLLoss, DCLStats
 from emc2_lite.losses.emc2 import EMC2Loss, EMC2Stats
 from emc2_lite.losses.global_loss import global_contrastive_loss
+from emc2_lite.losses.negative_cache import NegativeCacheLoss, NegativeCacheStats
 from emc2_lite.losses.nt_xent import NTXentLoss, NTXentStats
+from emc2_lite.losses.sogclr import SogCLRLoss, SogCLRStats
 
-__all__ = ["EMC2Loss", "EMC2Stats", "NTXentLoss", "NTXentStats", "global_contrastive_loss"]
+__all__ = [
+    "Criterion",
+    "DCLLoss",
+    "DCLStats",
+    "EMC2Loss",
+    "EMC2Stats",
+    "NTXentLoss",
+    "NTXentStats",
+    "NegativeCacheLoss",
+    "NegativeCacheStats",
+    "SogCLRLoss",
+    "SogCLRStats",
+    "global_contrastive_loss",
+]

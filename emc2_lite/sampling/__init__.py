@@ -1,4 +1,4 @@
-"""Sampling from a softmax over finitely many scores: Metropolis-Hastings, Gumbel-max and chain diagnostics.
+"""Sampling from a softmax over finitely many scores: Metropolis-Hastings, many proposals, Gumbel-max, chain diagnostics.
 
 Scores are unnormalised log-probabilities: the target is p(k) = exp(log_scores[k]) / sum_j exp(log_scores[j]).
 """
@@ -6,12 +6,15 @@ Scores are unnormalised log-probabilities: the target is p(k) = exp(log_scores[k
 from emc2_lite.sampling.diagnostics import effective_sample_size, spectral_gap, total_variation, transition_matrix
 from emc2_lite.sampling.gumbel import gumbel_max
 from emc2_lite.sampling.metropolis import ChainRun, metropolis_hastings
+from emc2_lite.sampling.multiproposal import ManyProposals, multiproposal
 
 __all__ = [
     "ChainRun",
+    "ManyProposals",
     "effective_sample_size",
     "gumbel_max",
     "metropolis_hastings",
+    "multiproposal",
     "spectral_gap",
     "total_variation",
     "transition_matrix",

@@ -1,4 +1,4 @@
-"""What both samplers share: a check of the scores, and uniform random numbers that fit them."""
+"""What the samplers share: checks of the scores, and uniform random numbers that fit them."""
 
 import torch
 from torch import Tensor
@@ -17,6 +17,22 @@ def checked_scores(log_scores: Tensor, dims: int | None = None) -> Tensor:
     if not (log_scores < torch.inf).all():
         raise ValueError("log_scores holds NaN or +inf: pass finite scores, or -inf for a state of probability 0.")
     return log_scores
+
+
+def one_score_a_row(initial_log_score: Tensor, log_scores: Tensor) -> Tensor:
+    """The scores (rows,) of the states that the chains come with, detached and in the dtype of `log_scores`."""
+    rows = log_scores.shape[0]
+    if initial_log_score.shape != (rows,):
+        raise ValueError(
+            f"initial_log_score has shape {tuple(initial_log_score.shape)}, but log_scores has {rows} rows: "
+            f"pass one score a row, shape ({rows},), -inf for a new chain."
+        )
+    initial = initial_log_score.detach().to(log_scores)
+    if not (initial < torch.inf).all():
+        raise ValueError(
+            "initial_log_score holds NaN or +inf: pass the score of each chain's state, -inf for a new chain."
+        )
+    return initial
 
 
 def given_or_drawn(uniforms: Tensor | None, log_scores: Tensor, generator: torch.Generator | None) -> Tensor:

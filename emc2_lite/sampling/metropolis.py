@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emc2_lite.sampling.draws import checked_scores, given_or_drawn
+from emc2_lite.sampling.draws import checked_scores, given_or_drawn, one_score_a_row
 
 
 class ChainRun(NamedTuple):
@@ -56,17 +56,7 @@ def metropolis_hastings(
     Source: Metropolis et al. 1953; Hastings 1970; lines 6-12 of Algorithm 1 in Yau et al. 2024 (EMC2).
     """
     log_scores = checked_scores(log_scores, dims=2)
-    rows = log_scores.shape[0]
-    if initial_log_score.shape != (rows,):
-        raise ValueError(
-            f"initial_log_score has shape {tuple(initial_log_score.shape)}, but log_scores has {rows} rows: "
-            f"pass one score a row, shape ({rows},), -inf for a new chain."
-        )
-    initial = initial_log_score.detach().to(log_scores)
-    if not (initial < torch.inf).all():
-        raise ValueError(
-            "initial_log_score holds NaN or +inf: pass the score of each chain's state, -inf for a new chain."
-        )
+    initial = one_score_a_row(initial_log_score, log_scores)
     uniforms = given_or_drawn(uniforms, log_scores, generator)
     # Every backend compares the same two numbers, so their paths agree to the last bit.
     challenge = log_scores - uniforms.log()

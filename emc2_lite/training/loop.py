@@ -31,8 +31,8 @@ def train(
     """
     if not 2 <= batch_size <= len(views):
         raise ValueError(f"batch_size is {batch_size}: it must be from 2 to the number of images, {len(views)}.")
-    chains = getattr(criterion, "num_samples", len(views))
-    if chains != len(views):
+    chains = getattr(criterion, "num_samples", None)
+    if chains not in (None, len(views)):
         raise ValueError(f"The loss was made for {chains} samples, but there are {len(views)} images: make it anew.")
     device = views.images.device
     generator = torch.Generator(device).manual_seed(seed)

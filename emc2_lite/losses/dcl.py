@@ -1,0 +1,49 @@
+"""DCL, decoupled contrastive learning: NT-Xent without the positive in its denominator."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from emc2_lite.losses.criterion import Criterion, Encode
+from emc2_lite.losses.two_view import TwoViewBlock
+
+
+class DCLStats(NamedTuple):
+    """loss: the last call's value in nats, a 0-dimensional tensor without gradient."""
+
+    loss: Tensor
+
+
+class DCLLoss(Criterion):
+    """The global contrastive loss of the batch, as if the batch were the dataset.
+
+    loss = mean over rows r of  -l(r, pos) + log sum over k in neg(r) of exp l(r, k),
+
+    with l(r, k) = <z_r, z_k> / temperature and neg(r) the m = 2b - 2 rows of the other samples. The positive pulls with
+    weight 1 and the batch's negatives push with weights that sum to 1. In expectation over batches they are
+
+        E w(r, k) = p_r(k) E[ g(r) / g_batch(r) | k in the batch ],
+
+    g(r) the mean of exp l(r, .) over all of neg(r) and g_batch(r) that over the batch's. A hard negative raises
+    g_batch(r) when it is there: the hardest get too little and the easy ones too much. No state.
+
+    Args:
+        temperature: > 0, dimensionless.
+
+    Call as any `Criterion`; `view`, `encode` and `generator` are not needed. Returns a scalar in nats, the value above.
+
+    Raises:
+        ValueError: on bad temperature, shapes, dtypes, embeddings or indices.
+
+    Source: Yeh et al. 2022, Decoupled contrastive learning, equation 5 (without its weighting of positives).
+    """
+
+    def __init__(self, temperature: float):
+        super().__init__(temperature)
+
+    def estimate(
+        self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None
+    ) -> tuple[Tensor, DCLStats]:
+        loss = (block.negatives_logsumexp() - block.positive).mean()
+        return loss, DCLStats(loss.detach())

@@ -1,0 +1,82 @@
+"""SogCLR: a moving average of the normaliser for each sample, carried from batch to batch."""
+
+import math
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from emc2_lite.losses.criterion import Criterion, Encode
+from emc2_lite.losses.two_view import TwoViewBlock
+
+
+class SogCLRStats(NamedTuple):
+    """Readable numbers of the last call, 0-dimensional tensors without gradient.
+
+    loss: mean over rows of -l(r, pos) + log(m u_r), nats: the in-batch contrast with averaged normalisers. It can be
+        compared between steps of one batch size; the value that `forward` returns only carries the gradient.
+    repulsion: mean over rows of the sum of the repulsive weights; the exact gradient's is 1.
+    """
+
+    loss: Tensor
+    repulsion: Tensor
+
+
+class SogCLRLoss(Criterion):
+    """A surrogate that divides by a moving average of the normaliser instead of the batch's own.
+
+    Every (sample, view slot) keeps u_r, an average of the mean over its in-batch negatives of exp l(r, k):
+
+        first visit:  u_r = mean_k exp l(r, k);      later:  u_r <- (1 - gamma) u_r + gamma mean_k exp l(r, k),
+        loss = mean over rows r of  -l(r, pos) + sum_k w(r, k) l(r, k),      w(r, k) = exp l(r, k) / (m u_r),
+
+    with l = <., .> / temperature, m = 2b - 2 and w detached. Everything is kept as logarithms. In expectation over
+    batches at fixed weights, with g(r) the mean of exp l(r, .) over all of neg(r),
+
+        E w(r, k) = p_r(k) E[ g(r) / u_r | k in the batch ].
+
+    With gamma = 1 that is DCL; as gamma tends to 0 (and chains have run for much longer than 1 / gamma visits) u_r
+    tends to g(r), and the estimate to the exact gradient. A training run pays for a small gamma with a normaliser that
+    is about 1 / gamma visits old, and a visit is an epoch.
+
+    Args:
+        num_samples: N, the number of samples in the dataset; the state is log u, (N, 2), one float a chain.
+        temperature: > 0, dimensionless.
+        gamma: the share of the new mean, in (0, 1]; 0.9 in the papers.
+
+    Call as any `Criterion`; `view`, `encode` and `generator` are not needed.
+
+    Raises:
+        ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, and on a damaged state.
+
+    Source: Yuan et al. 2022, Provable stochastic optimization for global contrastive learning, Algorithm 1.
+    """
+
+    state_name: ClassVar[str] = "averages"
+    log_u: Tensor
+
+    def __init__(self, num_samples: int, temperature: float, gamma: float = 0.9):
+        super().__init__(temperature, num_samples)
+        if not 0 < gamma <= 1:
+            raise ValueError(f"gamma is {gamma}: it is the share of the new mean and must be in (0, 1].")
+        self.gamma = gamma
+        # log 0 marks an average that no visit has begun: a mean of exponentials of finite scores is never 0.
+        self.register_buffer("log_u", torch.full((num_samples, 2), -torch.inf))
+
+    def estimate(
+        self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None
+    ) -> tuple[Tensor, SogCLRStats]:
+        log_m = math.log(block.num_negatives)
+        log_mean = block.negatives_logsumexp().detach() - log_m
+        held = block.state_of(self.log_u).to(log_mean)
+        kept = held + (math.log1p(-self.gamma) if self.gamma < 1 else -math.inf)
+        log_u = torch.where(held.isneginf(), log_mean, torch.logaddexp(kept, log_mean + math.log(self.gamma)))
+        weights = (block.negative_logits().detach() - (log_u + log_m)[:, None]).exp()
+        loss = ((weights * block.logits).sum() - block.positive.sum()) / len(weights)
+        block.store(self.log_u, log_u)
+        return loss, SogCLRStats((log_u + log_m - block.positive.detach()).mean(), weights.sum(dim=1).mean())
+
+    def check_saved(self, saved: dict[str, Tensor]) -> None:
+        log_u = saved.get("log_u")
+        if log_u is not None and not (log_u < torch.inf).all():
+            raise ValueError("The saved averages hold NaN or infinity: the state is damaged; load an earlier one.")

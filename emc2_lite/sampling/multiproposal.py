@@ -1,0 +1,69 @@
+"""Many proposals at once: the next state is drawn from the softmax over a random set and the current state."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from emc2_lite.sampling.draws import checked_scores, one_score_a_row
+from emc2_lite.sampling.gumbel import gumbel_max
+
+
+class ManyProposals(NamedTuple):
+    """What `multiproposal` returns.
+
+    weights: (rows, m), the probability of moving to each proposal.
+    held_weight: (rows,), the probability of staying; a row of `weights` and it sum to 1.
+    state: (rows,) int64, the position of the state drawn; -1 is the state that the chain came with.
+    log_score: (rows,), the score of the state drawn.
+    """
+
+    weights: Tensor
+    held_weight: Tensor
+    state: Tensor
+    log_score: Tensor
+
+
+def multiproposal(
+    log_scores: Tensor,
+    initial_log_score: Tensor,
+    *,
+    uniforms: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> ManyProposals:
+    """One step of one chain per row: draw the next state from softmax over the row's proposals and its current state.
+
+    Let S be the proposals and z the state, so that the chain moves within T = S + {z}, to z' with probability
+    exp l(z') / Z(T), where Z(T) = sum over T of exp l. If the set is drawn symmetrically, that is, if from each z' in T
+    the rest of T is proposed as often as S is from z, P(S | z) = P(T - {z'} | z'), then the chain is reversible for
+    p = softmax(l) over all states, with any number of proposals:
+
+        p(z) P(S | z) exp l(z') / Z(T)  =  exp(l(z) + l(z')) P(S | z) / (Z Z(T))
+
+    is the same when z and z' change places. Hence p is stationary, and when z is drawn from p, the weighted sum
+    sum_k weights(k) f(k) + held_weight f(z) has the mean of f under p, with less variance than f(next state).
+
+    Uniform sets of distinct states without z are symmetric. So are sets with one random view for each of some random
+    samples, if the sample of z is not proposed (its place is z's). Sets with both views of each sample are not: from
+    z', the set with one view of z's sample is never proposed.
+
+    Args:
+        log_scores: (rows, m) float32 or float64 scores in nats; -inf marks a place without a proposal.
+        initial_log_score: (rows,) scores of the current states; -inf for a new chain, which takes a proposal.
+        uniforms: (rows, 1 + m) numbers in [0, 1) for the draw, the current state's first; drawn when not given.
+        generator: source of the uniforms; torch's default when not given.
+
+    Raises:
+        ValueError: on a wrong shape or dtype, on scores that are NaN or +inf, on a row with neither a proposal nor a
+            state, and on uniforms outside [0, 1) or given together with a generator.
+
+    Source: Tjelmeland 2004, Using all Metropolis-Hastings proposals to estimate mean values; with m = 1 it is Barker's
+    rule (Barker 1965).
+    """
+    log_scores = checked_scores(log_scores, dims=2)
+    initial = one_score_a_row(initial_log_score, log_scores)
+    together = torch.cat((initial[:, None], log_scores), dim=1)
+    drawn = gumbel_max(together, uniforms=uniforms, generator=generator)
+    weights = together.softmax(dim=1)
+    log_score = together.gather(1, drawn[:, None]).squeeze(1)
+    return ManyProposals(weights[:, 1:], weights[:, 0], drawn - 1, log_score)
