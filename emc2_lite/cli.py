@@ -4,6 +4,7 @@ import ast
 import os
 import sys
 import tempfile
+import time
 from glob import escape
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,17 +86,115 @@ def lab(arguments):
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(folder), *arguments])
 
 
+@main.command()
+@click.argument("name")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File for the record.  [default: build/records/NAME.json]",
+)
+@click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Set a parameter of the experiment, such as -p seeds 2; may be repeated.",
+)
+def experiment(name, output, parameters):
+    """Run an experiment of the gradient laboratory and write its record.
+
+    \b
+    gradient-error  the paper's: each gradient against the exact one, from scratch
+                    (-p data stl10 for its own images, in data/downloads)
+    jump            what stale states cost when the encoder has moved
+    quality         bias, error and direction of every estimator's gradient
+    stationarity    the exact gradient's squared norm over the number of steps
+    training        training from scratch, and the exact global loss
+
+    With their defaults these are the runs of data/records: minutes to an hour each. The table at the end has means
+    over seeds; the record also has every measurement, the settings and the versions.
+    """
+    from emc2_lite.laboratory.experiments import EXPERIMENTS
+
+    if name not in EXPERIMENTS:
+        raise click.UsageError(f"there is no experiment {name!r}: use one of {', '.join(EXPERIMENTS)}")
+    output = output or Path("build/records") / f"{name.replace('-', '_')}.json"
+    try:
+        config = EXPERIMENTS[name].config(_literals(parameters))
+    except ValueError as problem:
+        raise click.UsageError(str(problem)) from None
+    _check_writable(output.parent)
+    try:
+        record = _record(name, config)
+    except (ValueError, OSError) as problem:
+        raise click.ClickException(str(problem)) from None
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. No record was written.", err=True)
+        sys.exit(INTERRUPTED)
+    from emc2_lite.records import write_record
+
+    try:
+        write_record(output, record)
+    except OSError as failure:
+        raise click.ClickException(f"cannot write {output} ({failure.strerror}): choose another --output") from None
+    click.echo(_columns(record["final"]))
+    click.echo(f"{output} ({record['seconds']:.0f} s)")
+
+
+def _record(name: str, config: dict) -> dict:
+    """Run the experiment on one thread, which is fastest for its small tensors, and tell of its progress."""
+    import torch
+
+    from emc2_lite.laboratory.experiments import EXPERIMENTS
+    from emc2_lite.records import circumstances
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+
+    def progress(text: str) -> None:
+        click.echo(f"[{time.perf_counter() - started:6.0f} s] {text}", err=True)
+
+    try:
+        rows = list(EXPERIMENTS[name].run(**config, progress=progress))
+    finally:
+        torch.set_num_threads(threads)
+    return {
+        "experiment": name,
+        "config": config,
+        "seeds": list(range(config["seeds"])),
+        **circumstances("cpu"),
+        "seconds": round(time.perf_counter() - started, 1),
+        "metrics": rows,
+        "final": EXPERIMENTS[name].final(rows),
+    }
+
+
+def _columns(rows: list[dict]) -> str:
+    """A table of the rows' fields, intervals left to the record."""
+    names = [name for name in rows[0] if not name.endswith(("_low", "_high"))]
+    cells = [names] + [[f"{row[n]:.4g}" if isinstance(row[n], float) else str(row[n]) for n in names] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(f"{cell:{w}}" for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
 def _check_output(notebooks: list[Path], output: Path) -> None:
     """The executed copies must not take the place of the chapters, nor of each other, and there must be a place."""
     if any((output / notebook.name).resolve() == notebook.resolve() for notebook in notebooks):
         raise click.UsageError(f"--output is {output}, where the chapters lie: choose another, such as build/course")
     if len({notebook.name for notebook in notebooks}) < len(notebooks):
         raise click.UsageError("two of the notebooks have the same file name: execute them one at a time")
+    _check_writable(output)
+
+
+def _check_writable(folder: Path) -> None:
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output).close()
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as failure:
-        raise click.ClickException(f"cannot write to {output} ({failure.strerror}): choose another --output") from None
+        raise click.ClickException(f"cannot write to {folder} ({failure.strerror}): choose another --output") from None
 
 
 def _execute(notebooks: list[Path], output: Path, parameters: dict) -> list:

@@ -1,5 +1,30 @@
 """Experiments as functions that return data; plotting them is the course's business."""
 
-from emc2_lite.laboratory.gradients import GradientBias, embedding_table, exact_gradient, gradient_bias
+from emc2_lite.laboratory.finite import exact_gradient, pull_back, view_table
+from emc2_lite.laboratory.gradients import (
+    GradientBias,
+    GradientQuality,
+    embedding_table,
+    gradient_bias,
+    gradient_quality,
+)
+from emc2_lite.laboratory.mixing import ChainMixing, chain_mixing
+from emc2_lite.laboratory.statistics import Interval, of_seeds
+from emc2_lite.laboratory.training import TrainingCurve, training_curve
 
-__all__ = ["GradientBias", "embedding_table", "exact_gradient", "gradient_bias"]
+__all__ = [
+    "ChainMixing",
+    "GradientBias",
+    "GradientQuality",
+    "Interval",
+    "TrainingCurve",
+    "chain_mixing",
+    "embedding_table",
+    "exact_gradient",
+    "gradient_bias",
+    "gradient_quality",
+    "of_seeds",
+    "pull_back",
+    "training_curve",
+    "view_table",
+]

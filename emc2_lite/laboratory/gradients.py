@@ -1,14 +1,16 @@
-"""How far is an estimator's mean gradient from the exact one? Measured on a table of embeddings."""
+"""How good is an estimator's gradient at a fixed encoder? Bias, error and direction against the exact one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emc2_lite.losses import global_contrastive_loss
+from emc2_lite.laboratory.finite import exact_gradient
+from emc2_lite.laboratory.statistics import Interval, jackknife
 
 
 def embedding_table(
@@ -18,12 +20,6 @@ def embedding_table(
     generator = torch.Generator().manual_seed(seed)
     centres = F.normalize(torch.randn(num_samples, 1, dim, generator=generator), dim=-1)
     return F.normalize(centres + view_noise * torch.randn(num_samples, num_views, dim, generator=generator), dim=-1)
-
-
-def exact_gradient(table: Tensor, temperature: float) -> Tensor:
-    """Gradient of the global contrastive loss in the embeddings, treated as free parameters: (N, V, d), float64."""
-    table = table.detach().double().requires_grad_()
-    return torch.autograd.grad(global_contrastive_loss(table, temperature), table)[0]
 
 
 class GradientBias(NamedTuple):
@@ -57,10 +53,7 @@ def gradient_bias(
     Raises:
         ValueError: on a table or batch size of another kind, or checkpoints that are not increasing multiples of 20.
     """
-    if table.dim() != 3 or table.shape[1] != 2:
-        raise ValueError(f"table has shape {tuple(table.shape)}: pass (N, 2, d), two views a sample.")
-    if not 2 <= batch_size <= len(table):
-        raise ValueError(f"batch_size is {batch_size}: it must be from 2 to the number of samples, {len(table)}.")
+    check_table(table, batch_size)
     if (
         not checkpoints
         or sorted(set(checkpoints)) != list(checkpoints)
@@ -84,17 +77,152 @@ def gradient_bias(
     return GradientBias(torch.tensor(checkpoints), torch.stack(error), torch.stack(noise))
 
 
+class GradientQuality(NamedTuple):
+    """An estimator's gradient g against the exact one e; 95 % intervals over independent runs, dimensionless.
+
+    bias: |E g - e| / |e|, freed of sampling noise.
+    rmse: sqrt(E |g - e|^2) / |e|, the error of a single step: bias and noise together.
+    cosine: <E g, e> / (|E g| |e|).
+    views_encoded: views encoded again a step, without and with gradient together, in encodings.
+    views_encoded_with_gradient: those of them encoded with gradient.
+    """
+
+    bias: Interval
+    rmse: Interval
+    cosine: Interval
+    views_encoded: float
+    views_encoded_with_gradient: float
+
+
+def gradient_quality(
+    make: Callable[[], nn.Module],
+    table: Tensor,
+    *,
+    batch_size: int,
+    edges: Sequence[int],
+    runs: int = 8,
+    before: Tensor | None = None,
+    pull_back: Callable[[Tensor], Tensor] = torch.flatten,
+    seed: int = 0,
+) -> list[GradientQuality]:
+    """Bias, error and direction of an estimator's gradient at fixed embeddings, in successive windows of steps.
+
+    Each of `runs` independent runs begins with a new criterion. In a window, run i has the mean gradient g_i. The mean
+    of <g_i - e, g_j - e> over pairs i != j is |E g - e|^2 without the noise, for two runs share none; the intervals
+    leave out one run at a time. A negative square, as noise may give where there is no bias, counts as 0.
+
+    Args:
+        make: makes a new criterion, a loss of `emc2_lite.losses`.
+        table: (N, 2, d) normalised embeddings, float32 or float64.
+        batch_size: b, from 2 to N.
+        edges: increasing numbers of steps; window w is from edges[w] to edges[w + 1]. What comes before the first is
+            not measured.
+        runs: 3 or more.
+        before: (N, 2, d) embeddings that stand in for `table` in the steps before edges[0]: an encoder that moves to
+            its new place in one jump, with states that were made before it.
+        pull_back: a linear map from gradients in the table to the space to measure in, such as the encoder's weights
+            (`emc2_lite.laboratory.pull_back`); without it, the embeddings themselves are the parameters.
+        seed: of the batches and of the criterion's own draws.
+
+    Returns:
+        One `GradientQuality` a window.
+
+    Raises:
+        ValueError: on a table or batch size of another kind, edges that do not increase, or fewer than 3 runs.
+    """
+    check_table(table, batch_size)
+    if len(edges) < 2 or sorted(set(edges)) != list(edges) or edges[0] < 0:
+        raise ValueError(f"edges is {list(edges)}: pass two or more increasing numbers of steps, from 0 on.")
+    if runs < 3:
+        raise ValueError(f"runs is {runs}: at least 3 are needed to tell noise from bias.")
+    generator = torch.Generator().manual_seed(seed)
+    exact = pull_back(exact_gradient(table, make().temperature)).double()
+    windows = [_Window([], [], []) for _ in edges[1:]]
+    for _ in range(runs):
+        criterion = make()
+        for _ in _gradients(criterion, table if before is None else before, batch_size, edges[0], generator):
+            pass
+        gradients = _gradients(criterion, table, batch_size, edges[-1] - edges[0], generator)
+        for window, (start, end) in zip(windows, pairwise(edges), strict=True):
+            window.measure(criterion, gradients, end - start, exact, pull_back)
+    return [window.quality(exact) for window in windows]
+
+
+class _Window(NamedTuple):
+    """What the runs did in one window: mean gradients, mean square errors of single steps, encodings a step."""
+
+    means: list[Tensor]
+    square_errors: list[Tensor]
+    encoded: list[tuple[float, float]]
+
+    def measure(self, criterion: nn.Module, gradients: Iterator[Tensor], steps: int, exact: Tensor, pull_back) -> None:
+        every = max(1, steps // _STEPS_FOR_RMSE)
+        total, squares, encoded, with_gradient = 0.0, [], 0, 0
+        for step, gradient in zip(range(steps), gradients, strict=False):
+            total = total + gradient.double()
+            encoded += getattr(criterion.stats, "views_encoded", 0)
+            with_gradient += getattr(criterion.stats, "views_encoded_with_gradient", 0)
+            if step % every == 0:
+                squares.append((pull_back(gradient).double() - exact).square().sum())
+        self.means.append(pull_back(total / steps).double())
+        self.square_errors.append(torch.stack(squares).mean())
+        self.encoded.append((encoded / steps, with_gradient / steps))
+
+    def quality(self, exact: Tensor) -> GradientQuality:
+        runs, scale = len(self.means), exact.norm()
+        off = (torch.stack(self.means) - exact) / scale
+        products, along = off @ off.T, off @ (exact / scale)
+        squares = torch.stack(self.square_errors) / scale**2
+
+        def cosine(chosen: Tensor) -> float:
+            square = _mean_of_pairs(1 + along + along[:, None] + products, chosen)  # |E g|^2 / |e|^2
+            return min(1.0, (1 + along[chosen].mean().item()) / math.sqrt(square)) if square > 0 else math.nan
+
+        return GradientQuality(
+            _root(jackknife(lambda chosen: _mean_of_pairs(products, chosen), runs)),
+            _root(jackknife(lambda chosen: squares[chosen].mean().item(), runs)),
+            jackknife(cosine, runs),
+            *(sum(column) / runs for column in zip(*self.encoded, strict=True)),
+        )
+
+
 _BLOCKS = 20
+_STEPS_FOR_RMSE = 50
+
+
+def _mean_of_pairs(products: Tensor, chosen: Tensor) -> float:
+    """Mean of products[i, j] over pairs i != j of the chosen."""
+    part = products[chosen][:, chosen]
+    return ((part.sum() - part.trace()) / (len(chosen) * (len(chosen) - 1))).item()
+
+
+def _root(square: Interval) -> Interval:
+    return Interval(*(math.sqrt(max(0.0, number)) for number in square))
+
+
+def check_table(table: Tensor, batch_size: int) -> None:
+    if table.dim() != 3 or table.shape[1] != 2:
+        raise ValueError(f"table has shape {tuple(table.shape)}: pass (N, 2, d), two views a sample.")
+    if not 2 <= batch_size <= len(table):
+        raise ValueError(f"batch_size is {batch_size}: it must be from 2 to the number of samples, {len(table)}.")
+
+
+def _gradients(
+    criterion: nn.Module, table: Tensor, batch_size: int, steps: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield the gradient in the table, (N, 2, d), of each of so many steps."""
+    parameters = table.detach().clone().requires_grad_()
+    for _ in range(steps):
+        index = torch.randperm(len(table), generator=generator)[:batch_size]
+        z1, z2 = parameters[index].unbind(dim=1)
+        loss = criterion(z1, z2, index, None, lambda i, v: parameters[i, v], generator)
+        yield torch.autograd.grad(loss, parameters)[0]
 
 
 def _mean_gradient(
     criterion: nn.Module, table: Tensor, batch_size: int, steps: int, generator: torch.Generator
 ) -> Tensor:
-    parameters = table.detach().clone().requires_grad_()
     total = torch.zeros_like(table, dtype=torch.float64)
-    for _ in range(steps):
-        index = torch.randperm(len(table), generator=generator)[:batch_size]
-        z1, z2 = parameters[index].unbind(dim=1)
-        loss = criterion(z1, z2, index, None, lambda i, v: parameters[i, v], generator)
-        total += torch.autograd.grad(loss, parameters)[0]
+    for gradient in _gradients(criterion, table, batch_size, steps, generator):
+        total += gradient
     return total / steps

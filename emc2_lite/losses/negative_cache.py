@@ -44,10 +44,10 @@ class NegativeCacheLoss(Criterion):
 
         loss = mean over rows r of  -l(r, pos) + (1 / K) sum_j l(r, k_j),      l = <., .> / temperature.
 
-    Its expectation is the exact gradient with q_r in the place of p_r: all of its bias is staleness. With fixed weights,
-    the cache full and its views the whole set, or with refresh = 1, there is none. Entries that were never encoded are
-    not drawn; the first 1 / refresh steps fill the cache, with view 0 or 1 (the slot's number) where no batch has
-    brought another.
+    Its expectation is the exact gradient with q_r in the place of p_r: all of its bias is staleness. There is none if
+    the views of the cache are the whole set and either the weights are fixed and the cache full, or refresh = 1.
+    Entries that were never encoded are not drawn; the first 1 / refresh steps fill the cache, with view 0 or 1 (the
+    slot's number) where no batch has brought another.
 
     Args:
         num_samples: N, the number of samples in the dataset.
@@ -120,9 +120,7 @@ class NegativeCacheLoss(Criterion):
         column = block.columns_of(drawn.flatten() // 2, views[drawn.flatten()])
         outside = ~column.any(dim=1)
         named = drawn.flatten()[outside]
-        held, encoded = scores_with_gradient(
-            block, rows[outside], named // 2, views[named], encode, self.temperature
-        )
+        held, encoded = scores_with_gradient(block, rows[outside], named // 2, views[named], encode, self.temperature)
         weights = torch.zeros_like(scores[:, : len(anchors)]).index_add_(0, rows, column.to(scores))
         loss = ((weights * block.logits).sum() + held.sum()) / self.num_negatives - block.positive.sum()
 

@@ -24,7 +24,7 @@ class NTXentLoss(Criterion):
     softmax over the batch, so its gradient is a biased estimate of the global one, the more so the smaller the batch
     and the temperature: with g(r) the mean of exp l(r, k) over all of neg(r), the expected weight of a negative is
 
-        E w(r, k) = p_r(k) E[ m g(r) / (exp l(r, pos) + sum over the batch's negatives of exp l(r, .)) | k in the batch ],
+        E w(r, k) = p_r(k) E[ m g(r) / (exp l(r, pos) + sum over the batch's neg(r) of exp l(r, .)) | k in the batch ],
 
     and the pull of the positive is the expected sum of these weights. No state.
 

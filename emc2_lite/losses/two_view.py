@@ -50,9 +50,7 @@ class TwoViewBlock(NamedTuple):
         buffer[self.index[: len(self.index) // 2]] = of_rows.unflatten(0, (2, -1)).transpose(0, 1).to(buffer.dtype)
 
 
-def two_view_block(
-    z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, temperature: float
-) -> TwoViewBlock:
+def two_view_block(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, temperature: float) -> TwoViewBlock:
     """Lay out a batch; half-precision embeddings are raised to float32, for exp l overflows below it.
 
     z1, z2: (b, d); index: (b,); view: (2, b), or None for 0 and 1.

@@ -1,4 +1,4 @@
-"""Sampling from a softmax over finitely many scores: Metropolis-Hastings, many proposals, Gumbel-max, chain diagnostics.
+"""Sampling from a softmax over finitely many scores: Metropolis-Hastings, many proposals, Gumbel-max, diagnostics.
 
 Scores are unnormalised log-probabilities: the target is p(k) = exp(log_scores[k]) / sum_j exp(log_scores[j]).
 """

@@ -1,7 +1,9 @@
 """Image datasets as tensors."""
 
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import sklearn.datasets
 import torch
 from sklearn.model_selection import train_test_split
@@ -37,3 +39,34 @@ def load_digits(split: str = "all") -> LabelledImages:
     train, test = train_test_split(range(len(raw.target)), test_size=0.2, random_state=0, stratify=raw.target)
     chosen = torch.tensor(sorted(train if split == "train" else test))
     return LabelledImages(digits.images[chosen], digits.labels[chosen])
+
+
+def load_stl10_unlabelled(folder: str | Path, count: int) -> Tensor:
+    """The first `count` unlabelled images of STL-10: (count, 3, 96, 96) uint8. No more of the file is read.
+
+    Args:
+        folder: where `stl10_binary/` lies, as torchvision's download unpacks it.
+        count: from 1 to 100,000.
+
+    Raises:
+        FileNotFoundError: if `stl10_binary/unlabeled_X.bin` is not there.
+        ValueError: if the file holds fewer images, or count is not positive.
+
+    Source: Coates, Ng and Lee 2011, An analysis of single-layer networks in unsupervised feature learning.
+    """
+    if count < 1:
+        raise ValueError(f"count is {count}: ask for 1 image or more.")
+    path = Path(folder) / "stl10_binary" / "unlabeled_X.bin"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no {path}: unpack STL-10 there, for instance with "
+            f'torchvision.datasets.STL10("{folder}", split="unlabeled", download=True), about 2.6 GB.'
+        )
+    pixels = np.fromfile(path, dtype=np.uint8, count=count * 3 * 96 * 96)
+    if pixels.size < count * 3 * 96 * 96:
+        raise ValueError(
+            f"{path} holds {pixels.size // (3 * 96 * 96)} images, {count} were asked for: "
+            "it is damaged or cut short; unpack it again."
+        )
+    # The file goes through each image column by column.
+    return torch.from_numpy(pixels).view(count, 3, 96, 96).transpose(2, 3).contiguous()

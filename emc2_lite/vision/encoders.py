@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import resnet18
 
 
 class DigitEncoder(nn.Module):
@@ -28,6 +29,25 @@ class DigitEncoder(nn.Module):
             nn.ReLU(),
         )
         self.projector = nn.Linear(128, dim)
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.trunk(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.normalize(self.projector(self.features(images)), dim=1)
+
+
+class ResNetEncoder(nn.Module):
+    """ResNet-18 without norm layers, features of 512 numbers, and a linear projector: the paper's encoder for STL-10.
+
+    (k, 3, H, W) images -> (k, 512) embeddings of length 1.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = resnet18(norm_layer=lambda channels: nn.Identity())
+        self.trunk.fc = nn.Identity()
+        self.projector = nn.Linear(512, 512)
 
     def features(self, images: Tensor) -> Tensor:
         return self.trunk(images)

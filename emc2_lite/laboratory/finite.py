@@ -1,0 +1,53 @@
+"""A finite set of views behind an encoder: all of its embeddings, and gradients sent back to the weights."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from emc2_lite.losses import global_contrastive_loss
+
+Views = Callable[[Tensor, Tensor], Tensor]
+
+
+def view_table(encoder: nn.Module, views: Views, *, chunk_size: int = 512) -> Tensor:
+    """Embeddings of views 0 and 1 of every sample, without gradient: (N, 2, d).
+
+    Args:
+        encoder: images -> (k, d) embeddings.
+        views: (index, view) -> images, with a length, such as `DigitViews`.
+        chunk_size: images that are encoded at once.
+    """
+    index, view = _names(len(views), next(encoder.parameters()).device)
+    with torch.no_grad():
+        parts = [encoder(views(i, v)) for i, v in zip(index.split(chunk_size), view.split(chunk_size), strict=True)]
+    return torch.cat(parts).unflatten(0, (-1, 2))
+
+
+def pull_back(encoder: nn.Module, views: Views, gradient: Tensor, *, chunk_size: int = 512) -> Tensor:
+    """The gradient in the encoder's weights of sum <gradient, embeddings>, flat: (N, 2, d) -> (P,).
+
+    A mean of gradients in the embeddings is sent back by the same linear map as each of them, so that a mean over many
+    steps at a fixed encoder costs one call. Rows that are zero are not encoded.
+    """
+    rows = gradient.flatten(0, 1)
+    touched = rows.abs().amax(dim=1).nonzero().squeeze(1)
+    weights = [p for p in encoder.parameters() if p.requires_grad]
+    total = torch.zeros(sum(p.numel() for p in weights), dtype=rows.dtype, device=rows.device)
+    for part in touched.split(chunk_size):
+        embeddings = encoder(views(part // 2, part % 2))
+        grads = torch.autograd.grad(embeddings, weights, rows[part].to(embeddings), allow_unused=True)
+        pieces = zip(grads, weights, strict=True)
+        total += torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pieces])
+    return total
+
+
+def exact_gradient(table: Tensor, temperature: float) -> Tensor:
+    """Gradient of the global contrastive loss in the embeddings, treated as free parameters: (N, V, d), float64."""
+    table = table.detach().double().requires_grad_()
+    return torch.autograd.grad(global_contrastive_loss(table, temperature), table)[0]
+
+
+def _names(num_samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    index = torch.arange(num_samples, device=device).repeat_interleave(2)
+    return index, torch.arange(2, device=device).repeat(num_samples)

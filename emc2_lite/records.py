@@ -1,0 +1,101 @@
+"""Records of runs in data/records: what was run, with what, how long it took and what came of it; never edited by hand.
+
+A record is one JSON file: ``experiment``, ``config``, ``seeds``, ``device``, ``versions``, ``revision`` (of git, with
+"+changes" if the working tree differed), ``seconds``, ``metrics`` (a row for each measurement along the way) and
+``final`` (a row for each outcome). A row is a flat dictionary.
+"""
+
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, files, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "data" / "records"
+FIELDS = ("experiment", "config", "seeds", "device", "versions", "revision", "seconds", "metrics", "final")
+
+
+def read_record(name: str) -> dict[str, Any]:
+    """The record ``name`` of the repository that this package runs from, or of the installed package.
+
+    Raises:
+        FileNotFoundError: if there is no such record.
+        ValueError: if the file is not a record.
+    """
+    path = _path(name)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as problem:
+        raise ValueError(f"{path} is no record: {problem}; make it again with emc2-lite experiment.") from None
+    missing = [field for field in FIELDS if field not in record] if isinstance(record, dict) else FIELDS
+    if missing:
+        raise ValueError(
+            f"{path} is no record: it lacks {', '.join(missing)}; make it again with emc2-lite experiment."
+        )
+    return record
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write a record whole or not at all: under a temporary name, then renamed."""
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = {name: [json.dumps(row) for row in record[name]] for name in ("metrics", "final")}
+        head = json.dumps({name: record[name] for name in FIELDS if name not in rows}, indent=1)[:-2]
+        parts = [f' "{name}": [\n  ' + ",\n  ".join(lines) + "\n ]" for name, lines in rows.items()]
+        draft.write_text(head + ",\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def rows_where(rows: Sequence[dict[str, Any]], **values: Any) -> list[dict[str, Any]]:
+    """The rows that have all of these values."""
+    return [row for row in rows if all(row[name] == value for name, value in values.items())]
+
+
+def circumstances(device: str) -> dict[str, Any]:
+    """The fields of a record that the machine and the checkout decide."""
+    packages = ("emc2-lite", "torch", "torchvision", "numpy", "scikit-learn")
+    return {
+        "device": device,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "revision": _revision(),
+    }
+
+
+def _path(name: str) -> Path:
+    here = FOLDER / f"{name}.json"
+    if here.is_file():
+        return here
+    try:
+        installed = files("emc2-lite") or ()
+    except PackageNotFoundError:
+        installed = ()
+    for file in installed:
+        if file.parts[-2:] == ("records", f"{name}.json"):
+            return Path(file.locate())
+    raise FileNotFoundError(
+        f"There is no record {name}: make it with emc2-lite experiment, or take it from data/records."
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
