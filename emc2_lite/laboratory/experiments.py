@@ -125,8 +125,8 @@ def jump(
     samples: int = 200,
     training_steps: int = 300,
     jump_steps: int = 100,
-    visits_before: int = 30,
-    visits_after: Sequence[int] = (0, 2, 4, 8, 16, 32),
+    visits_before: int = 20,
+    visits_after: Sequence[int] = (0, 2, 4, 8, 16),
     runs: int = 3,
     seeds: int = 5,
     progress: Progress = print,
@@ -223,7 +223,7 @@ def _curve_rows(place: Row, curve: TrainingCurve) -> Iterator[Row]:
 
 
 class Anchors(nn.Module):
-    """An encoder without a network: view v of sample i is normalise(anchor_i + offset_iv), the anchors are learnt.
+    """An encoder without a network: view v of sample i is normalise(a_i / |a_i| + offset_iv), the anchors a are learnt.
 
     The offsets are fixed: differences between the views of a sample that no encoder can undo. An "image" is the pair
     (index, view) itself, see `Pairs`.
@@ -236,7 +236,7 @@ class Anchors(nn.Module):
 
     def forward(self, pairs: Tensor) -> Tensor:
         index, view = pairs.unbind(dim=1)
-        return F.normalize(self.anchors[index] + self.offsets[index, view], dim=1)
+        return F.normalize(F.normalize(self.anchors[index], dim=1) + self.offsets[index, view], dim=1)
 
 
 class Pairs:
@@ -254,14 +254,14 @@ class Pairs:
 
 def stationarity(
     *,
-    methods: Sequence[str] = ("NT-Xent", "DCL", "SogCLR", "EMC2", "EMC2 multiproposal", EXACT),
+    methods: Sequence[str] = ("NT-Xent", "DCL", "EMC2", "EMC2 multiproposal", EXACT),
     horizons: Sequence[int] = (250, 1000, 4000, 16000),
     temperature: float = 0.2,
-    step_size: float = 1.0,
+    step_size: float = 0.5,
     batch_size: int = 4,
     samples: int = 32,
     dim: int = 8,
-    offset: float = 0.5,
+    offset: float = 0.3,
     measurements: int = 100,
     seeds: int = 5,
     progress: Progress = print,

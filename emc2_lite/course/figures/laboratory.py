@@ -1,0 +1,239 @@
+"""Figures of the gradient laboratory, chapter 06 (and the bars of chapter 03): rows of records in, pictures out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from emc2_lite.course.style import BLUE, COLOURS, DASHES, GREEN, GREY, MARKERS, PURPLE, VERMILION
+
+BELOW = {"orientation": "h", "y": -0.2, "yanchor": "top"}
+# One look a method, the same in every figure of the chapter: colour, dash and marker.
+LOOKS = {
+    "NT-Xent": (GREY, DASHES[0], MARKERS[0]),
+    "DCL": (PURPLE, DASHES[1], MARKERS[1]),
+    "SogCLR": (VERMILION, DASHES[2], MARKERS[2]),
+    "cache": (GREEN, DASHES[3], MARKERS[3]),
+    "EMC2": (BLUE, DASHES[0], MARKERS[5]),
+    "EMC2 multiproposal": (BLUE, DASHES[1], MARKERS[4]),
+    "EMC2 stored": (BLUE, DASHES[2], f"{MARKERS[1]}-open"),
+    "EMC2 without refresh": (BLUE, DASHES[3], f"{MARKERS[0]}-open"),
+    "exact gradient": (COLOURS[5], DASHES[4], f"{MARKERS[2]}-open"),
+}
+TITLES = {"bias": "bias", "rmse": "error of a single step", "cosine": "cosine of the mean with the exact gradient"}
+
+Row = Mapping[str, Any]
+
+
+def interval_bars(rows: Sequence[Row], value: str, title: str, axis: str) -> go.Figure:
+    """One point with its interval a row, named by `method`; `value` and `value_low`, `value_high` are its fields."""
+    figure = go.Figure()
+    for row in reversed(rows):
+        colour, _, marker = _look(row["method"])
+        figure.add_scatter(
+            x=[row[value]],
+            y=[row["method"]],
+            error_x=_reach([row], value),
+            mode="markers",
+            marker={"symbol": marker, "size": 11, "color": colour},
+            showlegend=False,
+        )
+    return figure.update_layout(
+        title=title, xaxis={"title": axis, "rangemode": "tozero"}, yaxis={"showgrid": False}, height=80 + 45 * len(rows)
+    )
+
+
+def curves(
+    rows: Sequence[Row],
+    x: str,
+    value: str,
+    *,
+    title: str,
+    x_title: str,
+    y_title: str,
+    log_x: bool = True,
+    log_y: bool = False,
+) -> go.Figure:
+    """Means over seeds with their intervals, a curve a method; `x`, `value`, `value_low`, `value_high` are fields."""
+    figure = go.Figure()
+    for method in dict.fromkeys(row["method"] for row in rows):
+        _curve(figure, [row for row in rows if row["method"] == method], x, value, method)
+    ticks = sorted({row[x] for row in rows})
+    figure.update_xaxes(title=x_title, type="log" if log_x else "linear", showgrid=False)
+    if log_x:
+        figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], tickangle=0)
+    figure.update_yaxes(title=y_title, type="log" if log_y else "linear")
+    if log_y:
+        figure.update_yaxes(exponentformat="power")
+    else:
+        figure.update_yaxes(rangemode="tozero")
+    return figure.update_layout(title=title, legend=BELOW, margin={"b": 130}, height=490)
+
+
+def quality_at(rows: Sequence[Row], batch_size: int, temperature: float) -> go.Figure:
+    """Bias and error of a single step of every method at one batch size and temperature, on one logarithmic axis."""
+    figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04)
+    for col, value in enumerate(("bias", "rmse"), start=1):
+        for row in reversed(rows):
+            colour, _, marker = _look(row["method"])
+            figure.add_scatter(
+                x=[max(row[value], 0.01)],
+                y=[row["method"]],
+                error_x=_reach([row], value, floor=0.01),
+                mode="markers",
+                marker={"symbol": marker, "size": 11, "color": colour},
+                showlegend=False,
+                row=1,
+                col=col,
+            )
+    low, high = -2, 1.5
+    ticks = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30]
+    for col, value in enumerate(("bias", "rmse"), start=1):
+        figure.update_xaxes(title=f"{TITLES[value]} (share of the exact gradient)", col=col)
+    figure.update_xaxes(type="log", range=[low, high], tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
+    return figure.update_layout(
+        title=f"b = {batch_size}, temperature {temperature:g} (0.01 stands for 0.01 and less)", height=420
+    )
+
+
+def falling_norms(rows: Sequence[Row], title: str) -> go.Figure:
+    """Mean squared norm of the exact gradient over the horizon T, both logarithmic, and a line of slope -1/2."""
+    figure = curves(
+        rows,
+        "horizon",
+        "mean_squared_norm",
+        title=title,
+        x_title="steps of the run, T",
+        y_title="mean squared norm of the exact gradient",
+        log_y=True,
+    )
+    horizons = sorted({row["horizon"] for row in rows})
+    start = max(row["mean_squared_norm"] for row in rows if row["horizon"] == horizons[0])
+    figure.add_scatter(
+        x=horizons,
+        y=[1.3 * start * (horizon / horizons[0]) ** -0.5 for horizon in horizons],
+        mode="lines",
+        line={"color": GREY, "width": 1, "dash": "dot"},
+        name="slope of 1/sqrt(T)",
+    )
+    return figure.update_yaxes(title="mean squared norm of the exact gradient", dtick="D1", tickformat="~r")
+
+
+def recovery(rows: Sequence[Row], title: str) -> go.Figure:
+    """Bias over visits since the encoder's jump, a curve a method; windows are drawn at their ends.
+
+    A figure with a slider needs as many curves for each value, so it is filled up with empty ones to six.
+    """
+    figure = go.Figure()
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    plain = len({method.split(",")[0] for method in methods}) == len(methods)
+    for i, method in enumerate(methods):
+        _curve(figure, [row for row in rows if row["method"] == method], "visits_to", "bias", method)
+        if not plain:
+            figure.data[-1].line = {"color": COLOURS[i], "dash": DASHES[i], "width": 2}
+            figure.data[-1].marker = {"symbol": MARKERS[i], "size": 8, "color": COLOURS[i]}
+    for _ in range(len(methods), 6):
+        figure.add_scatter(x=[], y=[], mode="lines+markers", showlegend=False)
+    ends = sorted({row["visits_to"] for row in rows})
+    return figure.update_layout(
+        title=f"Bias after the encoder has jumped: {title}",
+        xaxis={
+            "title": "visits of each sample since the jump",
+            "type": "log",
+            "tickvals": ends,
+            "ticktext": [f"{end:g}" for end in ends],
+        },
+        yaxis={"title": "bias (share of the exact gradient)", "rangemode": "tozero"},
+        legend=BELOW,
+        margin={"b": 130},
+        height=490,
+    )
+
+
+def bias_against_price(rows: Sequence[Row], prices: Sequence[float], title: str) -> go.Figure:
+    """A point a method: price in forward passes of a view a step, and bias with its interval."""
+    figure = go.Figure()
+    for row, price in zip(rows, prices, strict=True):
+        colour, _, marker = _look(row["method"])
+        figure.add_scatter(
+            x=[price],
+            y=[row["bias"]],
+            error_y=_reach([row], "bias"),
+            mode="markers+text",
+            text=[row["method"]],
+            textposition="top right",
+            textfont={"size": 11},
+            marker={"symbol": marker, "size": 11, "color": colour},
+            showlegend=False,
+        )
+    figure.update_xaxes(title="encodings a step beyond the batch's own, in forward passes", range=[-3, None])
+    figure.update_yaxes(title="bias (share of the exact gradient)", rangemode="tozero")
+    return figure.update_layout(title=title, height=520)
+
+
+def two_curves(rows: Sequence[Row], x: str, values: Mapping[str, str], title: str, x_title: str) -> go.Figure:
+    """Two panels, one above the other, on logarithmic axes: by field, the axis title of its panel."""
+    figure = make_subplots(rows=len(values), shared_xaxes=True, vertical_spacing=0.06)
+    for place, (value, y_title) in enumerate(values.items(), start=1):
+        for method in dict.fromkeys(row["method"] for row in rows):
+            of_method = [row for row in rows if row["method"] == method]
+            _curve(figure, of_method, x, value, method, row=place, col=1, showlegend=place == 1)
+        figure.update_yaxes(title=y_title, type="log", exponentformat="power", dtick=1, row=place)
+    figure.update_xaxes(title=x_title, row=len(values))
+    return figure.update_layout(title=title, legend={**BELOW, "y": -0.12}, margin={"b": 130}, height=650)
+
+
+def chain_distances(burn_ins: Sequence[float], distances: Mapping[str, Sequence[float]], noise: float) -> go.Figure:
+    """Mean total variation of the chains' visit ends to their softmax, by kernel over burn-in, and counting noise."""
+    figure = go.Figure()
+    for (name, values), colour, dash, marker in zip(
+        distances.items(), (BLUE, VERMILION), DASHES, MARKERS, strict=False
+    ):
+        line = {"color": colour, "dash": dash, "width": 2}
+        figure.add_scatter(x=list(burn_ins), y=list(values), mode="lines+markers", line=line, name=name)
+        figure.data[-1].marker = {"symbol": marker, "size": 9}
+    line = {"color": GREY, "dash": "dot", "width": 2}
+    figure.add_scatter(x=list(burn_ins), y=[noise] * len(burn_ins), mode="lines", line=line, name="perfect chains")
+    return figure.update_layout(
+        title="How far the chains are from their softmax",
+        xaxis={"title": "burn-in (share of a visit's steps)"},
+        yaxis={"title": "total variation to p", "rangemode": "tozero"},
+        legend=BELOW,
+        margin={"b": 110},
+    )
+
+
+def _look(method: str) -> tuple[str, str, str]:
+    """The method's look; a setting of a method, "SogCLR, gamma=0.1", has its method's."""
+    return LOOKS[method.split(",")[0]]
+
+
+def _curve(figure: go.Figure, rows: Sequence[Row], x: str, value: str, name: str, **place) -> None:
+    colour, dash, marker = _look(name)
+    figure.add_scatter(
+        x=[row[x] for row in rows],
+        y=[row[value] for row in rows],
+        error_y=_reach(rows, value),
+        mode="lines+markers",
+        line={"color": colour, "dash": dash, "width": 2},
+        marker={"symbol": marker, "size": 8},
+        name=name,
+        **place,
+    )
+
+
+def _reach(rows: Sequence[Row], value: str, floor: float | None = None) -> dict[str, Any]:
+    """plotly's error bar from the interval of each row; none where there is a single seed."""
+    pairs = [(row[value], row[f"{value}_low"], row[f"{value}_high"]) for row in rows]
+    if any(low is None for _, low, _ in pairs):
+        return {"visible": False}
+    if floor is not None:
+        pairs = [tuple(max(floor, number) for number in three) for three in pairs]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [max(0.0, high - middle) for middle, _, high in pairs],
+        "arrayminus": [max(0.0, middle - low) for middle, low, _ in pairs],
+        "thickness": 1.5,
+    }
