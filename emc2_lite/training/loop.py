@@ -16,6 +16,7 @@ def train(
     *,
     steps: int,
     batch_size: int,
+    learning_rate: float = 1e-3,
     optimiser: torch.optim.Optimizer | None = None,
     fixed_views: bool = False,
     seed: int = 0,
@@ -30,7 +31,8 @@ def train(
     `seed` alone.
 
     Args:
-        optimiser: of the encoder's parameters; Adam with learning rate 1e-3 when not given.
+        learning_rate: of Adam, the optimiser when none is given.
+        optimiser: another one, of the encoder's parameters; it has its own learning rate.
         on_gradient: called with the number of each step, from 0, when its gradient lies in the parameters' `grad` and
             the parameters have not moved yet.
         after_step: called after each step, such as the `step` of a learning-rate schedule.
@@ -45,7 +47,7 @@ def train(
         raise ValueError(f"The loss was made for {chains} samples, but there are {len(views)} images: make it anew.")
     device = next(encoder.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
-    optimiser = optimiser or torch.optim.Adam(encoder.parameters(), lr=1e-3)
+    optimiser = optimiser or torch.optim.Adam(encoder.parameters(), learning_rate)
 
     def encode(index: Tensor, view: Tensor) -> Tensor:
         return encoder(views(index, view))

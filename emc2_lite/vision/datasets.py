@@ -52,7 +52,7 @@ def load_stl10_unlabelled(folder: str | Path, count: int) -> Tensor:
         FileNotFoundError: if `stl10_binary/unlabeled_X.bin` is not there.
         ValueError: if the file holds fewer images, or count is not positive.
 
-    Source: Coates, Ng and Lee 2011, An analysis of single-layer networks in unsupervised feature learning.
+    Source: Coates, Lee and Ng 2011, An analysis of single-layer networks in unsupervised feature learning.
     """
     if count < 1:
         raise ValueError(f"count is {count}: ask for 1 image or more.")
