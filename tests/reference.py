@@ -77,8 +77,98 @@ def nt_xent(z1, z2, temperature):
     return torch.stack(terms).mean()
 
 
-def emc2(chains, z1, z2, index, view, encode, keys, uniforms, *, temperature, burn_in, state, refresh_scores):
+def dcl(z1, z2, temperature):
+    rows, b = [*z1, *z2], len(z1)
+    terms = []
+    for r in range(2 * b):
+        negatives = [rows[r] @ rows[k] / temperature for k in range(2 * b) if k % b != r % b]
+        terms.append(torch.stack(negatives).logsumexp(0) - rows[r] @ rows[(r + b) % (2 * b)] / temperature)
+    return torch.stack(terms).mean()
+
+
+def sogclr(averages, z1, z2, index, *, temperature, gamma, first_visit="of a chain"):
+    """One call; `averages` {(sample, slot): u} is changed in place. Returns the surrogate and the weights of the rows.
+
+    u is raw, not its logarithm. `first_visit="of the batch"` begins averages only where no row of the batch has one.
+    """
+    rows, b = [*z1, *z2], len(z1)
+    chains = [(int(index[r % b]), r // b) for r in range(2 * b)]
+    known = [chain in averages for chain in chains]
+    total, all_weights = 0.0, []
+    for r, chain in enumerate(chains):
+        negatives = [k for k in range(2 * b) if k % b != r % b]
+        raw = {k: math.exp((rows[r] @ rows[k]).item() / temperature) for k in negatives}
+        mean = sum(raw.values()) / len(raw)
+        if known[r] or (first_visit == "of the batch" and any(known)):
+            mean = (1 - gamma) * averages.get(chain, 0.0) + gamma * mean
+        averages[chain] = mean
+        weights = {k: raw[k] / (len(raw) * mean) for k in negatives}
+        total = total - rows[r] @ rows[(r + b) % (2 * b)] / temperature
+        total = total + sum(w * (rows[r] @ rows[k]) / temperature for k, w in weights.items())
+        all_weights.append(weights)
+    return total / (2 * b), all_weights
+
+
+def negative_cache(cache, cursor, z1, z2, index, view, encode, uniforms, *, num_samples, temperature, refresh):
+    """One call; `cache` {(sample, slot): (view, embedding)} is changed in place. `uniforms` are (2b, K, 2N).
+
+    Returns the surrogate, the new cursor, the readable loss, the mean staleness, and the views encoded without and
+    with gradient, each a list in the order of the cache.
+    """
+    rows, b, entries = [*z1, *z2], len(z1), 2 * num_samples
+    names = [(int(index[r % b]), int(view[r // b, r % b])) for r in range(2 * b)]
+    slots = [(names[r][0], r // b) for r in range(2 * b)]
+    before = dict(cache)
+    for r in range(2 * b):
+        cache[slots[r]] = (names[r][1], rows[r].detach())
+    count, refreshed = math.ceil(refresh * entries), []
+    for place in range(cursor, cursor + count):
+        slot = (place % entries // 2, place % entries % 2)
+        if slot not in slots:
+            name = (slot[0], before[slot][0] if slot in before else slot[1])
+            cache[slot] = (name[1], encode(*name).detach())
+            refreshed.append(name)
+    total, readable, stale, encoded, draws = 0.0, 0.0, 0.0, set(), uniforms.shape[1]
+    for r in range(2 * b):
+        total = total - rows[r] @ rows[(r + b) % (2 * b)] / temperature
+        others = {slot: held for slot, held in cache.items() if slot[0] != names[r][0]}
+        scores = {slot: (rows[r] @ held[1]).item() / temperature for slot, held in others.items()}
+        log_sum = torch.logsumexp(torch.tensor(list(scores.values()), dtype=torch.float64), 0).item()
+        readable += log_sum - (rows[r] @ rows[(r + b) % (2 * b)]).item() / temperature
+        for k in range(draws):
+            gumbel = {s: -math.log(-math.log(uniforms[r, k, 2 * s[0] + s[1]].item())) for s in scores}
+            drawn = max(scores, key=lambda slot: scores[slot] + gumbel[slot])
+            name = (drawn[0], others[drawn][0])
+            if name not in names:
+                encoded.add(name)
+            embedding = rows[names.index(name)] if name in names else encode(*name)
+            score = rows[r] @ embedding / temperature
+            total = total + score / draws
+            stale += abs(scores[drawn] - score.item()) if name not in names else 0.0
+    rows_drawn = 2 * b * draws
+    return total / (2 * b), (cursor + count) % entries, readable / (2 * b), stale / rows_drawn, refreshed, encoded
+
+
+def weighted_gradient(table, temperature, weight, pull=lambda r: 1.0):
+    """Mean over rows r = (i, v) of  -pull(r) grad l(r, pos) + sum over k in neg(r) of weight(r, k) grad l(r, k)."""
+    samples = len(table)
+    gradient = torch.zeros_like(table)
+    for i in range(samples):
+        for v in range(2):
+            forces = {(j, u): weight((i, v), (j, u)) for j in range(samples) if j != i for u in range(2)}
+            forces[i, 1 - v] = -pull((i, v))
+            for k, force in forces.items():
+                gradient[i, v] += force * table[k] / temperature / (2 * samples)
+                gradient[k] += force * table[i, v] / temperature / (2 * samples)
+    return gradient
+
+
+def emc2(
+    chains, z1, z2, index, view, encode, keys, uniforms, *, temperature, burn_in, state, refresh_scores, trap=None
+):
     """One call of the method's section 3; `chains` {(sample, slot): (sample, view, score)} is changed in place.
+
+    `trap` puts back a mistake that public implementations make; test_traps.py names them.
 
     Returns the surrogate loss, the weights [(in-batch {column: weight}, carried-over weight)] of the rows, and the
     pairs encoded without and with gradient, each a set.
@@ -87,14 +177,14 @@ def emc2(chains, z1, z2, index, view, encode, keys, uniforms, *, temperature, bu
     names = [(int(index[r % b]), int(view[r // b, r % b])) for r in range(2 * b)]
     total, all_weights, scored, encoded, stored = 0.0, [], set(), set(), {}
     for r in range(2 * b):
-        chain = names[r][0], r // b
+        chain = names[r][0], 0 if trap == "one chain for both views" else r // b
         candidates = [k for k in range(2 * b) if names[k][0] != names[r][0]]
         candidates.sort(key=lambda k: keys[r][k].item())
         held = chains.get(chain)
         held_score = -math.inf
         if held is not None:
             held_score = held[2]
-            if state == "reencoded" and refresh_scores:
+            if state == "reencoded" and refresh_scores and trap != "a score that is never refreshed":
                 if held[:2] not in names:
                     scored.add(held[:2])
                 with torch.no_grad():
@@ -103,11 +193,19 @@ def emc2(chains, z1, z2, index, view, encode, keys, uniforms, *, temperature, bu
         scores = [(z[r] @ z[k] / temperature).item() for k in candidates]
         states, _, last_score = metropolis_hastings(scores, held_score, uniforms[r].tolist())
         m = len(candidates)
-        kept = states[math.floor(burn_in * m) :]
-        assert len(kept) == m - math.floor(burn_in * m)
-        weights = {candidates[j]: kept.count(j) / len(kept) for j in range(m) if j in kept}
-        carried = kept.count(-1) / len(kept)
-        if state == "stored":
+        dropped = math.floor(burn_in * m)
+        kept, divisor = states[dropped:], m - dropped
+        assert len(kept) == divisor
+        if trap == "one step fewer than the divisor":
+            kept = kept[1:]
+        weights = {candidates[j]: kept.count(j) / divisor for j in range(m) if j in kept}
+        carried = kept.count(-1) / divisor
+        if trap == "burn-in subtracted twice":
+            carried = kept[dropped:].count(-1) / divisor
+        if trap == "index -1 as the last column":
+            weights[candidates[-1]] = weights.get(candidates[-1], 0) + carried
+            carried = 0
+        if state == "stored" and trap != "mass dropped without renormalising":
             weights = {k: w / (1 - carried) for k, w in weights.items()}
         elif carried > 0:
             if held[:2] not in names:
@@ -143,6 +241,21 @@ def visit_law(log_scores, orders, burn_in):
                 kept += law / (m - math.floor(burn_in * m)) / len(orders)
         kernel += law / len(orders)
     return kernel, kept
+
+
+def multiproposal_law(log_scores, sets):
+    """What one step of many proposals does, exactly: `sets(z)` lists the equally likely sets proposed from state z.
+
+    Returns kernel[z, z'], the law of the next state and as well the mean of its softmax weights.
+    """
+    n = len(log_scores)
+    kernel = torch.zeros(n, n, dtype=torch.float64)
+    for z in range(n):
+        proposed = list(sets(z))
+        for proposals in proposed:
+            together = [z, *proposals]
+            kernel[z, together] += torch.softmax(log_scores[together], 0) / len(proposed)
+    return kernel
 
 
 def stationary_law(kernel):

@@ -8,7 +8,7 @@ import pytest
 import reference
 import torch
 from scipy.signal import lfilter
-from scipy.stats import chi2
+from trials import assert_multinomial
 
 from emc2_lite.sampling import (
     effective_sample_size,
@@ -108,17 +108,6 @@ def test_long_chains_follow_the_softmax(scores):
     run = metropolis_hastings(scores[proposals], scores[:1].expand(chains), generator=generator)
     last = torch.where(run.state[:, -1] < 0, 0, proposals.gather(1, run.state[:, -1:].clamp_min(0)).squeeze(1))
     assert_multinomial(last, torch.softmax(scores, 0))
-
-
-def assert_multinomial(draws, probabilities, false_alarm_rate=1e-5):
-    expected = len(draws) * probabilities
-    observed = torch.bincount(draws, minlength=len(expected)).double()
-    few = expected < 5
-    if few.any():
-        expected = torch.cat((expected[~few], expected[few].sum()[None] + 1e-9))
-        observed = torch.cat((observed[~few], observed[few].sum()[None]))
-    statistic = ((observed - expected).square() / expected).sum().item()
-    assert statistic < chi2.isf(false_alarm_rate, len(expected) - 1)
 
 
 @some_scores

@@ -1,0 +1,251 @@
+"""A loss refuses a bad batch, setting or state in one clear sentence, and is left as it was."""
+
+import copy
+import math
+
+import pytest
+import torch
+from trials import LOSSES
+
+from emc2_lite.laboratory import embedding_table
+from emc2_lite.losses import EMC2Loss, NegativeCacheLoss, SogCLRLoss
+
+TABLE = embedding_table(num_samples=10, dim=4)
+INDEX = torch.tensor([3, 1, 7])
+VIEW = torch.tensor([[0, 0, 0], [1, 1, 1]])
+
+
+def batch(**changes):
+    z1, z2 = TABLE[INDEX].unbind(1)
+    return {"z1": z1, "z2": z2, "index": INDEX, "view": VIEW, "encode": lambda i, v: TABLE[i, v]} | changes
+
+
+def visited(name):
+    """A loss that has been called once, with a state that asks for encodings of views outside the batch."""
+    criterion = LOSSES[name](10, 4, 0.2)
+    criterion(**batch())
+    if name.startswith("EMC2"):
+        criterion.chain_index[:, 0], criterion.chain_index[:, 1] = 0, 9
+    return criterion
+
+
+def refusal_of(call, kind=ValueError):
+    """The one sentence in which a call is refused."""
+    with pytest.raises(kind) as refusal:
+        call()
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+class Untouched:
+    """A context after which a loss must be what it was: state, readable numbers and all."""
+
+    def __init__(self, criterion):
+        self.criterion = criterion
+
+    def __enter__(self):
+        self.state, self.stats = copy.deepcopy(self.criterion.state_dict()), self.criterion.stats
+
+    def __exit__(self, *_):
+        now = self.criterion.state_dict()
+        assert self.state.keys() == now.keys() and self.criterion.stats is self.stats
+        assert all(torch.equal(self.state[name], now[name]) for name in now)
+
+
+def nan_at_one_place(z):
+    z = z.clone()
+    z[0, 0] = math.nan
+    return z
+
+
+BAD_BATCHES = {
+    "z1 has shape (3, 4) and z2 (2, 4): both must be the same (b, d)": {"z2": TABLE[:2, 0]},
+    "z1 has shape (3, 1, 4) and z2 (3, 1, 4)": {"z1": TABLE[INDEX][:, :1], "z2": TABLE[INDEX][:, 1:]},
+    "z1 is a list: pass a torch.Tensor": {"z1": [[1.0, 0.0]]},
+    "index is a ndarray: pass a torch.Tensor": {"index": INDEX.numpy()},
+    "The batch holds 1 sample: at least 2 are needed": {
+        "z1": TABLE[:1, 0],
+        "z2": TABLE[:1, 1],
+        "index": INDEX[:1],
+        "view": VIEW[:, :1],
+    },
+    "z2 is not normalised (lengths from 2 to 2): pass vectors of length 1": {"z2": 2 * TABLE[INDEX, 1]},
+    "z1 holds NaN or infinite values": {"z1": nan_at_one_place(TABLE[INDEX, 0])},
+    "z2 is not normalised (lengths from 0 to 0)": {"z2": 0 * TABLE[INDEX, 1]},
+    "z1 is torch.int64: pass floating-point embeddings": {"z1": torch.ones(3, 4).long()},
+    "index holds 3 more than once: each sample may come once a batch": {"index": torch.tensor([3, 1, 3])},
+    "index holds -1: dataset indices must be": {"index": torch.tensor([3, -1, 7])},
+    "index is torch.int32 of shape (3,) on cpu: pass torch.int64 of shape (3,)": {"index": INDEX.int()},
+    "index is torch.int64 of shape (2,)": {"index": INDEX[:2]},
+    "view is torch.int64 of shape (3, 2) on cpu: pass torch.int64 of shape (2, 3)": {"view": VIEW.T},
+    "view holds -1: view numbers start at 0": {"view": VIEW - 1},
+    "view holds 0 twice for sample 3: the two views of a sample must differ": {"view": 0 * VIEW},
+}
+OUT_OF_RANGE = {
+    "index holds 10: dataset indices must be from 0 to 9 (num_samples = 10)": {"index": torch.tensor([3, 10, 7])},
+}
+NO_ENCODING = {
+    "was called without encode: pass encode(index, view)": {"encode": None},
+    "it must return one embedding a view": {"encode": lambda i, v: TABLE[i, v][:, :2]},
+    "What encode returned is a NoneType: pass a torch.Tensor": {"encode": lambda i, v: None},
+    "What encode returned is not normalised": {"encode": lambda i, v: 3 * TABLE[i, v]},
+    "What encode returned holds NaN": {"encode": lambda i, v: math.nan * TABLE[i, v]},
+}
+FOR = dict.fromkeys(LOSSES, BAD_BATCHES)
+FOR |= {name: FOR[name] | OUT_OF_RANGE for name in LOSSES if name not in ("NT-Xent", "DCL")}
+FOR |= {name: FOR[name] | NO_ENCODING for name in ("negative cache", "EMC2", "EMC2 multiproposal")}
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [(name, sentence) for name, sentences in FOR.items() for sentence in sentences]
+)
+def test_a_bad_batch_is_refused_in_one_sentence_and_leaves_the_loss_as_it_was(name, sentence):
+    criterion = visited(name)
+    with Untouched(criterion):
+        assert sentence in refusal_of(lambda: criterion(**batch(**FOR[name][sentence])))
+
+
+def test_embeddings_of_another_length_than_the_cache_s_are_refused():
+    wide = embedding_table(num_samples=10, dim=5)
+    criterion = visited("negative cache")
+    with Untouched(criterion):
+        z1, z2 = wide[INDEX].unbind(1)
+        sentence = refusal_of(lambda: criterion(z1, z2, INDEX, encode=lambda i, v: wide[i, v]))
+    assert "z1 has d = 5, but the cache was made for dim = 4" in sentence
+
+
+@pytest.mark.parametrize("kernel", ["metropolis", "multiproposal"])
+def test_a_call_refused_after_sampling_leaves_the_chains_as_they_were(kernel):
+    """Slot 0 is held fast and asks for an encoding with gradient, at the end; slot 1 is new and would have moved."""
+    criterion = EMC2Loss(num_samples=10, temperature=0.2, refresh_scores=False, kernel=kernel)
+    criterion.chain_index[:, 0], criterion.chain_score[:, 0] = 9, 1000
+    with Untouched(criterion):
+        sentence = refusal_of(lambda: criterion(**batch(encode=lambda i, v: math.nan * TABLE[i, v])))
+    assert "What encode returned holds NaN" in sentence and criterion.stats is None
+
+
+def test_a_call_refused_after_sampling_leaves_the_cache_as_it_was():
+    """The refreshed entries are encoded, the drawn ones are not: neither they nor the batch enter, nor does a turn."""
+    criterion, calls = NegativeCacheLoss(10, 4, 0.2, refresh=0.3, num_negatives=20), []
+    criterion.cache.copy_(embedding_table(num_samples=10, dim=4, seed=1))
+    criterion.cache_view.copy_(torch.arange(2).expand(10, 2))
+
+    def failing_the_second_time(index, view):
+        calls.append(torch.is_grad_enabled())
+        return TABLE[index, view] * (1 if len(calls) == 1 else math.nan)
+
+    with Untouched(criterion):
+        sentence = refusal_of(lambda: criterion(**batch(encode=failing_the_second_time)))
+    assert "What encode returned holds NaN" in sentence and calls == [False, True]
+    criterion(**batch())
+    assert criterion.cursor == 6
+
+
+@pytest.mark.parametrize("name", ["negative cache", "EMC2", "EMC2 without refresh", "EMC2 multiproposal"])
+def test_an_encoding_without_gradient_is_refused_where_it_counts(name):
+    """At temperature 0.001: the batch at right angles, all else in its middle, 577 nats nearer than a batch view."""
+    table = torch.tensor([1.0, 1, 1, 0]).div(math.sqrt(3)).repeat(10, 2, 1)
+    table[INDEX] = torch.eye(4)[:3, None]
+    criterion = LOSSES[name](10, 4, 0.001)
+    if name == "negative cache":
+        criterion.cache.copy_(table)
+        criterion.cache_view.copy_(torch.arange(2).expand(10, 2))
+    else:
+        criterion.chain_index[:], criterion.chain_score[:] = 9, 577
+    z1, z2 = table.requires_grad_()[INDEX].unbind(1)
+
+    def call():
+        return criterion(z1, z2, INDEX, encode=lambda i, v: table.detach()[i, v], generator=torch.Generator())
+
+    with Untouched(criterion):
+        assert "encode returned embeddings without gradient" in refusal_of(call)
+    with torch.no_grad():
+        call()
+
+
+BAD_SETTINGS = {
+    "burn_in is 1.0: it is a share of steps and must be in": lambda: EMC2Loss(10, 0.2, burn_in=1.0),
+    "burn_in is -0.1": lambda: EMC2Loss(10, 0.2, burn_in=-0.1),
+    "burn_in is nan": lambda: EMC2Loss(10, 0.2, burn_in=math.nan),
+    'state is \'cached\': use "reencoded" or "stored"': lambda: EMC2Loss(10, 0.2, state="cached"),
+    'kernel is \'gibbs\': use "metropolis" or "multiproposal"': lambda: EMC2Loss(10, 0.2, kernel="gibbs"),
+    'kernel is "multiproposal" and state "stored"': lambda: EMC2Loss(10, 0.2, state="stored", kernel="multiproposal"),
+    "num_samples is 1: at least 2 samples are needed": lambda: EMC2Loss(1, 0.2),
+    "num_samples is 1: at least 2 samples": lambda: SogCLRLoss(1, 0.2),
+    "num_samples is 0: at least 2 samples": lambda: NegativeCacheLoss(0, 4, 0.2),
+    "gamma is 0: it is the share of the new mean and must be in (0, 1]": lambda: SogCLRLoss(10, 0.2, gamma=0),
+    "gamma is 1.5": lambda: SogCLRLoss(10, 0.2, gamma=1.5),
+    "gamma is nan": lambda: SogCLRLoss(10, 0.2, gamma=math.nan),
+    "refresh is -0.1: it is a share of the cache and must be in [0, 1]": lambda: NegativeCacheLoss(10, 4, 0.2, -0.1),
+    "refresh is 1.1": lambda: NegativeCacheLoss(10, 4, 0.2, 1.1),
+    "refresh is nan": lambda: NegativeCacheLoss(10, 4, 0.2, math.nan),
+    "dim is 0: it is the length of an embedding": lambda: NegativeCacheLoss(10, 0, 0.2),
+    "dim is 4.0": lambda: NegativeCacheLoss(10, 4.0, 0.2),
+    "num_negatives is 0: draw a whole number of 1 or more": lambda: NegativeCacheLoss(10, 4, 0.2, num_negatives=0),
+    "num_negatives is 1.5": lambda: NegativeCacheLoss(10, 4, 0.2, num_negatives=1.5),
+}
+
+
+@pytest.mark.parametrize(("sentence", "make"), BAD_SETTINGS.items(), ids=BAD_SETTINGS)
+def test_bad_settings_are_refused_in_one_sentence(sentence, make):
+    assert sentence in refusal_of(make)
+
+
+DAMAGE = {
+    "EMC2": {
+        "The saved chains hold samples 10 to 10 of 10: the state is damaged": {"chain_index": torch.full((10, 2), 10)},
+        "The saved chains hold samples -2 to -2 of 10": {"chain_index": torch.full((10, 2), -2)},
+        "The saved chains have shape (10, 1)": {"chain_view": torch.zeros(10, 1)},
+        "The saved chains have shape ()": {"chain_score": torch.zeros(())},
+    },
+    "SogCLR": {
+        "The saved averages have shape (10,), but this loss was made for 10 samples": {"log_u": torch.zeros(10)},
+        "The saved averages hold NaN or infinity: the state is damaged": {
+            "log_u": nan_at_one_place(torch.zeros(10, 2))
+        },
+        "The saved averages hold NaN or infinity": {"log_u": torch.full((10, 2), math.inf)},
+    },
+    "negative cache": {
+        "The saved cache entries have shape (10, 2, 5)": {"cache": torch.zeros(10, 2, 5)},
+        "The saved cache entries have shape (1,)": {"cursor": torch.zeros(1, dtype=torch.int64)},
+        "The saved cache entries have shape (10, 1)": {"cache_view": torch.zeros(10, 1, dtype=torch.int64)},
+        "The saved cache holds NaN": {"cache": torch.full((10, 2, 4), math.nan)},
+        "The saved cache is not normalised": {"cache": torch.zeros(10, 2, 4)},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [(name, sentence) for name, sentences in DAMAGE.items() for sentence in sentences]
+)
+def test_a_damaged_state_is_refused_before_anything_is_loaded(name, sentence):
+    criterion, other = LOSSES[name](10, 4, 0.2), visited(name)
+    with Untouched(criterion):
+        assert sentence in refusal_of(lambda: criterion.load_state_dict(other.state_dict() | DAMAGE[name][sentence]))
+
+
+STATEFUL = {"SogCLR": "averages", "negative cache": "cache entries", "EMC2": "chains"}
+
+
+@pytest.mark.parametrize(("name", "kept"), STATEFUL.items())
+def test_the_state_of_another_dataset_is_refused_before_anything_is_loaded(name, kept):
+    criterion, other = LOSSES[name](11, 4, 0.2), visited(name)
+    with Untouched(criterion):
+        sentence = refusal_of(lambda: criterion.load_state_dict(other.state_dict()))
+    assert f"The saved {kept} have shape (10, 2" in sentence and "this loss was made for 11 samples" in sentence
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+@pytest.mark.parametrize("left", ["one buffer missing", "one too many", "that of another loss"])
+def test_a_state_of_other_buffers_is_refused_before_anything_is_loaded(name, left):
+    """By torch, in its own words: a state dict that was cut short, or is another loss's, must not come in halves."""
+    saved = visited(name).state_dict()
+    if left == "one buffer missing":
+        saved.popitem()
+    elif left == "one too many":
+        saved |= {"momentum": torch.zeros(())}
+    else:
+        saved = visited("EMC2" if name == "SogCLR" else "SogCLR").state_dict()
+    criterion = LOSSES[name](10, 4, 0.2)
+    with Untouched(criterion), pytest.raises((RuntimeError, ValueError)):
+        criterion.load_state_dict(saved)

@@ -1,0 +1,62 @@
+"""Gradients go back through an encoder as autograd would take them."""
+
+import pytest
+import torch
+from torch import nn
+
+from emc2_lite.laboratory import exact_gradient, pull_back, view_table
+from emc2_lite.losses import global_contrastive_loss
+from emc2_lite.vision import DigitEncoder, DigitViews, StoredViews, load_digits
+
+DIGITS = DigitViews(load_digits("train").images[:20])
+
+
+def tensor(*shape, seed):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("chunk_size", [512, 7, 1])
+def test_pulling_back_is_autograd_through_the_encoder(chunk_size):
+    torch.manual_seed(0)
+    encoder = DigitEncoder(8)
+    table = view_table(encoder, DIGITS, chunk_size=chunk_size)
+    index = torch.arange(20)
+    z = torch.stack([encoder(DIGITS(index, torch.full_like(index, v))) for v in (0, 1)], dim=1)
+    torch.testing.assert_close(table, z.detach())
+    assert not table.requires_grad
+    grads = torch.autograd.grad(global_contrastive_loss(z, 0.2), list(encoder.parameters()))
+    expected = torch.cat([grad.flatten() for grad in grads])
+    pulled = pull_back(encoder, DIGITS, exact_gradient(table, 0.2), chunk_size=chunk_size)
+    assert pulled.dtype == torch.float64
+    assert (pulled - expected).norm() < 1e-5 * expected.norm()
+
+
+def test_rows_without_gradient_are_not_encoded():
+    asked = []
+
+    class Watched(StoredViews):
+        def __call__(self, index, view):
+            asked.extend(zip(index.tolist(), view.tolist(), strict=True))
+            return super().__call__(index, view)
+
+    views, encoder = Watched(tensor(6, 2, 64, seed=4)), nn.Linear(64, 4, bias=False)
+    gradient = torch.zeros(6, 2, 4)
+    assert torch.equal(pull_back(encoder, views, gradient), torch.zeros(4 * 64))
+    assert asked == []
+    gradient[2, 1, 3], gradient[5, 0, 0] = -1e-30, 1
+    pulled = pull_back(encoder, views, gradient).view(4, 64)
+    assert asked == [(2, 1), (5, 0)]
+    torch.testing.assert_close(pulled[0], views.images[5, 0])
+    torch.testing.assert_close(pulled[3] / -1e-30, views.images[2, 1])
+
+
+def test_weights_that_are_frozen_or_without_influence_are_left_out_or_zero():
+    encoder = DigitEncoder(8)
+    encoder.trunk[0].requires_grad_(False)
+    encoder.without_influence = nn.Parameter(torch.ones(5))
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    pulled = pull_back(encoder, DIGITS, tensor(20, 2, 8, seed=0))
+    assert len(pulled) == sum(p.numel() for p in trained)
+    of_each = dict(zip(map(id, trained), pulled.split([p.numel() for p in trained]), strict=True))
+    assert of_each[id(encoder.without_influence)].abs().max() == 0
+    assert of_each[id(encoder.projector.weight)].abs().max() > 0

@@ -1,0 +1,127 @@
+"""Intervals: Student's t over seeds, and the jackknife."""
+
+import pytest
+import torch
+
+from emc2_lite.laboratory import chain_mixing, embedding_table, gradient_quality, of_seeds
+from emc2_lite.laboratory.experiments import EXPERIMENTS, VARIANTS, criterion
+from emc2_lite.laboratory.statistics import jackknife, over_seeds
+from emc2_lite.losses import EMC2Loss, NTXentLoss
+from emc2_lite.vision import load_stl10_unlabelled
+
+
+def test_an_interval_over_seeds_is_students():
+    """1, 2, 3, 4: mean 2.5, deviation sqrt(5 / 3); the 97.5 % point of Student's t with 3 degrees is 3.182446."""
+    reach = 3.182446 * (5 / 3) ** 0.5 / 2
+    assert of_seeds([1, 2, 3, 4]) == pytest.approx((2.5, 2.5 - reach, 2.5 + reach), rel=1e-6)
+
+
+def test_two_seeds_have_a_wide_interval():
+    """0 and 2: mean 1, standard error 1; the 97.5 % point with 1 degree of freedom is 12.7062."""
+    assert of_seeds([0.0, 2.0]) == pytest.approx((1, -11.7062, 13.7062), rel=1e-5)
+
+
+def test_the_jackknife_of_a_mean_is_students_interval():
+    values = torch.tensor([0.3, -1.2, 2.5, 0.7, 0.1], dtype=torch.float64)
+    assert jackknife(lambda chosen: values[chosen].mean().item(), 5) == pytest.approx(of_seeds(values.tolist()))
+
+
+def test_the_jackknife_leaves_out_each_block_once():
+    asked = []
+    jackknife(lambda chosen: float(asked.append(chosen.tolist()) or 0), 3)
+    assert sorted(asked) == [[0, 1], [0, 1, 2], [0, 2], [1, 2]]
+
+
+def test_rows_are_summed_up_over_seeds():
+    rows = [
+        {"method": method, "b": b, "seed": seed, "loss": loss, "aside": None}
+        for method, b, seed, loss in [("A", 4, 0, 0.0), ("B", 4, 0, 5.0), ("A", 4, 1, 2.0), ("A", 8, 0, 7.0)]
+    ]
+    first, *others = over_seeds(rows, ["method", "b"], ["loss"])
+    assert first == {
+        "method": "A",
+        "b": 4,
+        "seeds": 2,
+        "loss": 1.0,
+        "loss_low": pytest.approx(-11.7062),
+        "loss_high": pytest.approx(13.7062),
+    }
+    assert others == [
+        {"method": "B", "b": 4, "seeds": 1, "loss": 5.0, "loss_low": None, "loss_high": None},
+        {"method": "A", "b": 8, "seeds": 1, "loss": 7.0, "loss_low": None, "loss_high": None},
+    ]
+
+
+def test_the_outcome_of_a_curve_is_its_last_step_and_of_windows_each_one():
+    curve = [{"method": "A", "seed": s, "step": t, "loss": s + t, "squared_norm": 0, "squared_error": 0}
+             for s in (0, 1) for t in (0, 50, 9)]  # fmt: skip
+    (end,) = EXPERIMENTS["gradient-error"].final(curve)
+    assert (end["step"], end["loss"], end["seeds"]) == (50, 50.5, 2)
+    measured = dict.fromkeys(["bias", "rmse", "cosine", "views_encoded", "views_encoded_with_gradient"], 1.0)
+    windows = [
+        {"method": "A", "seed": seed, "visits_from": start, "visits_to": start + 1} | measured
+        for seed in (0, 1)
+        for start in (0, 1)
+    ]
+    outcome = EXPERIMENTS["jump"].final(windows)
+    assert [(row["visits_from"], row["visits_to"], row["seeds"]) for row in outcome] == [(0, 1, 2), (1, 2, 2)]
+
+
+@pytest.mark.parametrize("method", VARIANTS)
+def test_every_method_has_its_criterion_with_the_setting_in_its_name(method):
+    loss = criterion(method, 10, 0.3, 8)
+    assert loss.temperature == 0.3
+    assert loss.num_samples in (None, 10)
+    if ", " in method:
+        setting, value = method.split(", ")[1].split("=")
+        assert getattr(loss, setting) == float(value)
+
+
+TABLE = embedding_table(num_samples=6, dim=4)
+REFUSALS = {
+    "edges is [0]: pass two or more increasing numbers of steps, from 0 on.": lambda: quality(edges=[0]),
+    "edges is [3, 3]: pass": lambda: quality(edges=[3, 3]),
+    "edges is [5, 2, 8]: pass": lambda: quality(edges=[5, 2, 8]),
+    "edges is [-1, 2]: pass": lambda: quality(edges=[-1, 2]),
+    "runs is 2: at least 3 are needed to tell noise from bias.": lambda: quality(runs=2),
+    "batch_size is 7: it must be from 2 to the number of samples, 6.": lambda: quality(batch_size=7),
+    "batch_size is 1: it must be from 2": lambda: quality(batch_size=1),
+    "table has shape (6, 4): pass (N, 2, d)": lambda: quality(TABLE[:, 0]),
+    "visits is 3: at least 4 are needed to see how a chain moves.": lambda: mixing(visits=3),
+    "batch_size is 7: it must be": lambda: mixing(batch_size=7),
+    "table has shape (6, 1, 4): pass (N, 2, d), two views a sample.": lambda: mixing(TABLE[:, :1]),
+    "There is 1 value: an interval needs at least 2 seeds.": lambda: of_seeds([1.0]),
+    "There is no method 'SimCLR': use one of NT-Xent, DCL, SogCLR, cache, EMC2,": lambda: criterion("SimCLR", 6, 0.2),
+    "There is no method 'SogCLR, gamma=0.7': use one of": lambda: criterion("SogCLR, gamma=0.7", 6, 0.2),
+    'data is \'mnist\': use "digits" or "stl10".': lambda: list(EXPERIMENTS["gradient-error"].run(data="mnist")),
+    "count is 0: ask for 1 image or more.": lambda: load_stl10_unlabelled("nowhere", 0),
+    "There is no parameter 'sedes': the experiment has methods, ": lambda: EXPERIMENTS["jump"].config({"sedes": 1}),
+    "seeds is 1.5: pass a value such as its default, 5.": lambda: EXPERIMENTS["jump"].config({"seeds": 1.5}),
+    "seeds is True: pass a value": lambda: EXPERIMENTS["jump"].config({"seeds": True}),
+    "temperature is '0.2': pass a value": lambda: EXPERIMENTS["jump"].config({"temperature": "0.2"}),
+    "methods is 'EMC2': pass a value": lambda: EXPERIMENTS["jump"].config({"methods": "EMC2"}),
+    "methods is []: pass a value": lambda: EXPERIMENTS["jump"].config({"methods": []}),
+    "visits_after is [0, 1.5]: pass a value": lambda: EXPERIMENTS["jump"].config({"visits_after": [0, 1.5]}),
+}
+
+
+def quality(table=TABLE, **settings):
+    return gradient_quality(lambda: NTXentLoss(0.2), table, **({"batch_size": 2, "edges": [0, 1]} | settings))
+
+
+def mixing(table=TABLE, **settings):
+    return chain_mixing(EMC2Loss(6, 0.2), table, **({"batch_size": 2, "visits": 4} | settings))
+
+
+@pytest.mark.parametrize(("sentence", "call"), REFUSALS.items(), ids=REFUSALS)
+def test_bad_input_is_refused_in_one_sentence(sentence, call):
+    with pytest.raises(ValueError) as refusal:
+        call()
+    assert str(refusal.value).startswith(sentence)
+    assert "\n" not in str(refusal.value)
+
+
+def test_given_parameters_take_the_place_of_defaults():
+    config = EXPERIMENTS["jump"].config({"temperature": 1, "methods": ["DCL"]})
+    assert (config["temperature"], config["methods"], config["seeds"]) == (1, ["DCL"], 5)
+    assert "progress" not in config

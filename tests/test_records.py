@@ -1,0 +1,285 @@
+"""Records: written whole or not at all, read with a clear word on what is wrong, and true to their measurements."""
+
+import importlib
+import importlib.metadata
+import inspect
+import json
+import math
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from emc2_lite import cli, records
+from emc2_lite.laboratory.experiments import EXPERIMENTS
+from emc2_lite.records import FIELDS, read_record, rows_where, write_record
+
+RECORD = {
+    "experiment": "jump",
+    "config": {"methods": ["A"], "temperature": 0.07},
+    "seeds": [0, 1],
+    "device": "cpu",
+    "versions": {"torch": "2.6", "emc2-lite": None},
+    "revision": None,
+    "seconds": 1.5,
+    "metrics": [{"method": "A", "bias": 1e-30}, {"method": "Ä", "bias": -2.5}],
+    "final": [{"method": "A", "bias_low": None}],
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def left_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_written_is_read_back(folder):
+    write_record(folder / "jump.json", RECORD)
+    assert read_record("jump") == RECORD
+    assert left_in(folder) == ["jump.json"]
+    write_record(folder / "inner" / "empty.json", RECORD | {"metrics": [], "final": []})
+    assert json.loads((folder / "inner" / "empty.json").read_text())["metrics"] == []
+
+
+def test_a_row_is_a_line_so_that_differences_can_be_read(folder):
+    write_record(folder / "jump.json", RECORD)
+    lines = (folder / "jump.json").read_text().splitlines()
+    assert '  {"method": "A", "bias": 1e-30},' in lines
+
+
+def refuse(*arguments):
+    raise OSError(28, "No space left on device")
+
+
+def write_half(path, text, **settings):
+    with open(path, "w", **settings) as file:
+        file.write(text[: len(text) // 2])
+    refuse()
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+FAILURES = {
+    "a value that JSON has no word for": (lambda patch: None, {"final": [{"method": object()}]}, TypeError),
+    "a field that is lacking": (lambda patch: None, {"device": ...}, KeyError),
+    "a full disk": (lambda patch: patch.setattr(Path, "write_text", write_half), {}, OSError),
+    "a name that cannot be given": (lambda patch: patch.setattr(Path, "replace", refuse), {}, OSError),
+    "Ctrl-C": (lambda patch: patch.setattr(Path, "replace", interrupt), {}, KeyboardInterrupt),
+}
+
+
+@pytest.mark.parametrize(("prepare", "changes", "failure"), FAILURES.values(), ids=FAILURES)
+@pytest.mark.parametrize("there_was_one", [True, False])
+def test_a_record_is_written_whole_or_not_at_all(folder, monkeypatch, there_was_one, prepare, changes, failure):
+    if there_was_one:
+        write_record(folder / "jump.json", RECORD)
+    new = {name: value for name, value in (RECORD | {"seconds": 9} | changes).items() if value is not ...}
+    with monkeypatch.context() as patch:
+        prepare(patch)
+        with pytest.raises(failure):
+            write_record(folder / "jump.json", new)
+    assert left_in(folder) == ["jump.json"] * there_was_one
+    if there_was_one:
+        assert read_record("jump") == RECORD
+
+
+def test_the_record_has_its_name_only_when_it_is_complete(folder, monkeypatch):
+    replace = Path.replace
+
+    def look_and_replace(draft, path):
+        assert json.loads(draft.read_text(encoding="utf-8")) == RECORD
+        assert not path.exists()
+        assert draft.parent == path.parent  # or the renaming would be a copy
+        return replace(draft, path)
+
+    monkeypatch.setattr(Path, "replace", look_and_replace)
+    write_record(folder / "jump.json", RECORD)
+    assert left_in(folder) == ["jump.json"]
+
+
+def test_a_missing_record_is_named_with_what_to_do(folder):
+    with pytest.raises(FileNotFoundError) as refusal:
+        read_record("mixing")
+    assert str(refusal.value) == (
+        "There is no record mixing: make it with emc2-lite experiment, or take it from data/records."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"experiment": "jump", "conf', "is no record: Unterminated string"),
+        ("", "is no record: Expecting value"),
+        ("[1, 2]", "is no record: it lacks experiment, config, seeds,"),
+        ('{"experiment": "jump", "config": {}, "seeds": []}', "is no record: it lacks device, versions, revision,"),
+    ],
+)
+def test_a_damaged_record_is_named_with_what_to_do(folder, text, sentence):
+    (folder / "jump.json").write_text(text)
+    with pytest.raises(ValueError) as refusal:
+        read_record("jump")
+    assert str(refusal.value).startswith(f"{folder / 'jump.json'} {sentence}")
+    assert str(refusal.value).endswith("; make it again with emc2-lite experiment.")
+    assert "\n" not in str(refusal.value)
+
+
+def test_rows_are_found_by_all_of_their_values():
+    rows = [{"method": m, "b": b} for m in ("A", "B") for b in (4, 8)]
+    assert rows_where(rows, method="B", b=4) == [{"method": "B", "b": 4}]
+    assert rows_where(rows, method="A") == rows[:2]
+    assert rows_where(rows) == rows
+    assert rows_where(rows, b=5) == []
+
+
+def test_an_installed_package_has_its_records_in_its_file_list(tmp_path, monkeypatch):
+    """As pip lays them out: the list is relative to site-packages, and the data lie outside of it."""
+    monkeypatch.setattr(records, "FOLDER", tmp_path / "nothing")
+    site, share = tmp_path / "lib" / "site-packages", tmp_path / "share" / "emc2-lite" / "records"
+    (site / "emc2_lite-9.dist-info").mkdir(parents=True)
+    (site / "emc2_lite-9.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: emc2-lite\nVersion: 9\n")
+    (site / "emc2_lite-9.dist-info" / "RECORD").write_text(
+        "other/jump.json,,\n../../share/emc2-lite/records/jump.json,,\n../../share/emc2-lite/records/mixing.json,,\n"
+    )
+    write_record(share / "jump.json", RECORD)
+    monkeypatch.syspath_prepend(site)
+    importlib.invalidate_caches()
+    assert read_record("jump") == RECORD
+    with pytest.raises(FileNotFoundError, match="There is no record training"):
+        read_record("training")
+
+
+def test_a_package_that_was_never_installed_has_the_repositorys_records_only(folder, monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(records, "files", missing)
+    monkeypatch.setattr(records, "version", missing)
+    with pytest.raises(FileNotFoundError, match="There is no record jump"):
+        read_record("jump")
+    assert records.circumstances("cpu")["versions"]["torch"] is None
+
+
+def git(folder, *arguments):
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    done = subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_the_revision_is_gits_and_says_whether_anything_differed(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert records.circumstances("cpu")["revision"] is None
+    git(tmp_path, "init", "--quiet")
+    assert records.circumstances("cpu")["revision"] is None  # nothing is committed yet
+    (tmp_path / "file").write_text("first")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "--quiet", "--message", "first")
+    head = git(tmp_path, "rev-parse", "HEAD")[:12]
+    assert records.circumstances("cpu")["revision"] == head
+    (tmp_path / "file").write_text("second")
+    assert records.circumstances("cpu")["revision"] == f"{head}+changes"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert records.circumstances("cpu")["revision"] is None  # no git
+
+
+def test_circumstances_name_the_device_and_the_versions():
+    found = records.circumstances("the device")
+    assert found["device"] == "the device"
+    assert set(found["versions"]) == {"python", "emc2-lite", "torch", "torchvision", "numpy", "scikit-learn"}
+    assert found["versions"]["torch"] == importlib.metadata.version("torch")
+    assert re.fullmatch(r"3\.\d+\.\d+.*", found["versions"]["python"])
+
+
+# What every record must be: those of the repository, and new ones of the smallest runs.
+SMALL = {
+    "methods": ["EMC2"], "temperatures": [0.2], "batch_sizes": [4], "batch_size": 4, "samples": 32,
+    "training_steps": 2, "jump_steps": 2, "visits_before": 1, "visits_after": [0, 1], "proposals": [0, 6], "runs": 3,
+    "visits": 1, "exact_steps": 4, "measurements": 2, "epochs": 1, "horizons": [8], "seeds": 2,
+}  # fmt: skip
+
+
+def small_config(name):
+    known = EXPERIMENTS[name].config({})
+    return EXPERIMENTS[name].config({key: value for key, value in SMALL.items() if key in known})
+
+
+def strictly(text):
+    raise AssertionError(f"{text} is no number of JSON")
+
+
+def check_record(text):
+    record = json.loads(text, parse_constant=strictly)
+    assert tuple(record) == FIELDS
+    experiment = EXPERIMENTS[record["experiment"]]
+    assert set(record["config"]) == set(inspect.signature(experiment.run).parameters) - {"progress"}
+    assert experiment.config(record["config"]) == record["config"]
+    assert record["seeds"] == list(range(record["config"]["seeds"]))
+    assert {row["seed"] for row in record["metrics"]} == set(record["seeds"])
+    assert {row["method"] for row in record["metrics"]} == set(record["config"]["methods"])
+    assert record["seconds"] > 0
+    assert record["versions"]["torch"]
+    for row in (*record["metrics"], *record["final"]):
+        assert all(isinstance(value, str | int | float | None) for value in row.values()), row
+    again = experiment.final(record["metrics"])
+    assert len(record["final"]) == len(again) > 0
+    for measured, row in zip(record["final"], again, strict=True):
+        assert measured.keys() == row.keys()
+        for name, value in row.items():
+            if isinstance(value, float):
+                assert math.isclose(measured[name], value, rel_tol=1e-9, abs_tol=1e-9), (name, measured[name], value)
+            else:
+                assert measured[name] == value
+        assert measured["seeds"] == len(record["seeds"])
+    assert not re.search(r'"(/|~|[A-Za-z]:\\|file:)', text), "a path of the machine"
+
+
+# Until there is a record, the folder is what is looked at.
+STORED = sorted(records.FOLDER.glob("*.json")) or [records.FOLDER]
+
+
+@pytest.mark.parametrize("path", STORED, ids=[path.stem for path in STORED])
+def test_every_record_of_the_repository_is_whole_and_true_to_its_measurements(path):
+    if path == records.FOLDER:
+        assert not list(path.glob("*"))
+        return
+    check_record(path.read_text(encoding="utf-8"))
+    assert path.stem == json.loads(path.read_text(encoding="utf-8"))["experiment"].replace("-", "_")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_makes_such_a_record(name, tmp_path):
+    write_record(tmp_path / "new.json", cli._record(name, small_config(name)))
+    text = (tmp_path / "new.json").read_text(encoding="utf-8")
+    check_record(text)
+    record = json.loads(text)
+    values = EXPERIMENTS[name].values
+    assert record["final"] and all(row.keys() >= {*values, *(f"{v}_low" for v in values)} for row in record["final"])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"config": {"seeds": 2}},
+        {"seeds": [0]},
+        {"final": []},
+        {"metrics": []},
+        {"device": "cpu", "revision": "/home/reader/emc2"},
+    ],
+    ids=lambda damage: ", ".join(damage),
+)
+def test_a_record_that_is_not_such_a_record_is_found_out(damage, tmp_path, a_record):
+    check_record(json.dumps(a_record))
+    with pytest.raises(AssertionError):
+        check_record(json.dumps(a_record | damage))
+
+
+@pytest.fixture(scope="module")
+def a_record():
+    return cli._record("gradient-error", small_config("gradient-error"))

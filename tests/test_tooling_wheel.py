@@ -1,0 +1,38 @@
+"""The wheel carries the recorded runs, and the installed library finds them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FIELDS = ("experiment", "config", "seeds", "device", "versions", "revision", "seconds", "metrics", "final")
+
+
+def uv(*arguments, folder):
+    program = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    if program is None:
+        pytest.skip("uv is not here: make setup installs it")
+    done = subprocess.run([program, *arguments, "--quiet"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_installed_wheel_finds_its_records(tmp_path):
+    source, environment = tmp_path / "source", tmp_path / "environment"
+    shutil.copytree(ROOT / "emc2_lite", source / "emc2_lite", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    (source / "data" / "records").mkdir(parents=True)
+    (source / "data" / "records" / "of_this_test.json").write_text(json.dumps(dict.fromkeys(FIELDS, 42)))
+    uv("build", "--wheel", "--out-dir", "wheel", "--python", sys.executable, folder=source)
+    (wheel,) = (source / "wheel").glob("*.whl")
+    uv("venv", "--python", sys.executable, str(environment), folder=tmp_path)
+    python = environment / "bin" / "python"
+    uv("pip", "install", "--python", str(python), "--no-deps", str(wheel), folder=tmp_path)
+    shutil.rmtree(source)
+    program = "from emc2_lite.records import read_record; print(read_record('of_this_test')['seconds'])"
+    done = subprocess.run([python, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == "42", done.stderr

@@ -1,0 +1,76 @@
+"""What the tests of the losses share: random visits, an encoder that notes what it is asked, statistical statements."""
+
+import math
+
+import torch
+from scipy.stats import chi2
+
+from emc2_lite.losses import DCLLoss, EMC2Loss, NegativeCacheLoss, NTXentLoss, SogCLRLoss
+
+# Each makes a loss for num_samples samples with embeddings of length dim.
+LOSSES = {
+    "NT-Xent": lambda num_samples, dim, temperature: NTXentLoss(temperature),
+    "DCL": lambda num_samples, dim, temperature: DCLLoss(temperature),
+    "SogCLR": lambda num_samples, dim, temperature: SogCLRLoss(num_samples, temperature),
+    "negative cache": lambda num_samples, dim, temperature: NegativeCacheLoss(
+        num_samples, dim, temperature, refresh=0.1, num_negatives=2
+    ),
+    "EMC2": lambda num_samples, dim, temperature: EMC2Loss(num_samples, temperature),
+    "EMC2 without refresh": lambda num_samples, dim, temperature: EMC2Loss(
+        num_samples, temperature, refresh_scores=False
+    ),
+    "EMC2 stored": lambda num_samples, dim, temperature: EMC2Loss(num_samples, temperature, state="stored"),
+    "EMC2 multiproposal": lambda num_samples, dim, temperature: EMC2Loss(
+        num_samples, temperature, kernel="multiproposal"
+    ),
+}
+
+
+class Encoder:
+    """Looks views up in a table, and notes what it was asked for: a list of (pairs, with gradient?), one a call."""
+
+    def __init__(self, table):
+        self.table, self.asked = table, []
+
+    def __call__(self, index, view):
+        self.asked.append((list(zip(index.tolist(), view.tolist(), strict=True)), torch.is_grad_enabled()))
+        return self.table[index, view]
+
+
+def random_visit(num_samples, num_views, b, generator):
+    index = torch.randperm(num_samples, generator=generator)[:b]
+    return index, torch.stack([torch.randperm(num_views, generator=generator)[:2] for _ in range(b)], dim=1)
+
+
+def call(criterion, table, index, view=None, encode=None, generator=None):
+    """Call a loss on two stored views, 0 and 1 if not given, of the named samples of a table (N, V, d)."""
+    first, second = (0, 1) if view is None else view
+    encode = Encoder(table) if encode is None else encode
+    return criterion(table[index, first], table[index, second], index, view, encode, generator)
+
+
+def gradient_of(criterion, table, index, view=None, encode=None, generator=None):
+    return torch.autograd.grad(call(criterion, table, index, view, encode, generator), table)[0]
+
+
+def assert_multinomial(draws, probabilities, false_alarm_rate=1e-5):
+    """Chi-square with expected counts of 5 and less pooled."""
+    expected = len(draws) * probabilities
+    observed = torch.bincount(draws, minlength=len(expected)).double()
+    few = expected < 5
+    if few.any():
+        expected = torch.cat((expected[~few], expected[few].sum()[None] + 1e-9))
+        observed = torch.cat((observed[~few], observed[few].sum()[None]))
+    statistic = ((observed - expected).square() / expected).sum().item()
+    assert statistic < chi2.isf(false_alarm_rate, len(expected) - 1)
+
+
+def assert_mean(values, expected, precision):
+    """Every coordinate of the mean of independent values (n, ...) is within 6 standard errors of what is expected.
+
+    False-alarm rate below 2e-9 a coordinate. The errors together must be under `precision` times the expected norm, or
+    the statement would be empty.
+    """
+    standard_error = values.std(dim=0) / math.sqrt(len(values))
+    assert standard_error.norm() < precision * expected.norm()
+    assert ((values.mean(dim=0) - expected).abs() <= 6 * standard_error + 1e-12).all()
