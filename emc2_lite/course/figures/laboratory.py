@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from emc2_lite.course.style import BLUE, COLOURS, DASHES, GREEN, GREY, MARKERS, PURPLE, VERMILION
 
-BELOW = {"orientation": "h", "y": -0.2, "yanchor": "top"}
+ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}  # below stands the slider of a stored figure
 # One look a method, the same in every figure of the chapter: colour, dash and marker.
 LOOKS = {
     "NT-Xent": (GREY, DASHES[0], MARKERS[0]),
@@ -21,7 +21,6 @@ LOOKS = {
     "EMC2 without refresh": (BLUE, DASHES[3], f"{MARKERS[0]}-open"),
     "exact gradient": (COLOURS[5], DASHES[4], f"{MARKERS[2]}-open"),
 }
-TITLES = {"bias": "bias", "rmse": "error of a single step", "cosine": "cosine of the mean with the exact gradient"}
 
 Row = Mapping[str, Any]
 
@@ -68,7 +67,7 @@ def curves(
         figure.update_yaxes(exponentformat="power")
     else:
         figure.update_yaxes(rangemode="tozero")
-    return figure.update_layout(title=title, legend=BELOW, margin={"b": 130}, height=490)
+    return figure.update_layout(title={"text": title, "y": 0.97}, legend=ABOVE, margin={"t": 125}, height=490)
 
 
 def quality_at(rows: Sequence[Row], batch_size: int, temperature: float) -> go.Figure:
@@ -87,14 +86,11 @@ def quality_at(rows: Sequence[Row], batch_size: int, temperature: float) -> go.F
                 row=1,
                 col=col,
             )
-    low, high = -2, 1.5
-    ticks = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30]
-    for col, value in enumerate(("bias", "rmse"), start=1):
-        figure.update_xaxes(title=f"{TITLES[value]} (share of the exact gradient)", col=col)
-    figure.update_xaxes(type="log", range=[low, high], tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
-    return figure.update_layout(
-        title=f"b = {batch_size}, temperature {temperature:g} (0.01 stands for 0.01 and less)", height=420
-    )
+    ticks = [0.01, 0.1, 1, 10]
+    figure.update_xaxes(type="log", range=[-2.05, 1.3], tickvals=ticks, ticktext=["≤ 0.01", "0.1", "1", "10"])
+    figure.update_xaxes(title="bias, share of |e|", col=1)
+    figure.update_xaxes(title="error of a single step, share of |e|", col=2)
+    return figure.update_layout(title=f"b = {batch_size}, temperature {temperature:g}", height=400)
 
 
 def falling_norms(rows: Sequence[Row], title: str) -> go.Figure:
@@ -105,7 +101,7 @@ def falling_norms(rows: Sequence[Row], title: str) -> go.Figure:
         "mean_squared_norm",
         title=title,
         x_title="steps of the run, T",
-        y_title="mean squared norm of the exact gradient",
+        y_title="mean of |e|² over the run",
         log_y=True,
     )
     horizons = sorted({row["horizon"] for row in rows})
@@ -115,9 +111,9 @@ def falling_norms(rows: Sequence[Row], title: str) -> go.Figure:
         y=[1.3 * start * (horizon / horizons[0]) ** -0.5 for horizon in horizons],
         mode="lines",
         line={"color": GREY, "width": 1, "dash": "dot"},
-        name="slope of 1/sqrt(T)",
+        name="slope of 1/√T",
     )
-    return figure.update_yaxes(title="mean squared norm of the exact gradient", dtick="D1", tickformat="~r")
+    return figure.update_yaxes(dtick="D2", tickformat="~r")
 
 
 def recovery(rows: Sequence[Row], title: str) -> go.Figure:
@@ -137,7 +133,7 @@ def recovery(rows: Sequence[Row], title: str) -> go.Figure:
         figure.add_scatter(x=[], y=[], mode="lines+markers", showlegend=False)
     ends = sorted({row["visits_to"] for row in rows})
     return figure.update_layout(
-        title=f"Bias after the encoder has jumped: {title}",
+        title={"text": f"Bias after the encoder has jumped: {title}", "y": 0.97},
         xaxis={
             "title": "visits of each sample since the jump",
             "type": "log",
@@ -145,8 +141,8 @@ def recovery(rows: Sequence[Row], title: str) -> go.Figure:
             "ticktext": [f"{end:g}" for end in ends],
         },
         yaxis={"title": "bias (share of the exact gradient)", "rangemode": "tozero"},
-        legend=BELOW,
-        margin={"b": 130},
+        legend=ABOVE,
+        margin={"t": 125},
         height=490,
     )
 
@@ -162,8 +158,8 @@ def bias_against_price(rows: Sequence[Row], prices: Sequence[float], title: str)
             error_y=_reach([row], "bias"),
             mode="markers+text",
             text=[row["method"]],
-            textposition="top right",
-            textfont={"size": 11},
+            textposition="middle right",
+            textfont={"size": 10},
             marker={"symbol": marker, "size": 11, "color": colour},
             showlegend=False,
         )
@@ -179,28 +175,31 @@ def two_curves(rows: Sequence[Row], x: str, values: Mapping[str, str], title: st
         for method in dict.fromkeys(row["method"] for row in rows):
             of_method = [row for row in rows if row["method"] == method]
             _curve(figure, of_method, x, value, method, row=place, col=1, showlegend=place == 1)
+            figure.data[-1].update(error_y_visible=False, mode="lines")
         figure.update_yaxes(title=y_title, type="log", exponentformat="power", dtick=1, row=place)
     figure.update_xaxes(title=x_title, row=len(values))
-    return figure.update_layout(title=title, legend={**BELOW, "y": -0.12}, margin={"b": 130}, height=650)
+    return figure.update_layout(title={"text": title, "y": 0.98}, legend=ABOVE, margin={"t": 110}, height=650)
 
 
-def chain_distances(burn_ins: Sequence[float], distances: Mapping[str, Sequence[float]], noise: float) -> go.Figure:
-    """Mean total variation of the chains' visit ends to their softmax, by kernel over burn-in, and counting noise."""
+def chain_distances(temperatures: Sequence[float], distances: Mapping[str, Sequence[float]]) -> go.Figure:
+    """Mean total variation of the chains' visit ends to their softmax over temperatures, a curve a name."""
     figure = go.Figure()
-    for (name, values), colour, dash, marker in zip(
-        distances.items(), (BLUE, VERMILION), DASHES, MARKERS, strict=False
-    ):
-        line = {"color": colour, "dash": dash, "width": 2}
-        figure.add_scatter(x=list(burn_ins), y=list(values), mode="lines+markers", line=line, name=name)
-        figure.data[-1].marker = {"symbol": marker, "size": 9}
-    line = {"color": GREY, "dash": "dot", "width": 2}
-    figure.add_scatter(x=list(burn_ins), y=[noise] * len(burn_ins), mode="lines", line=line, name="perfect chains")
+    styles = zip((BLUE, VERMILION, GREY), DASHES, MARKERS, strict=False)
+    for (name, values), (colour, dash, marker) in zip(distances.items(), styles, strict=False):
+        figure.add_scatter(
+            x=list(temperatures),
+            y=list(values),
+            mode="lines+markers",
+            line={"color": colour, "dash": dash, "width": 2},
+            marker={"symbol": marker, "size": 9},
+            name=name,
+        )
     return figure.update_layout(
-        title="How far the chains are from their softmax",
-        xaxis={"title": "burn-in (share of a visit's steps)"},
+        title={"text": "How far the chains are from their softmax", "y": 0.97},
+        xaxis={"title": "temperature", "type": "log", "tickvals": list(temperatures), "ticktext": list(temperatures)},
         yaxis={"title": "total variation to p", "rangemode": "tozero"},
-        legend=BELOW,
-        margin={"b": 110},
+        legend=ABOVE,
+        margin={"t": 90},
     )
 
 
