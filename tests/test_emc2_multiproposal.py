@@ -47,26 +47,26 @@ def test_burn_in_is_not_read():
 
 
 def forces_on_batch(criterion, table, index):
-    """w(r, k) + w(k, r) for pairs of batch samples {i, j}, summed over views: the coefficient of i in j's gradient."""
+    """The coefficient of sample i in the gradient of view (j, u), scaled so that weights are read off: (b, 2, b)."""
     table = table.clone().requires_grad_()
     gradient = gradient_of(criterion, table, index, generator=torch.Generator().manual_seed(0))
-    return gradient[index].sum(dim=1)[:, index] * criterion.temperature * 2 * len(index)
+    return gradient[index][..., index] * criterion.temperature * 2 * len(index)
 
 
 @pytest.mark.parametrize("b", [2, 3, 4, 5])
 def test_a_set_has_one_view_of_each_sample_of_the_batch(b):
     """All scores equal, the state outside the batch: b candidates, itself and one view of b - 1 samples, each 1 / b.
 
-    Averaged with the left-over views, each of a row's 2b - 2 negatives weighs 1 / 2b, whichever the draws: samples i
-    and j meet in 8 of them. With both views in one set it would be 1 / (2b - 1). The diagonal has the positives' pull.
+    Averaged with the left-over views, each of a row's 2b - 2 negatives weighs 1 / 2b, whichever the draws: view (j, u)
+    meets sample i in 4 of them. With both views in one set it would be 1 / (2b - 1); without the left-over ones 1 / b
+    or 0. The diagonal has the pull of the positive, both ways.
     """
     samples = b + 1
     table, criterion = orthogonal_samples(samples), many_proposals(samples, 0.2)
     set_chains(criterion, samples - 1, 0)
     forces = forces_on_batch(criterion, table, torch.arange(b))
-    off = ~torch.eye(b, dtype=torch.bool)
-    assert forces[off].tolist() == pytest.approx([8 / (2 * b)] * len(forces[off]))
-    assert forces.diagonal().tolist() == pytest.approx([-4.0] * b)
+    expected = torch.full((b, b), 4 / (2 * b), dtype=torch.float64).fill_diagonal_(-2)
+    torch.testing.assert_close(forces, expected[:, None].expand(b, 2, b), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("held_view", [0, 1, 7])

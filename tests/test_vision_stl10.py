@@ -122,8 +122,10 @@ def test_views_are_crops_flips_colours_greys_and_blurs():
     assert 0 < flipped.mean() < 1
     assert 0 < two_halves.float().mean() < 1
     sharpness = views.diff(dim=3).abs().amax(dim=(1, 2, 3))[two_halves] / (left - right).abs().amax(dim=1)[two_halves]
-    assert sharpness.max() > 0.6  # sigma near 0.1
-    assert sharpness.min() < 0.3  # sigma near 2
+    # An edge blurred with sigma 2 has a slope of 1 / (2 sqrt(2 pi)) = 0.20; a crop that is enlarged alone, at most 3.5
+    # times, keeps more than 0.25. A sigma under 1 keeps 0.4 and more, unless the crop is small.
+    assert sharpness.min() < 0.23
+    assert (sharpness > 0.35).float().mean() > 0.3
 
 
 def test_the_encoder_has_no_norm_layers_and_embeddings_of_length_one():

@@ -109,9 +109,10 @@ class NegativeCacheLoss(Criterion):
         with torch.no_grad():
             fresh, refreshed = encode_distinct(encode, renewed // 2, views[renewed], anchors)
 
-        scores = anchors @ self.cache.flatten(0, 1).to(anchors).T / self.temperature
-        scores[:, of_batch] = block.logits.detach()
-        scores[:, renewed] = anchors @ fresh.T / self.temperature
+        with torch.autocast(anchors.device.type, enabled=False):
+            scores = anchors @ self.cache.flatten(0, 1).to(anchors).T / self.temperature
+            scores[:, of_batch] = block.logits.detach()
+            scores[:, renewed] = anchors @ fresh.T / self.temperature
         scores.masked_fill_(views < 0, -torch.inf)
         scores.scatter_(1, 2 * block.index[:, None] + torch.arange(2, device=anchors.device), -torch.inf)
         drawn = gumbel_max(scores[:, None].expand(-1, self.num_negatives, -1), generator=generator)

@@ -1,0 +1,89 @@
+"""The experiments' rows are what the instruments measure, under the names and in the units that the records have."""
+
+import pytest
+import torch
+
+from emc2_lite.laboratory import training_curve
+from emc2_lite.laboratory.experiments import EXPERIMENTS
+from emc2_lite.losses import EMC2Loss, NTXentLoss
+from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
+
+VIEWS = DigitViews(load_digits("train").images[:12])
+
+
+def rows_of(name, **parameters):
+    config = EXPERIMENTS[name].config(parameters)
+    return list(EXPERIMENTS[name].run(**config, progress=lambda text: None))
+
+
+def test_gradient_error_is_a_curve_of_plain_sgd_from_scratch():
+    methods = {"NT-Xent": NTXentLoss(0.3), "EMC2": EMC2Loss(12, 0.3)}
+    rows = rows_of(
+        "gradient-error", samples=12, temperature=0.3, batch_size=3, epochs=2, learning_rate=0.5, weight_decay=0.1,
+        measurements=3, seeds=2, methods=list(methods),
+    )  # fmt: skip
+    assert [(row["seed"], row["method"], row["step"]) for row in rows] == [
+        (seed, method, step) for seed in (0, 1) for method in methods for step in (0, 4, 7)
+    ]
+    for number, (method, loss) in enumerate(methods.items()):
+        torch.manual_seed(1)
+        encoder = DigitEncoder(32)
+        optimiser = torch.optim.SGD(encoder.parameters(), 0.5, weight_decay=0.1)
+        curve = training_curve(
+            encoder, VIEWS, loss, batch_size=3, checkpoints=[0, 4, 7], optimiser=optimiser, seed=1
+        )  # fmt: skip
+        mine = rows[6 + 3 * number : 9 + 3 * number]
+        for name in ("loss", "squared_norm", "squared_error"):
+            assert [row[name] for row in mine] == getattr(curve, name).tolist(), (method, name)
+
+
+def test_training_gives_every_method_as_many_visits_and_the_exact_gradient_its_own_steps():
+    rows = rows_of(
+        "training", samples=12, temperatures=[0.3], batch_sizes=[3, 4], visits=2, exact_steps=4, measurements=2,
+        seeds=1, methods=["DCL", "exact gradient"],
+    )  # fmt: skip
+    assert [(row["method"], row["batch_size"], row["step"]) for row in rows] == [
+        *(("DCL", 3, step) for step in (0, 4, 8)),
+        *(("DCL", 4, step) for step in (0, 3, 6)),
+        *(("exact gradient", 12, step) for step in (0, 2, 4)),
+    ]
+    assert len({row["loss"] for row in rows if row["step"] == 0}) == 1  # from the same weights
+    for row in rows:
+        exact = row["squared_error"] < 1e-6 * row["squared_norm"]
+        assert exact == (row["method"] == "exact gradient")
+
+
+def assert_windows(rows, expected):
+    for method in ("DCL", "EMC2"):
+        mine = [row for row in rows if row["method"] == method]
+        assert [(row["visits_from"], row["visits_to"]) for row in mine] == expected
+        for row in mine:
+            assert row["rmse"] > row["bias"] >= 0
+            assert -1 <= row["cosine"] <= 1
+            assert 0 <= row["views_encoded_with_gradient"] <= row["views_encoded"] <= 2 * 2 * 8
+        assert (mine[-1]["views_encoded"] > 0) == (method == "EMC2")
+
+
+def test_windows_after_a_jump_are_in_visits_since_the_jump():
+    rows = rows_of(
+        "jump", samples=32, batch_size=8, training_steps=1, jump_steps=1, visits_before=2, visits_after=[0, 1, 3],
+        seeds=1, methods=["DCL", "EMC2"],
+    )  # fmt: skip
+    assert_windows(rows, [(0, 1), (1, 3)])
+
+
+def test_windows_of_quality_end_when_a_chain_has_met_so_many_proposals():
+    """b = 8: 14 proposals a visit, and 4 steps an epoch; 420 proposals are 30 visits, 120 steps."""
+    rows = rows_of(
+        "quality", samples=32, batch_sizes=[8], temperatures=[0.2], training_steps=1, proposals=[0, 420, 854],
+        seeds=1, methods=["DCL", "EMC2"],
+    )  # fmt: skip
+    assert_windows(rows, [(0, 30), (30, 61)])
+
+
+def test_windows_of_quality_have_a_hundred_steps_or_more():
+    rows = rows_of(
+        "quality", samples=32, batch_sizes=[8], temperatures=[0.2], training_steps=1, proposals=[0, 14], seeds=1,
+        methods=["DCL"],
+    )  # fmt: skip
+    assert [(row["visits_from"], row["visits_to"]) for row in rows] == [(0, pytest.approx(100 * 8 / 32))]
