@@ -15,6 +15,11 @@ INTERRUPTED = 130
 COLOURS = {"ok": "green", "warning": "yellow", "lack": "red"}
 
 
+def _parameters(words: str):
+    """The option -p NAME VALUE of a command."""
+    return click.option("-p", "--parameter", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help=words)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="emc2-lite")
 def main():
@@ -48,15 +53,7 @@ def doctor():
     show_default=True,
     help="Folder for the executed notebooks.",
 )
-@click.option(
-    "-p",
-    "--parameter",
-    "parameters",
-    nargs=2,
-    multiple=True,
-    metavar="NAME VALUE",
-    help="Set a value of the parameters cell in the chapters that have it; may be repeated.",
-)
+@_parameters("Set a value of the parameters cell in the chapters that have it; may be repeated.")
 def course(chapters, output, parameters):
     """Execute the chapters, all or those named by number or file, and say which of them work.
 
@@ -93,15 +90,7 @@ def lab(arguments):
     type=click.Path(dir_okay=False, path_type=Path),
     help="File for the record.  [default: build/records/NAME.json]",
 )
-@click.option(
-    "-p",
-    "--parameter",
-    "parameters",
-    nargs=2,
-    multiple=True,
-    metavar="NAME VALUE",
-    help="Set a parameter of the experiment, such as -p seeds 2; may be repeated.",
-)
+@_parameters("Set a parameter of the experiment, such as -p seeds 2; may be repeated.")
 def experiment(name, output, parameters):
     """Run an experiment of the gradient laboratory and write its record.
 

@@ -9,7 +9,7 @@ from emc2_lite.laboratory.gradients import (
     gradient_quality,
 )
 from emc2_lite.laboratory.mixing import ChainMixing, chain_mixing
-from emc2_lite.laboratory.statistics import Interval, of_seeds
+from emc2_lite.laboratory.statistics import Interval, of_seeds, over_seeds
 from emc2_lite.laboratory.training import TrainingCurve, training_curve
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "gradient_bias",
     "gradient_quality",
     "of_seeds",
+    "over_seeds",
     "pull_back",
     "training_curve",
     "view_table",

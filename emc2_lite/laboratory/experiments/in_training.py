@@ -1,0 +1,195 @@
+"""Experiments along training runs: the exact loss and gradient while an estimator leads."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emc2_lite.laboratory.experiments.methods import DIM, EXACT, Progress, Row, criterion
+from emc2_lite.laboratory.training import TrainingCurve, training_curve
+from emc2_lite.vision import (
+    DigitEncoder,
+    DigitViews,
+    ResNetEncoder,
+    load_digits,
+    load_stl10_unlabelled,
+    stored_stl10_views,
+)
+
+
+def training(
+    *,
+    methods: Sequence[str] = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal", EXACT),
+    temperatures: Sequence[float] = (0.07, 0.2),
+    batch_sizes: Sequence[int] = (4, 32),
+    samples: int = 300,
+    visits: int = 60,
+    exact_steps: int = 300,
+    learning_rate: float = 1e-3,
+    measurements: int = 8,
+    seeds: int = 5,
+    progress: Progress = print,
+) -> Iterator[Row]:
+    """Training from scratch: the exact global loss and the exact gradient's squared norm along the way.
+
+    Digits with two stored views; Adam with a learning rate that falls linearly to 0. Every method sees each sample
+    `visits` times, so that at one batch size all take equally many steps; the exact gradient takes `exact_steps`.
+    """
+    views = DigitViews(load_digits("train").images[:samples])
+    runs = [(method, b) for b in batch_sizes for method in methods if method != EXACT]
+    runs += [(EXACT, samples)] * (EXACT in methods)
+    for seed in range(seeds):
+        for temperature in temperatures:
+            for method, batch_size in runs:
+                steps = exact_steps if method == EXACT else visits * samples // batch_size
+                progress(f"seed {seed}, temperature {temperature}, b = {batch_size}: {method}, {steps} steps")
+                torch.manual_seed(seed)
+                encoder = DigitEncoder(DIM)
+                optimiser = torch.optim.Adam(encoder.parameters(), learning_rate)
+                decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps)
+                curve = training_curve(
+                    encoder,
+                    views,
+                    criterion(method, samples, temperature),
+                    batch_size=batch_size,
+                    checkpoints=[round(steps * i / measurements) for i in range(measurements + 1)],
+                    optimiser=optimiser,
+                    seed=seed,
+                    after_step=decay.step,
+                )
+                place = {"method": method, "temperature": temperature, "batch_size": batch_size, "seed": seed}
+                yield from _curve_rows(place, curve)
+
+
+def _curve_rows(place: Row, curve: TrainingCurve) -> Iterator[Row]:
+    for step, loss, norm, error in zip(*(column.tolist() for column in curve[:4]), strict=True):
+        yield place | {"step": int(step), "loss": loss, "squared_norm": norm, "squared_error": error}
+
+
+class Anchors(nn.Module):
+    """An encoder without a network: view v of sample i is normalise(a_i / |a_i| + offset_iv), the anchors a are learnt.
+
+    The offsets are fixed: differences between the views of a sample that no encoder can undo. An "image" is the pair
+    (index, view) itself, see `Pairs`.
+    """
+
+    def __init__(self, samples: int, dim: int, offset: float):
+        super().__init__()
+        self.anchors = nn.Parameter(F.normalize(torch.randn(samples, dim), dim=1))
+        self.register_buffer("offsets", offset * torch.randn(samples, 2, dim) / dim**0.5)
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        index, view = pairs.unbind(dim=1)
+        return F.normalize(F.normalize(self.anchors[index], dim=1) + self.offsets[index, view], dim=1)
+
+
+class Pairs:
+    """Views that stand for themselves: (index, view) -> (k, 2)."""
+
+    def __init__(self, samples: int):
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __call__(self, index: Tensor, view: Tensor) -> Tensor:
+        return torch.stack((index, view), dim=1)
+
+
+def stationarity(
+    *,
+    methods: Sequence[str] = ("NT-Xent", "DCL", "EMC2", "EMC2 multiproposal", EXACT),
+    horizons: Sequence[int] = (250, 1000, 4000, 16000),
+    temperature: float = 0.2,
+    step_size: float = 0.5,
+    batch_size: int = 4,
+    samples: int = 32,
+    dim: int = 8,
+    offset: float = 0.3,
+    measurements: int = 100,
+    seeds: int = 5,
+    progress: Progress = print,
+) -> Iterator[Row]:
+    """The theorem's experiment: T steps of plain SGD with the constant step size c / sqrt(T), for several horizons T.
+
+    A row has the mean over the run of |e|^2, the exact gradient's squared norm: the theorem bounds it by a constant
+    over sqrt(T). The parameters are `Anchors`, brought back to length 1 after each step (left to themselves they would
+    grow, and their gradient shrink for that reason alone); `step_size` is c.
+    """
+    for seed in range(seeds):
+        for method in methods:
+            for horizon in horizons:
+                progress(f"seed {seed}: {method}, {horizon} steps")
+                torch.manual_seed(seed)
+                encoder = Anchors(samples, dim, offset)
+                curve = training_curve(
+                    encoder,
+                    Pairs(samples),
+                    criterion(method, samples, temperature, dim),
+                    batch_size=samples if method == EXACT else batch_size,
+                    checkpoints=[round(horizon * (i + 0.5) / measurements) for i in range(measurements)],
+                    optimiser=torch.optim.SGD(encoder.parameters(), lr=step_size / horizon**0.5),
+                    seed=seed,
+                    after_step=partial(_to_length_one, encoder.anchors),
+                )
+                yield {
+                    "method": method,
+                    "horizon": horizon,
+                    "seed": seed,
+                    "mean_squared_norm": curve.squared_norm.mean().item(),
+                    "loss": curve.loss[-1].item(),
+                }
+
+
+@torch.no_grad()
+def _to_length_one(vectors: Tensor) -> None:
+    vectors /= vectors.norm(dim=1, keepdim=True)
+
+
+def gradient_error(
+    *,
+    data: str = "digits",
+    folder: str = "data/downloads",
+    methods: Sequence[str] = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal"),
+    samples: int = 500,
+    temperature: float = 0.2,
+    batch_size: int = 4,
+    epochs: int = 10,
+    learning_rate: float = 0.05,
+    weight_decay: float = 1e-4,
+    measurements: int = 50,
+    seeds: int = 5,
+    progress: Progress = print,
+) -> Iterator[Row]:
+    """The paper's gradient-error experiment: SGD from scratch, each gradient against the exact one where it was taken.
+
+    `data` is "digits" (the small encoder) or "stl10" (the first `samples` unlabelled images in `folder`, ResNet-18
+    without norm layers; slow without a GPU). Two stored views a sample; plain SGD without momentum. The paper's
+    learning rate is 1e-3, for its ResNet-18; the small encoder would hardly move with it. Rows have |g - e|^2 and
+    |e|^2 in the encoder's weights, e the exact gradient. (Yau et al. 2024, section 4)
+    """
+    if data not in ("digits", "stl10"):
+        raise ValueError(f'data is {data!r}: use "digits" or "stl10".')
+    if data == "stl10":
+        views = stored_stl10_views(load_stl10_unlabelled(folder, samples))
+    else:
+        views = DigitViews(load_digits("train").images[:samples])
+    steps = epochs * (samples // batch_size)
+    checkpoints = [round((steps - 1) * i / (measurements - 1)) for i in range(measurements)]
+    for seed in range(seeds):
+        for method in methods:
+            progress(f"seed {seed}: {method}, {steps} steps")
+            torch.manual_seed(seed)
+            encoder = ResNetEncoder() if data == "stl10" else DigitEncoder(DIM)
+            curve = training_curve(
+                encoder,
+                views,
+                criterion(method, samples, temperature, encoder.projector.out_features),
+                batch_size=batch_size,
+                checkpoints=checkpoints,
+                optimiser=torch.optim.SGD(encoder.parameters(), learning_rate, weight_decay=weight_decay),
+                seed=seed,
+            )
+            yield from _curve_rows({"method": method, "seed": seed}, curve)
