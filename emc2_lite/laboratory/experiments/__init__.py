@@ -40,7 +40,8 @@ class Experiment(NamedTuple):
         """All parameters but `progress`, the given ones in the place of the defaults.
 
         Raises:
-            ValueError: on a parameter that the experiment does not have, or of another kind than its default.
+            ValueError: on a parameter that the experiment does not have, of another kind than its default, or too small
+                or large to measure anything.
         """
         defaults = {name: p.default for name, p in inspect.signature(self.run).parameters.items() if name != "progress"}
         for name, value in given.items():
@@ -48,7 +49,18 @@ class Experiment(NamedTuple):
                 raise ValueError(f"There is no parameter {name!r}: the experiment has {', '.join(defaults)}.")
             if not _same_kind(value, defaults[name]):
                 raise ValueError(f"{name} is {value!r}: pass a value such as its default, {defaults[name]!r}.")
-        return defaults | given
+        config = defaults | given
+        for name, least in _LEAST.items():
+            for value in _listed(config.get(name, least)):
+                if value < least:
+                    raise ValueError(f"{name} is {value}: it must be {least} or more.")
+        for name in ("batch_size", "batch_sizes"):
+            for value in _listed(config.get(name, 2)):
+                if value > config["samples"]:
+                    raise ValueError(
+                        f"{name} is {value}: it must be at most the number of samples, {config['samples']}."
+                    )
+        return config
 
     def final(self, rows: Sequence[Row]) -> list[Row]:
         """Means over seeds with 95 % intervals, one row for each thing measured; of a curve, its last step."""
@@ -58,6 +70,22 @@ class Experiment(NamedTuple):
             last[key] = max(last.get(key, 0), row.get("step", 0))
         ends = [row for row in rows if row.get("step", 0) == last[tuple(row[name] for name in self.by)]]
         return over_seeds(ends, self.by, self.values)
+
+
+_LEAST = {
+    "seeds": 1,
+    "samples": 2,
+    "batch_size": 2,
+    "batch_sizes": 2,
+    "epochs": 1,
+    "visits": 1,
+    "exact_steps": 1,
+    "measurements": 2,
+}
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _same_kind(value: Any, default: Any) -> bool:

@@ -6,12 +6,12 @@ from functools import partial
 import torch
 from torch import nn
 
-from emc2_lite.laboratory.experiments.methods import DIM, VARIANTS, Progress, Row, criterion
+from emc2_lite.laboratory.experiments.methods import DIM, VARIANTS, Progress, Row, criterion, digit_views
 from emc2_lite.laboratory.finite import pull_back, view_table
 from emc2_lite.laboratory.gradients import GradientQuality, gradient_quality
 from emc2_lite.losses import NTXentLoss
 from emc2_lite.training import train
-from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
+from emc2_lite.vision import DigitEncoder, DigitViews
 
 
 def digit_encoder(views: DigitViews, temperature: float, steps: int, seed: int) -> nn.Module:
@@ -39,7 +39,7 @@ def quality(
     Digits with two stored views and, a seed, an encoder trained for `training_steps`. Windows end when each chain has
     met so many `proposals`, that is after proposals / (2b - 2) visits, and have at least 100 steps.
     """
-    views = DigitViews(load_digits("train").images[:samples])
+    views = digit_views(samples)
     for seed in range(seeds):
         for temperature in temperatures:
             encoder = digit_encoder(views, temperature, training_steps, seed)
@@ -79,7 +79,7 @@ def jump(
 
     Rows are windows of visits after the jump. In the last of them every state has had time to follow.
     """
-    views = DigitViews(load_digits("train").images[:samples])
+    views = digit_views(samples)
     for seed in range(seeds):
         encoder = digit_encoder(views, temperature, training_steps, seed)
         before = view_table(encoder, views)

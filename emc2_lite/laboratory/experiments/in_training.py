@@ -7,13 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emc2_lite.laboratory.experiments.methods import DIM, EXACT, Progress, Row, criterion
+from emc2_lite.laboratory.experiments.methods import DIM, EXACT, Progress, Row, criterion, digit_views
 from emc2_lite.laboratory.training import TrainingCurve, training_curve
 from emc2_lite.vision import (
     DigitEncoder,
-    DigitViews,
     ResNetEncoder,
-    load_digits,
     load_stl10_unlabelled,
     stored_stl10_views,
 )
@@ -37,7 +35,7 @@ def training(
     Digits with two stored views; Adam with a learning rate that falls linearly to 0. Every method sees each sample
     `visits` times, so that at one batch size all take equally many steps; the exact gradient takes `exact_steps`.
     """
-    views = DigitViews(load_digits("train").images[:samples])
+    views = digit_views(samples)
     runs = [(method, b) for b in batch_sizes for method in methods if method != EXACT]
     runs += [(EXACT, samples)] * (EXACT in methods)
     for seed in range(seeds):
@@ -172,17 +170,15 @@ def gradient_error(
     """
     if data not in ("digits", "stl10"):
         raise ValueError(f'data is {data!r}: use "digits" or "stl10".')
-    if data == "stl10":
-        views = stored_stl10_views(load_stl10_unlabelled(folder, samples))
-    else:
-        views = DigitViews(load_digits("train").images[:samples])
+    stl10 = data == "stl10"
+    views = stored_stl10_views(load_stl10_unlabelled(folder, samples)) if stl10 else digit_views(samples)
     steps = epochs * (samples // batch_size)
     checkpoints = [round((steps - 1) * i / (measurements - 1)) for i in range(measurements)]
     for seed in range(seeds):
         for method in methods:
             progress(f"seed {seed}: {method}, {steps} steps")
             torch.manual_seed(seed)
-            encoder = ResNetEncoder() if data == "stl10" else DigitEncoder(DIM)
+            encoder = ResNetEncoder() if stl10 else DigitEncoder(DIM)
             curve = training_curve(
                 encoder,
                 views,

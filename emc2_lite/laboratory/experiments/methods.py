@@ -4,10 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 from emc2_lite.losses import Criterion, DCLLoss, EMC2Loss, NegativeCacheLoss, NTXentLoss, SogCLRLoss
+from emc2_lite.vision import DigitViews, load_digits
 
 Row = dict[str, Any]
 Progress = Callable[[str], None]
 DIM = 32
+
+
+def digit_views(samples: int) -> DigitViews:
+    """Views of the first so many digits of the training split."""
+    images = load_digits("train").images
+    if samples > len(images):
+        raise ValueError(f"samples is {samples}: there are {len(images)} digits to train on.")
+    return DigitViews(images[:samples])
+
 
 # What a row's `method` names: makes the criterion for (samples, temperature, length of an embedding).
 METHODS: dict[str, Callable[[int, float, int], Criterion]] = {
