@@ -28,7 +28,7 @@ def read_record(name: str) -> dict[str, Any]:
     path = _path(name)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as problem:
+    except ValueError as problem:  # no JSON, or not even text
         raise ValueError(f"{path} is no record: {problem}; make it again with emc2-lite experiment.") from None
     missing = [field for field in FIELDS if field not in record] if isinstance(record, dict) else FIELDS
     if missing:

@@ -90,7 +90,7 @@ REFUSALS = {
     "visits is 3: at least 4 are needed to see how a chain moves.": lambda: mixing(visits=3),
     "batch_size is 7: it must be": lambda: mixing(batch_size=7),
     "table has shape (6, 1, 4): pass (N, 2, d), two views a sample.": lambda: mixing(TABLE[:, :1]),
-    "There is 1 value: an interval needs at least 2 seeds.": lambda: of_seeds([1.0]),
+    "An interval needs at least 2 seeds, and there are 1 values.": lambda: of_seeds([1.0]),
     "There is no method 'SimCLR': use one of NT-Xent, DCL, SogCLR, cache, EMC2,": lambda: criterion("SimCLR", 6, 0.2),
     "There is no method 'SogCLR, gamma=0.7': use one of": lambda: criterion("SogCLR, gamma=0.7", 6, 0.2),
     'data is \'mnist\': use "digits" or "stl10".': lambda: list(EXPERIMENTS["gradient-error"].run(data="mnist")),

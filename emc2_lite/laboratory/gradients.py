@@ -82,7 +82,7 @@ class GradientQuality(NamedTuple):
 
     bias: |E g - e| / |e|, freed of sampling noise.
     rmse: sqrt(E |g - e|^2) / |e|, the error of a single step: bias and noise together.
-    cosine: <E g, e> / (|E g| |e|).
+    cosine: <E g, e> / (|E g| |e|); 0 where noise leaves no mean to be told from zero.
     views_encoded: views encoded again a step, without and with gradient together, in encodings.
     views_encoded_with_gradient: those of them encoded with gradient.
     """
@@ -176,7 +176,7 @@ class _Window(NamedTuple):
 
         def cosine(chosen: Tensor) -> float:
             square = _mean_of_pairs(1 + along + along[:, None] + products, chosen)  # |E g|^2 / |e|^2
-            return min(1.0, (1 + along[chosen].mean().item()) / math.sqrt(square)) if square > 0 else math.nan
+            return min(1.0, (1 + along[chosen].mean().item()) / math.sqrt(square)) if square > 0 else 0.0
 
         return GradientQuality(
             _root(jackknife(lambda chosen: _mean_of_pairs(products, chosen), runs)),

@@ -40,7 +40,7 @@ def chain_mixing(
     Args:
         criterion: the chains; they go on from where they are.
         table: (N, 2, d) normalised embeddings; view v of a sample is in slot v.
-        batch_size: b; what is left of an epoch that b does not divide is not visited in that epoch.
+        batch_size: b, a divisor of N, so that an epoch visits every chain.
         visits: epochs to measure, 4 or more; warm_up: epochs before, not measured.
         seed: of the batches and of the chains' draws.
 
@@ -48,6 +48,11 @@ def chain_mixing(
         ValueError: on a table or batch size of another kind, or fewer than 4 visits.
     """
     check_table(table, batch_size)
+    if len(table) % batch_size:
+        raise ValueError(
+            f"batch_size is {batch_size}: it must divide the number of samples, {len(table)}, so that an epoch visits "
+            "every chain."
+        )
     if visits < 4:
         raise ValueError(f"visits is {visits}: at least 4 are needed to see how a chain moves.")
     samples, temperature = len(table), criterion.temperature
@@ -58,14 +63,14 @@ def chain_mixing(
     counts, scores, stats = torch.zeros_like(target), [], []
     for epoch in range(warm_up + visits):
         order = torch.randperm(samples, generator=generator)
-        for index in order[: samples - samples % batch_size].split(batch_size):
+        for index in order.split(batch_size):
             z1, z2 = table[index].unbind(dim=1)
             criterion(z1, z2, index, None, lambda i, v: table[i, v], generator)
             if epoch >= warm_up:
                 stats.append(criterion.stats)
         if epoch >= warm_up:
             held = (2 * criterion.chain_index.long() + criterion.chain_view).flatten()
-            counts[torch.arange(2 * samples), held.clamp_min(0)] += (held >= 0).to(counts)
+            counts[torch.arange(2 * samples), held] += 1
             scores.append(criterion.chain_score.flatten().clone())
     drawn = torch.multinomial(target, visits, replacement=True, generator=generator)
     perfect = torch.zeros_like(target).scatter_add_(1, drawn, torch.ones_like(drawn, dtype=target.dtype))
@@ -74,7 +79,7 @@ def chain_mixing(
         return sum(float(getattr(of_step, name)) for of_step in stats) / len(stats)
 
     return ChainMixing(
-        total_variation(counts / counts.sum(dim=1, keepdim=True), target).view(samples, 2),
+        total_variation(counts / visits, target).view(samples, 2),
         total_variation(perfect / visits, target).view(samples, 2),
         effective_sample_size(torch.stack(scores, dim=1)).view(samples, 2),
         mean("acceptance_rate"),

@@ -23,7 +23,7 @@ def of_seeds(values: Sequence[float]) -> Interval:
         ValueError: on fewer than 2 values.
     """
     if len(values) < 2:
-        raise ValueError(f"There is {len(values)} value: an interval needs at least 2 seeds.")
+        raise ValueError(f"An interval needs at least 2 seeds, and there are {len(values)} values.")
     sample = torch.tensor(values, dtype=torch.float64)
     return around(sample.mean().item(), (sample.std() / len(values) ** 0.5).item(), len(values))
 

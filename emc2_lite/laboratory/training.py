@@ -61,7 +61,8 @@ def training_curve(
             return
         table = view_table(encoder, views)
         exact = pull_back(encoder, views, exact_gradient(table, criterion.temperature))
-        taken = torch.cat([p.grad.flatten() for p in encoder.parameters() if p.requires_grad])
+        weights = [p for p in encoder.parameters() if p.requires_grad]
+        taken = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in weights])
         losses.append(global_contrastive_loss(table.double(), criterion.temperature).item())
         norms.append(exact.square().sum().item())
         errors.append((taken - exact).square().sum().item())

@@ -78,9 +78,16 @@ class Criterion(nn.Module):
         """Raise ValueError if the saved buffers, whose shapes are right, hold what no run can have left."""
 
 
-def _check_saved_state(criterion: Criterion, state_dict: dict, prefix: str, *_) -> None:
+def _check_saved_state(criterion: Criterion, state_dict: dict, prefix: str, _, strict: bool, *__) -> None:
+    """Before torch copies anything: it would copy what fits, and complain of the rest afterwards."""
     buffers = dict(criterion.named_buffers())
-    saved = {name: state_dict[prefix + name] for name in buffers if prefix + name in state_dict}
+    given = {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)}
+    if strict and given != buffers.keys():
+        raise ValueError(
+            f"The saved state holds {', '.join(sorted(given)) or 'nothing'}, but {type(criterion).__name__} keeps "
+            f"{', '.join(buffers) or 'nothing'}: load the state of the same loss, whole."
+        )
+    saved = {name: state_dict[prefix + name] for name in buffers if name in given}
     for name, tensor in saved.items():
         if tensor.shape != buffers[name].shape:
             raise ValueError(

@@ -26,7 +26,7 @@ class DCLLoss(Criterion):
         E w(r, k) = p_r(k) E[ g(r) / g_batch(r) | k in the batch ],
 
     g(r) the mean of exp l(r, .) over all of neg(r) and g_batch(r) that over the batch's. A hard negative raises
-    g_batch(r) when it is there: the hardest get too little and the easy ones too much. No state.
+    g_batch(r) when it is there: on the whole, the hardest get too little and the easy ones too much. No state.
 
     Args:
         temperature: > 0, dimensionless.

@@ -102,7 +102,8 @@ class NegativeCacheLoss(Criterion):
         entries = 2 * self.num_samples
         slot = torch.arange(2, device=anchors.device).repeat_interleave(len(anchors) // 2)
         of_batch = 2 * block.index + slot
-        renewed = (self.cursor + torch.arange(math.ceil(self.refresh * entries), device=anchors.device)) % entries
+        count = math.ceil(round(self.refresh * entries, 6))  # 0.07 of 100 are 7, also in floating point
+        renewed = (self.cursor + torch.arange(count, device=anchors.device)) % entries
         renewed = renewed[~torch.isin(renewed, of_batch)]
         views = self.cache_view.flatten().index_put((of_batch,), block.view)
         views[renewed] = torch.where(views[renewed] < 0, renewed % 2, views[renewed])
@@ -130,7 +131,7 @@ class NegativeCacheLoss(Criterion):
         self.cache.view(entries, -1)[of_batch] = anchors.to(self.cache)
         self.cache.view(entries, -1)[renewed] = fresh.to(self.cache)
         self.cache_view.copy_(views.view_as(self.cache_view))
-        self.cursor.copy_((self.cursor + math.ceil(self.refresh * entries)) % entries)
+        self.cursor.copy_((self.cursor + count) % entries)
         return loss / len(anchors), NegativeCacheStats(
             loss=(scores.logsumexp(dim=1) - block.positive.detach()).mean(),
             staleness=stale.mean(),

@@ -12,7 +12,7 @@ class StoredViews:
         images: (N, V, C, H, W) floating point.
 
     Raises:
-        IndexError: on indices or view numbers outside the set.
+        IndexError: on indices or view numbers outside the set, negative ones too.
     """
 
     def __init__(self, images: Tensor):
@@ -22,6 +22,8 @@ class StoredViews:
         return len(self.images)
 
     def __call__(self, index: Tensor, view: Tensor) -> Tensor:
+        if index.numel() and min(index.min(), view.min()) < 0:
+            raise IndexError(f"Asked for index {int(index.min())} and view {int(view.min())}: numbers start at 0.")
         return self.images[index, view]
 
 
@@ -42,6 +44,7 @@ def stored_stl10_views(images: Tensor, *, num_views: int = 2, seed: int = 0) -> 
             v2.GaussianBlur(9, (0.1, 2.0)),
         ]
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return StoredViews(torch.stack([torch.stack([augment(image) for _ in range(num_views)]) for image in images]))
+        views = torch.stack([torch.stack([augment(image) for _ in range(num_views)]) for image in images])
+    return StoredViews(views.clamp_(0, 1))

@@ -22,6 +22,14 @@ LOOKS = {
     "exact gradient": (COLOURS[5], DASHES[4], f"{MARKERS[2]}-open"),
 }
 
+# Where the names of close neighbours stand in the figure of bias against price.
+LABELS = {
+    "EMC2": "top left",
+    "EMC2 without refresh": "top left",
+    "EMC2 multiproposal": "top right",
+    "cache": "bottom right",
+}
+
 Row = Mapping[str, Any]
 
 
@@ -148,7 +156,10 @@ def recovery(rows: Sequence[Row], title: str) -> go.Figure:
 
 
 def bias_against_price(rows: Sequence[Row], prices: Sequence[float], title: str) -> go.Figure:
-    """A point a method: price in forward passes of a view a step, and bias with its interval."""
+    """A point a method: price in forward passes of a view a step, and bias with its interval.
+
+    Settings of a method have its look and no label; the pointer names them.
+    """
     figure = go.Figure()
     for row, price in zip(rows, prices, strict=True):
         colour, _, marker = _look(row["method"])
@@ -157,9 +168,9 @@ def bias_against_price(rows: Sequence[Row], prices: Sequence[float], title: str)
             y=[row["bias"]],
             error_y=_reach([row], "bias"),
             mode="markers+text",
-            text=[row["method"]],
-            textposition="middle right",
-            textfont={"size": 10},
+            text=[row["method"] if row["method"] in LOOKS else ""],
+            hovertext=[row["method"]],
+            textposition=LABELS.get(row["method"], "middle right"),
             marker={"symbol": marker, "size": 11, "color": colour},
             showlegend=False,
         )
@@ -227,6 +238,8 @@ def _reach(rows: Sequence[Row], value: str, floor: float | None = None) -> dict[
     pairs = [(row[value], row[f"{value}_low"], row[f"{value}_high"]) for row in rows]
     if any(low is None for _, low, _ in pairs):
         return {"visible": False}
+    if value == "bias":  # a length: what lies below 0 is not drawn
+        floor = floor or 0.0
     if floor is not None:
         pairs = [tuple(max(floor, number) for number in three) for three in pairs]
     return {
