@@ -241,17 +241,17 @@ def check_record(text):
     assert not re.search(r'"(/|~|[A-Za-z]:\\|file:)', text), "a path of the machine"
 
 
-# Until there is a record, the folder is what is looked at.
-STORED = sorted(records.FOLDER.glob("*.json")) or [records.FOLDER]
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_repositorys_record_is_whole_and_true_to_its_measurements(name):
+    text = (records.FOLDER / f"{name.replace('-', '_')}.json").read_text(encoding="utf-8")
+    check_record(text)
+    record = json.loads(text)
+    assert record["experiment"] == name
+    assert record["config"] == json.loads(json.dumps(EXPERIMENTS[name].config({}))), "not a run with the defaults"
 
 
-@pytest.mark.parametrize("path", STORED, ids=[path.stem for path in STORED])
-def test_every_record_of_the_repository_is_whole_and_true_to_its_measurements(path):
-    if path == records.FOLDER:
-        assert not list(path.glob("*"))
-        return
-    check_record(path.read_text(encoding="utf-8"))
-    assert path.stem == json.loads(path.read_text(encoding="utf-8"))["experiment"].replace("-", "_")
+def test_the_repository_has_no_other_records():
+    assert sorted(path.stem for path in records.FOLDER.iterdir()) == sorted(n.replace("-", "_") for n in EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

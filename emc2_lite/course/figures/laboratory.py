@@ -25,7 +25,7 @@ LOOKS = {
 # Where the names of close neighbours stand in the figure of bias against price.
 LABELS = {
     "EMC2": "top left",
-    "EMC2 without refresh": "top left",
+    "EMC2 without refresh": "top center",
     "EMC2 multiproposal": "top right",
     "cache": "bottom right",
 }
