@@ -1,6 +1,7 @@
 """The wheel carries the recorded runs, and the installed library finds them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,8 @@ FIELDS = ("experiment", "config", "seeds", "device", "versions", "revision", "se
 def uv(*arguments, folder):
     program = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if program is None:
-        pytest.skip("uv is not here: make setup installs it")
+        reason = "uv is not here: make setup installs it"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
     done = subprocess.run([program, *arguments, "--quiet"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
