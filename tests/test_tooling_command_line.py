@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from click.testing import CliRunner
+from foreground import in_the_foreground
 
 from emc2_lite import cli
 
@@ -141,7 +142,7 @@ def test_an_interrupted_course_says_so_and_exits_130(course):
     write(course / "chapters", "03_slow.ipynb", "open('started', 'w').close()\nimport time; time.sleep(60)")
     write(course / "build" / "course", "03_slow.ipynb", "'from an earlier run'")
     command = [sys.executable, "-m", "emc2_lite.cli", "course", "03"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = in_the_foreground(command)
     deadline = time.monotonic() + 60
     while not Path("chapters/started").exists() and time.monotonic() < deadline:
         time.sleep(0.1)

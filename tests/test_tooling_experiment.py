@@ -3,13 +3,13 @@
 import json
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from foreground import in_the_foreground
 
 from emc2_lite import cli
 from emc2_lite.laboratory.experiments import EXPERIMENTS
@@ -145,7 +145,7 @@ def test_an_output_that_fills_up_during_the_run_is_named(monkeypatch):
 
 def test_an_interrupted_experiment_says_so_exits_130_and_leaves_nothing():
     command = [sys.executable, "-m", "emc2_lite.cli", "experiment", "gradient-error", "--output", "records/it.json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = in_the_foreground(command)
     try:
         first = process.stderr.readline()
         assert re.fullmatch(r"\[ +\d+ s\] seed 0: NT-Xent, 1250 steps\n", first)
