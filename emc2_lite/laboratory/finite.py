@@ -18,9 +18,9 @@ def view_table(encoder: nn.Module, views: Views, *, chunk_size: int = 512) -> Te
         views: (index, view) -> images, with a length, such as `DigitViews`.
         chunk_size: images that are encoded at once.
     """
-    index, view = _names(len(views), next(encoder.parameters()).device)
+    row = torch.arange(2 * len(views), device=next(encoder.parameters()).device)
     with torch.no_grad():
-        parts = [encoder(views(i, v)) for i, v in zip(index.split(chunk_size), view.split(chunk_size), strict=True)]
+        parts = [encoder(views(part // 2, part % 2)) for part in row.split(chunk_size)]
     return torch.cat(parts).unflatten(0, (-1, 2))
 
 
@@ -46,8 +46,3 @@ def exact_gradient(table: Tensor, temperature: float) -> Tensor:
     """Gradient of the global contrastive loss in the embeddings, treated as free parameters: (N, V, d), float64."""
     table = table.detach().double().requires_grad_()
     return torch.autograd.grad(global_contrastive_loss(table, temperature), table)[0]
-
-
-def _names(num_samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    index = torch.arange(num_samples, device=device).repeat_interleave(2)
-    return index, torch.arange(2, device=device).repeat(num_samples)

@@ -37,15 +37,7 @@ def interval_bars(rows: Sequence[Row], value: str, title: str, axis: str) -> go.
     """One point with its interval a row, named by `method`; `value` and `value_low`, `value_high` are its fields."""
     figure = go.Figure()
     for row in reversed(rows):
-        colour, _, marker = _look(row["method"])
-        figure.add_scatter(
-            x=[row[value]],
-            y=[row["method"]],
-            error_x=_reach([row], value),
-            mode="markers",
-            marker={"symbol": marker, "size": 11, "color": colour},
-            showlegend=False,
-        )
+        _point(figure, row, value)
     return figure.update_layout(
         title=title, xaxis={"title": axis, "rangemode": "tozero"}, yaxis={"showgrid": False}, height=80 + 45 * len(rows)
     )
@@ -83,17 +75,7 @@ def quality_at(rows: Sequence[Row], batch_size: int, temperature: float) -> go.F
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04)
     for col, value in enumerate(("bias", "rmse"), start=1):
         for row in reversed(rows):
-            colour, _, marker = _look(row["method"])
-            figure.add_scatter(
-                x=[max(row[value], 0.01)],
-                y=[row["method"]],
-                error_x=_reach([row], value, floor=0.01),
-                mode="markers",
-                marker={"symbol": marker, "size": 11, "color": colour},
-                showlegend=False,
-                row=1,
-                col=col,
-            )
+            _point(figure, row, value, floor=0.01, row=1, col=col)
     ticks = [0.01, 0.1, 1, 10]
     figure.update_xaxes(type="log", range=[-2.05, 1.3], tickvals=ticks, ticktext=["≤ 0.01", "0.1", "1", "10"])
     figure.update_xaxes(title="bias, share of |e|", col=1)
@@ -217,6 +199,20 @@ def chain_distances(temperatures: Sequence[float], distances: Mapping[str, Seque
 def _look(method: str) -> tuple[str, str, str]:
     """The method's look; a setting of a method, "SogCLR, gamma=0.1", has its method's."""
     return LOOKS[method.split(",")[0]]
+
+
+def _point(figure: go.Figure, of: Row, value: str, floor: float | None = None, **place) -> None:
+    """A method's value with its interval, on a line of its own; what is below `floor` is drawn there."""
+    colour, _, marker = _look(of["method"])
+    figure.add_scatter(
+        x=[of[value] if floor is None else max(of[value], floor)],
+        y=[of["method"]],
+        error_x=_reach([of], value, floor),
+        mode="markers",
+        marker={"symbol": marker, "size": 11, "color": colour},
+        showlegend=False,
+        **place,
+    )
 
 
 def _curve(figure: go.Figure, rows: Sequence[Row], x: str, value: str, name: str, **place) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -99,7 +100,7 @@ def jump(
 def _window_rows(
     place: Row, edges: Sequence[int], windows: Sequence[GradientQuality], samples: int, batch_size: int
 ) -> Iterator[Row]:
-    for start, end, window in zip(edges, edges[1:], windows, strict=False):
+    for (start, end), window in zip(pairwise(edges), windows, strict=True):
         yield place | {
             "visits_from": start * batch_size / samples,
             "visits_to": end * batch_size / samples,
