@@ -41,7 +41,7 @@ test: setup  ## all that CI checks: style, the course, the tests, the notebooks'
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/emc2-lite course
-	$(BIN)/pytest $(NBVAL) tests chapters
+	$(BIN)/pytest -n auto --dist loadfile $(NBVAL) tests chapters
 
 chapters: setup  ## for authors: execute the chapters in place, with stored figures (CHAPTERS=... for some)
 	@$(BIN)/python -m emc2_lite.course.curation $(CHAPTERS)

@@ -7,7 +7,7 @@ from emc2_lite.laboratory import chain_mixing, embedding_table, gradient_quality
 from emc2_lite.laboratory.experiments import EXPERIMENTS, VARIANTS, criterion
 from emc2_lite.laboratory.statistics import jackknife, over_seeds
 from emc2_lite.losses import EMC2Loss, NTXentLoss
-from emc2_lite.vision import load_stl10_unlabelled
+from emc2_lite.vision import load_stl10
 
 
 def test_an_interval_over_seeds_is_students():
@@ -94,7 +94,7 @@ REFUSALS = {
     "There is no method 'SimCLR': use one of NT-Xent, DCL, SogCLR, cache, EMC2,": lambda: criterion("SimCLR", 6, 0.2),
     "There is no method 'SogCLR, gamma=0.7': use one of": lambda: criterion("SogCLR, gamma=0.7", 6, 0.2),
     'data is \'mnist\': use "digits" or "stl10".': lambda: list(EXPERIMENTS["gradient-error"].run(data="mnist")),
-    "count is 0: ask for 1 image or more.": lambda: load_stl10_unlabelled("nowhere", 0),
+    "count is 0: ask for 1 image or more.": lambda: load_stl10("unlabelled", "nowhere", count=0),
     "There is no parameter 'sedes': the experiment has methods, ": lambda: EXPERIMENTS["jump"].config({"sedes": 1}),
     "seeds is 1.5: pass a value such as its default, 5.": lambda: EXPERIMENTS["jump"].config({"seeds": 1.5}),
     "seeds is True: pass a value": lambda: EXPERIMENTS["jump"].config({"seeds": True}),

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from emc2_lite import cli, records
+from emc2_lite import records
+from emc2_lite.cli import experiments as command
 from emc2_lite.laboratory.experiments import EXPERIMENTS
 from emc2_lite.records import FIELDS, read_record, rows_where, write_record
 
@@ -256,7 +257,7 @@ def test_the_repository_has_no_other_records():
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_makes_such_a_record(name, tmp_path):
-    write_record(tmp_path / "new.json", cli._record(name, small_config(name)))
+    write_record(tmp_path / "new.json", command._record(name, small_config(name)))
     text = (tmp_path / "new.json").read_text(encoding="utf-8")
     check_record(text)
     record = json.loads(text)
@@ -283,4 +284,4 @@ def test_a_record_that_is_not_such_a_record_is_found_out(damage, tmp_path, a_rec
 
 @pytest.fixture(scope="module")
 def a_record():
-    return cli._record("gradient-error", small_config("gradient-error"))
+    return command._record("gradient-error", small_config("gradient-error"))

@@ -123,7 +123,9 @@ def test_an_output_that_cannot_be_written_is_named(course):
 
 
 def test_missing_extras_are_named_with_what_to_do(course, monkeypatch):
-    monkeypatch.setattr(cli, "find_spec", lambda module: None if module in ("papermill", "jupyterlab") else module)
+    monkeypatch.setattr(
+        cli.notebooks, "find_spec", lambda module: None if module in ("papermill", "jupyterlab") else module
+    )
     for command, lacking in (("course", "papermill"), ("lab", "jupyterlab")):
         result = run(command)
         assert result.exit_code == 1
@@ -133,7 +135,7 @@ def test_missing_extras_are_named_with_what_to_do(course, monkeypatch):
 
 def test_lab_opens_the_chapters_and_hands_arguments_on(course, monkeypatch):
     started = []
-    monkeypatch.setattr(cli.os, "execv", lambda program, arguments: started.append(arguments))
+    monkeypatch.setattr(cli.notebooks.os, "execv", lambda program, arguments: started.append(arguments))
     assert run("lab", "--no-browser", "--port=9999").exit_code == 0
     assert started == [[sys.executable, "-m", "jupyterlab", "chapters", "--no-browser", "--port=9999"]]
 

@@ -92,7 +92,7 @@ REFUSALS = {
     "There is no method 'SimCLR': use one of NT-Xent, DCL,": {"methods": '["SimCLR"]'},
     "There is no method 'SimCLR'": {"methods": '["NT-Xent", "SimCLR"]'},
     'data is \'mnist\': use "digits" or "stl10".': {"data": "mnist"},
-    "There is no data/downloads/stl10_binary/unlabeled_X.bin: unpack STL-10 there": {"data": "stl10"},
+    "There is no data/downloads/stl10_binary/unlabeled_X.bin: STL-10 can be fetched": {"data": "stl10"},
     "There is no nowhere/stl10_binary/unlabeled_X.bin": {"data": "stl10", "folder": "nowhere"},
     "temperature is 0: it must be a positive, finite number": {"temperature": 0},
     "seeds is 0: it must be 1 or more": {"seeds": 0},

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from emc2_lite.laboratory.experiments import EXPERIMENTS
-from emc2_lite.vision import ResNetEncoder, StoredViews, load_stl10_unlabelled, stored_stl10_views
+from emc2_lite.vision import ResNetEncoder, StoredViews, load_stl10, stored_stl10_views
 
 COUNT = 6
 PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 3, 96, 96), dtype=np.uint8)  # image, channel, row, column
@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def test_images_are_read_upright(folder):
-    images = load_stl10_unlabelled(folder, COUNT)
+    images = load_stl10("unlabelled", folder, count=COUNT).images
     assert images.dtype == torch.uint8
     assert images.is_contiguous()
     assert torch.equal(images, IMAGES)
@@ -36,20 +36,20 @@ def test_images_are_those_that_torchvision_reads(folder):
     """Its dataset asks for a labelled file as well; this is the reading of it."""
     raw = np.fromfile(folder / "stl10_binary" / "unlabeled_X.bin", dtype=np.uint8)
     expected = np.transpose(np.reshape(raw, (-1, 3, 96, 96)), (0, 1, 3, 2))
-    assert np.array_equal(load_stl10_unlabelled(str(folder), COUNT).numpy(), expected)
+    assert np.array_equal(load_stl10("unlabelled", str(folder), count=COUNT).images.numpy(), expected)
 
 
 def test_no_more_is_read_than_asked_for(folder, monkeypatch):
     read, fromfile = [], np.fromfile
     monkeypatch.setattr(np, "fromfile", lambda *args, **kwargs: read.append(fromfile(*args, **kwargs)) or read[-1])
-    assert torch.equal(load_stl10_unlabelled(folder, 2), IMAGES[:2])
+    assert torch.equal(load_stl10("unlabelled", folder, count=2).images, IMAGES[:2])
     assert [pixels.nbytes for pixels in read] == [2 * 3 * 96 * 96]
 
 
 def test_a_missing_file_is_named_with_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError) as refusal:
-        load_stl10_unlabelled(tmp_path, 1)
-    assert f"There is no {tmp_path}/stl10_binary/unlabeled_X.bin: unpack STL-10 there" in str(refusal.value)
+        load_stl10("unlabelled", tmp_path, count=1)
+    assert f"There is no {tmp_path}/stl10_binary/unlabeled_X.bin: STL-10 can be fetched, 2.6 GB," in str(refusal.value)
 
 
 def test_a_short_file_is_refused(folder):
@@ -58,8 +58,8 @@ def test_a_short_file_is_refused(folder):
     with pytest.raises(
         ValueError, match=f"holds {COUNT - 1} images, {COUNT} were asked for: it is damaged or cut short"
     ):
-        load_stl10_unlabelled(folder, COUNT)
-    assert torch.equal(load_stl10_unlabelled(folder, COUNT - 1), IMAGES[:-1])
+        load_stl10("unlabelled", folder, count=COUNT)
+    assert torch.equal(load_stl10("unlabelled", folder, count=COUNT - 1).images, IMAGES[:-1])
 
 
 def pairs(samples, num_views):

@@ -1,5 +1,29 @@
-"""How good are the features? Measures on frozen encoders."""
+"""How good are the features? Probes and neighbours on frozen encoders, and the supervised baseline beside them."""
 
-from emc2_lite.evaluation.neighbours import few_shot_accuracy, nearest_neighbour_accuracy
+from emc2_lite.evaluation.efficiency import label_efficiency
+from emc2_lite.evaluation.features import features_of
+from emc2_lite.evaluation.intervals import Interval, wilson
+from emc2_lite.evaluation.neighbours import (
+    few_shot_accuracy,
+    knn_accuracy,
+    nearest_neighbour_accuracy,
+    nearest_neighbours,
+)
+from emc2_lite.evaluation.probe import ProbeResult, linear_probe
+from emc2_lite.evaluation.splits import validation_split
+from emc2_lite.evaluation.supervised import supervised_accuracy
 
-__all__ = ["few_shot_accuracy", "nearest_neighbour_accuracy"]
+__all__ = [
+    "Interval",
+    "ProbeResult",
+    "features_of",
+    "few_shot_accuracy",
+    "knn_accuracy",
+    "label_efficiency",
+    "linear_probe",
+    "nearest_neighbour_accuracy",
+    "nearest_neighbours",
+    "supervised_accuracy",
+    "validation_split",
+    "wilson",
+]

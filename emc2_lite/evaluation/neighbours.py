@@ -1,20 +1,79 @@
-"""Nearest-neighbour classification."""
+"""Nearest-neighbour classification by cosine."""
 
 import torch
-from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
+from torch.nn import functional as F
+
+from emc2_lite.evaluation.checks import check_shots, labelled_parts
+from emc2_lite.evaluation.intervals import Interval, accuracy
+from emc2_lite.evaluation.splits import shuffled_members
+from emc2_lite.losses.checks import check_temperature
+
+
+def nearest_neighbours(features: Tensor, queries: Tensor, k: int, *, chunk_size: int = 512) -> tuple[Tensor, Tensor]:
+    """The k rows of `features` (N, f) of largest cosine with each of `queries` (M, f): (cosine, index), both (M, k).
+
+    Largest first; of equal cosines any. The cosine with a row of zeros counts as 0. Memory is O(chunk_size * N), never
+    O(M * N), and only the k best are sorted.
+
+    Raises:
+        ValueError: on a k outside 1 to N, or a chunk_size below 1.
+    """
+    if not 1 <= k <= len(features):
+        raise ValueError(f"k is {k}: there are {len(features)} points to look among, so pass 1 to {len(features)}.")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1 row.")
+    directions = F.normalize(features, dim=1).T
+    nearest = [(F.normalize(chunk, dim=1) @ directions).topk(k, dim=1) for chunk in queries.split(chunk_size)]
+    return torch.cat([best.values for best in nearest]), torch.cat([best.indices for best in nearest])
+
+
+def knn_accuracy(
+    features: Tensor,
+    labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    *,
+    k: int = 20,
+    temperature: float = 0.07,
+    chunk_size: int = 512,
+) -> Interval:
+    """Accuracy of the vote of the k nearest neighbours by cosine, each with weight exp(cosine / temperature).
+
+    Wu et al. use k = 200 for ImageNet. The temperature is of the vote and is dimensionless, as a loss's is.
+
+    Args:
+        features, labels: (N, f) and (N,) int64, the points to look among.
+        test_features, test_labels: (M, f) and (M,) int64, the points to classify.
+        chunk_size: test points at a time; memory is O(chunk_size * N + M * (k + classes)).
+
+    Raises:
+        ValueError: on parts that do not fit (see `labelled_parts`), a k outside 1 to N, or a bad temperature.
+
+    Source: Wu, Xiong, Yu and Lin 2018, Unsupervised feature learning via non-parametric instance discrimination, 3.4.
+    """
+    check_temperature(temperature)
+    features, labels, test_features, test_labels = labelled_parts(features, labels, test_features, test_labels)
+    cosine, index = nearest_neighbours(features, test_features, k, chunk_size=chunk_size)
+    # Relative to the largest of the row: exp of a raw score overflows at small temperatures.
+    weights = ((cosine - cosine[:, :1]) / temperature).exp()
+    votes = weights.new_zeros(len(weights), int(labels.max()) + 1).scatter_add_(1, labels[index], weights)
+    return accuracy(votes.argmax(dim=1), test_labels)
 
 
 def nearest_neighbour_accuracy(features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> float:
     """Share of test points whose nearest neighbour (largest cosine) among `features` has the same label, in [0, 1].
 
+    This is `knn_accuracy` with k = 1, as a number alone.
+
     Args:
         features, labels: (N, f) and (N,), the points to look among.
         test_features, test_labels: (M, f) and (M,), the points to classify.
+
+    Raises:
+        ValueError: on parts that do not fit (see `labelled_parts`).
     """
-    classifier = KNeighborsClassifier(n_neighbors=1, metric="cosine")
-    classifier.fit(features.detach().cpu().numpy(), labels.cpu().numpy())
-    return float(classifier.score(test_features.detach().cpu().numpy(), test_labels.cpu().numpy()))
+    return knn_accuracy(features, labels, test_features, test_labels, k=1).value
 
 
 def few_shot_accuracy(
@@ -32,21 +91,13 @@ def few_shot_accuracy(
     With the labels of a whole dataset even raw pixels of digits do well; with a handful the features must do the work.
 
     Raises:
-        ValueError: if a class has fewer than `shots` points, or there is not one label a feature.
+        ValueError: if a class has fewer than `shots` points, or on parts that do not fit (see `labelled_parts`).
     """
-    if len(features) != len(labels) or len(test_features) != len(test_labels):
-        raise ValueError(
-            f"There are {len(labels)} labels for {len(features)} features and {len(test_labels)} for "
-            f"{len(test_features)} test features: pass one label a feature."
-        )
-    members = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
-    fewest = min(len(indices) for indices in members)
-    if not 1 <= shots <= fewest:
-        raise ValueError(f"shots is {shots}: the smallest class has {fewest} points, so pass 1 to {fewest}.")
+    features, labels, test_features, test_labels = labelled_parts(features, labels, test_features, test_labels)
+    check_shots(labels, shots, "shots is")
     generator = torch.Generator().manual_seed(seed)
     accuracies = []
     for _ in range(draws):
-        drawn = [indices[torch.randperm(len(indices), generator=generator)[:shots]] for indices in members]
-        chosen = torch.cat(drawn)
+        chosen = torch.cat([members[:shots] for members in shuffled_members(labels, generator)])
         accuracies.append(nearest_neighbour_accuracy(features[chosen], labels[chosen], test_features, test_labels))
     return torch.tensor(accuracies, dtype=torch.float64)

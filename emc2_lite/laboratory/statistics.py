@@ -1,19 +1,13 @@
 """Intervals: how sure a measurement is."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from scipy import stats
 from torch import Tensor
 
-
-class Interval(NamedTuple):
-    """An estimate and its 95 % confidence interval, in the units of what is estimated."""
-
-    value: float
-    low: float
-    high: float
+from emc2_lite.evaluation.intervals import Interval
 
 
 def of_seeds(values: Sequence[float]) -> Interval:

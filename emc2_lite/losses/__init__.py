@@ -8,11 +8,13 @@ from emc2_lite.losses.criterion import Criterion
 from emc2_lite.losses.dcl import DCLLoss, DCLStats
 from emc2_lite.losses.emc2 import EMC2Loss, EMC2Stats
 from emc2_lite.losses.global_loss import global_contrastive_loss
+from emc2_lite.losses.methods import METHODS, make_criterion
 from emc2_lite.losses.negative_cache import NegativeCacheLoss, NegativeCacheStats
 from emc2_lite.losses.nt_xent import NTXentLoss, NTXentStats
 from emc2_lite.losses.sogclr import SogCLRLoss, SogCLRStats
 
 __all__ = [
+    "METHODS",
     "Criterion",
     "DCLLoss",
     "DCLStats",
@@ -25,4 +27,5 @@ __all__ = [
     "SogCLRLoss",
     "SogCLRStats",
     "global_contrastive_loss",
+    "make_criterion",
 ]

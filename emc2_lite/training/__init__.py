@@ -1,5 +1,35 @@
 """Training an encoder with any of the estimators."""
 
-from emc2_lite.training.loop import train
+from emc2_lite.training.checkpoints import load_checkpoint, save_checkpoint
+from emc2_lite.training.config import Config, changed, from_dict, read_config, shipped_configs
+from emc2_lite.training.loop import EpochSampler, TrainingStep, train, views_of_epoch
+from emc2_lite.training.metrics import read_metrics
+from emc2_lite.training.optimisers import LARS, make_optimiser, warmup_cosine
+from emc2_lite.training.plan import Plan, plan
+from emc2_lite.training.run import BEST, LAST, METRICS, Run, fit, make_encoder
 
-__all__ = ["train"]
+__all__ = [
+    "BEST",
+    "LARS",
+    "LAST",
+    "METRICS",
+    "Config",
+    "EpochSampler",
+    "Plan",
+    "Run",
+    "TrainingStep",
+    "changed",
+    "fit",
+    "from_dict",
+    "load_checkpoint",
+    "make_encoder",
+    "make_optimiser",
+    "plan",
+    "read_config",
+    "read_metrics",
+    "save_checkpoint",
+    "shipped_configs",
+    "train",
+    "views_of_epoch",
+    "warmup_cosine",
+]

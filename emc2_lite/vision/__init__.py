@@ -1,18 +1,38 @@
 """Images, views of them named by (index, view number), and encoders that turn views into embeddings."""
 
-from emc2_lite.vision.datasets import LabelledImages, load_digits, load_stl10_unlabelled
+from emc2_lite.vision.augmentation import Augmentation, ImageViews
+from emc2_lite.vision.datasets import (
+    DATASETS,
+    load_cifar10,
+    load_digits,
+    load_imagenet100,
+    load_images,
+    load_stl10,
+)
 from emc2_lite.vision.encoders import DigitEncoder, ResNetEncoder
+from emc2_lite.vision.files import FileViews
+from emc2_lite.vision.folder import FolderImages
+from emc2_lite.vision.images import LabelledImages
 from emc2_lite.vision.stored import StoredViews, stored_stl10_views
-from emc2_lite.vision.views import DigitViews, view_uniforms
+from emc2_lite.vision.views import DigitViews, Views, view_uniforms
 
 __all__ = [
+    "DATASETS",
+    "Augmentation",
     "DigitEncoder",
     "DigitViews",
+    "FileViews",
+    "FolderImages",
+    "ImageViews",
     "LabelledImages",
     "ResNetEncoder",
     "StoredViews",
+    "Views",
+    "load_cifar10",
     "load_digits",
-    "load_stl10_unlabelled",
+    "load_imagenet100",
+    "load_images",
+    "load_stl10",
     "stored_stl10_views",
     "view_uniforms",
 ]

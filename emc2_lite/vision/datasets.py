@@ -1,5 +1,6 @@
-"""Image datasets as tensors."""
+"""Data sets by name: handwritten digits, CIFAR-10, STL-10, ImageNet-100, and any folder of images."""
 
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,14 +8,80 @@ import numpy as np
 import sklearn.datasets
 import torch
 from sklearn.model_selection import train_test_split
-from torch import Tensor
+from torchvision.datasets import CIFAR10, STL10
+
+from emc2_lite.vision.downloads import fetch_archive
+from emc2_lite.vision.folder import FolderImages
+from emc2_lite.vision.images import LabelledImages
 
 
-class LabelledImages(NamedTuple):
-    """images: (N, C, H, W) float32 in [0, 1]; labels: (N,) int64."""
+class DatasetSize(NamedTuple):
+    """What is known of a data set without having it.
 
-    images: Tensor
-    labels: Tensor
+    samples: images to train an encoder on; shape: (C, H, W) of each; None where the reader's folder decides.
+    in_memory: whether they are held as one tensor. download_bytes: what is fetched, 0 if nothing is.
+    """
+
+    samples: int | None
+    shape: tuple[int, int, int] | None
+    in_memory: bool
+    download_bytes: int
+
+
+DATASETS = {
+    "digits": DatasetSize(1437, (1, 8, 8), True, 0),
+    "cifar10": DatasetSize(50_000, (3, 32, 32), True, 170_498_071),
+    "stl10": DatasetSize(100_000, (3, 96, 96), True, 2_640_397_119),
+    "imagenet100": DatasetSize(None, None, False, 0),
+    "folder": DatasetSize(None, None, False, 0),
+}
+_STL10_SPLITS = {"train": "unlabelled", "labelled": "train", "test": "test"}
+
+
+def load_images(
+    name: str,
+    part: str,
+    folder: str | Path = "data/downloads",
+    *,
+    samples: int | None = None,
+    download: bool = False,
+    skip_corrupt: bool = False,
+) -> LabelledImages | FolderImages:
+    """A part of a data set.
+
+    Args:
+        name: of `DATASETS`.
+        part: "train", what an encoder is trained on (STL-10: its unlabelled images); "labelled", where probes are
+            fitted (STL-10: its training images; else the same as "train"); "test".
+        folder: where the data lie, or are downloaded to. Of "folder" its subfolders train/ and test/ (or val/) are the
+            parts; without train/ all images are "train" and "labelled".
+        samples: the first so many images; all if not given.
+        download: fetch CIFAR-10 or STL-10 if they are not there.
+        skip_corrupt: leave out image files that cannot be read, with a warning.
+
+    Raises:
+        ValueError: on another name or part, more samples than there are, or damaged files.
+        FileNotFoundError: if the data are not there.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"The data set is {name!r}: use one of {', '.join(DATASETS)}.")
+    if part not in _STL10_SPLITS:
+        raise ValueError(f'part is {part!r}: use "train", "labelled" or "test".')
+    split = "test" if part == "test" else "train"
+    if name == "stl10":
+        return load_stl10(_STL10_SPLITS[part], folder, count=samples, download=download)
+    if name == "imagenet100":
+        images = load_imagenet100(split, folder, skip_corrupt=skip_corrupt)
+    elif name == "folder":
+        images = FolderImages(_part_of(Path(folder), split), skip_corrupt=skip_corrupt)
+    else:
+        images = load_digits(split) if name == "digits" else load_cifar10(split, folder, download=download)
+    there = len(images) if isinstance(images, FolderImages) else len(images.images)
+    if samples is not None and samples > there:
+        raise ValueError(f"{samples} images of {name} are asked for, and there are {there}: ask for fewer.")
+    if isinstance(images, FolderImages):
+        return images.first(samples)
+    return LabelledImages(images.images[:samples], images.labels[:samples])
 
 
 def load_digits(split: str = "all") -> LabelledImages:
@@ -28,8 +95,7 @@ def load_digits(split: str = "all") -> LabelledImages:
 
     Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository.
     """
-    if split not in ("all", "train", "test"):
-        raise ValueError(f'split is {split!r}: use "all", "train" or "test".')
+    _check_split(split, ("all", "train", "test"))
     raw = sklearn.datasets.load_digits()
     digits = LabelledImages(
         torch.from_numpy(raw.images).float().unsqueeze(1) / 16, torch.from_numpy(raw.target).to(torch.int64)
@@ -41,32 +107,124 @@ def load_digits(split: str = "all") -> LabelledImages:
     return LabelledImages(digits.images[chosen], digits.labels[chosen])
 
 
-def load_stl10_unlabelled(folder: str | Path, count: int) -> Tensor:
-    """The first `count` unlabelled images of STL-10: (count, 3, 96, 96) uint8. No more of the file is read.
+def load_cifar10(split: str, folder: str | Path, *, download: bool = False) -> LabelledImages:
+    """CIFAR-10: 50,000 ("train") or 10,000 ("test") images of 32 x 32, uint8, ten classes.
+
+    Its files are pickles, which can run code: torchvision checks their checksums before any is opened.
+
+    Raises:
+        ValueError: on another split, or damaged files.
+        FileNotFoundError: if `cifar-10-batches-py/` is not in the folder.
+        ConnectionError: if a download fails; it can be continued.
+
+    Source: Krizhevsky 2009, Learning multiple layers of features from tiny images.
+    """
+    _check_split(split, ("train", "test"))
+    folder, content = Path(folder), CIFAR10.base_folder
+    if download and not (folder / content).is_dir():
+        fetch_archive(CIFAR10.url, folder, CIFAR10.filename, CIFAR10.tgz_md5, content)
+    if not (folder / content).is_dir():
+        raise FileNotFoundError(_missing("CIFAR-10", folder / content, "cifar10"))
+    try:
+        data = CIFAR10(str(folder), train=split == "train")
+    except RuntimeError:
+        raise ValueError(
+            f"{folder / content} is not whole, or a file in it has another checksum: delete it and download it again."
+        ) from None
+    return LabelledImages(torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets))
+
+
+def load_stl10(split: str, folder: str | Path, *, count: int | None = None, download: bool = False) -> LabelledImages:
+    """STL-10: 100,000 "unlabelled", 5,000 "train" or 8,000 "test" images of 96 x 96, uint8, ten classes.
 
     Args:
         folder: where `stl10_binary/` lies, as torchvision's download unpacks it.
-        count: from 1 to 100,000.
+        count: the first so many images; no more of the file is read.
 
     Raises:
-        FileNotFoundError: if `stl10_binary/unlabeled_X.bin` is not there.
-        ValueError: if the file holds fewer images, or count is not positive.
+        ValueError: on another split, a count below 1, or a file that holds fewer images.
+        FileNotFoundError: if the split's files are not there.
+        ConnectionError: if a download fails; it can be continued.
 
     Source: Coates, Lee and Ng 2011, An analysis of single-layer networks in unsupervised feature learning.
     """
-    if count < 1:
+    _check_split(split, ("unlabelled", "train", "test"))
+    if count is not None and count < 1:
         raise ValueError(f"count is {count}: ask for 1 image or more.")
-    path = Path(folder) / "stl10_binary" / "unlabeled_X.bin"
+    folder, content = Path(folder), STL10.base_folder
+    stem = "unlabeled" if split == "unlabelled" else split
+    path = folder / content / f"{stem}_X.bin"
+    if download and not path.is_file():
+        fetch_archive(STL10.url, folder, STL10.filename, STL10.tgz_md5, content)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no {path}: unpack STL-10 there, for instance with "
-            f'torchvision.datasets.STL10("{folder}", split="unlabeled", download=True), about 2.6 GB.'
-        )
-    pixels = np.fromfile(path, dtype=np.uint8, count=count * 3 * 96 * 96)
-    if pixels.size < count * 3 * 96 * 96:
+        raise FileNotFoundError(_missing("STL-10", path, "stl10"))
+    size = 3 * 96 * 96
+    there = path.stat().st_size // size
+    wanted = {"unlabelled": 100_000, "train": 5_000, "test": 8_000}[split] if count is None else count
+    if there < wanted:
         raise ValueError(
-            f"{path} holds {pixels.size // (3 * 96 * 96)} images, {count} were asked for: "
-            "it is damaged or cut short; unpack it again."
+            f"{path} holds {there} images, {wanted} were asked for: it is damaged or cut short, or the count too high; "
+            "delete it and download it again, or ask for fewer."
         )
+    pixels = np.fromfile(path, dtype=np.uint8, count=wanted * size)
     # The file goes through each image column by column.
-    return torch.from_numpy(pixels).view(count, 3, 96, 96).transpose(2, 3).contiguous()
+    images = torch.from_numpy(pixels).view(wanted, 3, 96, 96).transpose(2, 3).contiguous()
+    if split == "unlabelled":
+        return LabelledImages(images, torch.full((wanted,), -1))
+    of = path.with_name(f"{stem}_y.bin")
+    labels = np.fromfile(of, dtype=np.uint8, count=wanted) if of.is_file() else np.empty(0, np.uint8)
+    if len(labels) < wanted or labels.min() < 1 or labels.max() > 10:
+        raise ValueError(f"{of} lacks labels, or holds others than 1 to 10: delete it and download it again.")
+    return LabelledImages(images, torch.from_numpy(labels).long() - 1)
+
+
+def load_imagenet100(split: str, folder: str | Path, *, skip_corrupt: bool = False) -> FolderImages:
+    """The 100 classes of ImageNet that `imagenet100.txt` lists, from a folder of ImageNet that the reader has.
+
+    Args:
+        split: "train" or "test"; test images are those of ImageNet's validation set.
+        folder: holds train/ and val/ with a subfolder for each class, named by its WordNet id.
+
+    Raises:
+        ValueError: on another split.
+        FileNotFoundError: if the folder or one of the classes is missing.
+
+    Source: Russakovsky et al. 2015, ImageNet large scale visual recognition challenge; the list is that of Tian,
+    Krishnan and Isola 2019, Contrastive multiview coding.
+    """
+    _check_split(split, ("train", "test"))
+    listed = (files("emc2_lite.vision") / "imagenet100.txt").read_text(encoding="utf-8").splitlines()
+    classes = [line for line in listed if not line.startswith("#")]
+    place = Path(folder) / ("train" if split == "train" else "val")
+    if not place.is_dir():
+        raise FileNotFoundError(
+            f"There is no {place}: ImageNet must be fetched by you, who accepts its terms, and unpacked there, "
+            "a subfolder for each class in train/ and val/; say where it is with data.folder."
+        )
+    return FolderImages(place, classes=classes, skip_corrupt=skip_corrupt)
+
+
+def _part_of(folder: Path, split: str) -> Path:
+    """The folder of a part: train/, test/ or val/ where there is a train/, else the folder itself."""
+    names = ("train",) if split == "train" else ("test", "val")
+    for name in names if (folder / "train").is_dir() else ():
+        if (folder / name).is_dir():
+            return folder / name
+    if split == "test":
+        raise FileNotFoundError(
+            f"{folder} has no test images: lay them in {folder}/test, and the others in {folder}/train."
+        )
+    return folder
+
+
+def _check_split(split: str, allowed: tuple[str, ...]) -> None:
+    if split not in allowed:
+        raise ValueError(f"split is {split!r}: use one of {', '.join(allowed)}.")
+
+
+def _missing(title: str, path: Path, name: str) -> str:
+    size = DATASETS[name].download_bytes / 1e9
+    return (
+        f"There is no {path}: {title} can be fetched, {size:.1f} GB, by emc2-lite train with --download, "
+        "or with download=True."
+    )

@@ -5,6 +5,7 @@ from a hash of the pair, not from a stream: any view can be made again without r
 """
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -42,7 +43,50 @@ def _shift(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & (2 ** (64 - bits) - 1)
 
 
-class DigitViews:
+class Views(ABC):
+    """Views of N images, called with index, view: (k,) int64 on their device -> (k, C, S, S) floating point in [0, 1].
+
+    The same pair always gives the same pixels; a batch costs one pass, without gradient.
+
+    Raises:
+        ValueError: on shapes that differ or are not (k,), no views asked for, a dtype other than int64, indices outside
+            the set, or negative view numbers.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """N, the number of images."""
+
+    @abstractmethod
+    def make(self, index: Tensor, view: Tensor) -> Tensor:
+        """The views, after the checks."""
+
+    @abstractmethod
+    def originals(self, index: Tensor) -> Tensor:
+        """The images themselves, in the form of views but without anything random: (k,) -> (k, C, S, S)."""
+
+    def prefetch(self, index: Tensor, view: Tensor) -> None:
+        """Take note that these views will be asked for next; images in memory need no such hint."""
+        return None
+
+    @torch.no_grad()
+    def __call__(self, index: Tensor, view: Tensor) -> Tensor:
+        if index.shape != view.shape or index.dim() != 1 or not index.numel():
+            raise ValueError(
+                f"index has shape {tuple(index.shape)} and view {tuple(view.shape)}: pass two of the same (k,), k >= 1."
+            )
+        if index.dtype != torch.int64 or view.dtype != torch.int64:
+            raise ValueError(f"index is {index.dtype} and view {view.dtype}: pass torch.int64, the hash is of 64 bits.")
+        if not (index.min() >= 0 and index.max() < len(self) and view.min() >= 0):
+            raise ValueError(
+                f"Asked for index {int(index.min())} to {int(index.max())} and view {int(view.min())} on, in a set of "
+                f"{len(self)} images: indices must be from 0 to {len(self) - 1}, view numbers 0 or more."
+            )
+        with torch.autocast(index.device.type, enabled=False):
+            return self.make(index, view)
+
+
+class DigitViews(Views):
     """Views of small grey images: a random affine map, a random contrast, and pixel noise, each drawn per view.
 
     Rotation up to 15 degrees, scale 0.85 to 1.15, shear up to 0.2, shift up to 1 pixel in each direction (all uniform);
@@ -51,11 +95,8 @@ class DigitViews:
     Args:
         images: (N, 1, H, W) in [0, 1]; views are made on their device.
 
-    Call with index, view: (k,) int64 on that device -> (k, 1, H, W). A batch costs one pass, without gradient.
-
     Raises:
-        ValueError: on images of another shape or range, no views asked for, a dtype other than int64, indices outside
-            the set, or negative view numbers.
+        ValueError: on images of another shape or range; when called, see `Views`.
     """
 
     noise_std = 0.05
@@ -72,19 +113,10 @@ class DigitViews:
     def __len__(self) -> int:
         return len(self.images)
 
-    @torch.no_grad()
-    def __call__(self, index: Tensor, view: Tensor) -> Tensor:
-        if index.shape != view.shape or index.dim() != 1 or not index.numel():
-            raise ValueError(
-                f"index has shape {tuple(index.shape)} and view {tuple(view.shape)}: pass two of the same (k,), k >= 1."
-            )
-        if index.dtype != torch.int64 or view.dtype != torch.int64:
-            raise ValueError(f"index is {index.dtype} and view {view.dtype}: pass torch.int64, the hash is of 64 bits.")
-        if not (index.min() >= 0 and index.max() < len(self) and view.min() >= 0):
-            raise ValueError(
-                f"Asked for index {int(index.min())} to {int(index.max())} and view {int(view.min())} on, in a set of "
-                f"{len(self)} images: indices must be from 0 to {len(self) - 1}, view numbers 0 or more."
-            )
+    def originals(self, index: Tensor) -> Tensor:
+        return self.images[index]
+
+    def make(self, index: Tensor, view: Tensor) -> Tensor:
         images = self.images[index]
         uniforms = view_uniforms(index, view, 6 + images[0].numel()).to(images.dtype)
         parameters, noise = uniforms[:, :6], torch.special.ndtri(uniforms[:, 6:]).view_as(images)

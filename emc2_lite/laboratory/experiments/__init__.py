@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 
 from emc2_lite.laboratory.experiments.at_rest import digit_encoder, jump, quality
 from emc2_lite.laboratory.experiments.in_training import gradient_error, stationarity, training
-from emc2_lite.laboratory.experiments.methods import EXACT, METHODS, VARIANTS, Row, criterion
+from emc2_lite.laboratory.experiments.methods import EXACT, VARIANTS, Row, criterion
 from emc2_lite.laboratory.statistics import over_seeds
 
 __all__ = [
     "EXACT",
     "EXPERIMENTS",
-    "METHODS",
     "VARIANTS",
     "Experiment",
     "criterion",

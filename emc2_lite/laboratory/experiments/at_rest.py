@@ -64,7 +64,7 @@ def quality(
 
 def jump(
     *,
-    methods: Sequence[str] = VARIANTS,
+    methods: Sequence[str] = tuple(VARIANTS),
     temperature: float = 0.07,
     batch_size: int = 4,
     samples: int = 200,

@@ -12,7 +12,7 @@ from emc2_lite.laboratory.training import TrainingCurve, training_curve
 from emc2_lite.vision import (
     DigitEncoder,
     ResNetEncoder,
-    load_stl10_unlabelled,
+    load_stl10,
     stored_stl10_views,
 )
 
@@ -171,7 +171,9 @@ def gradient_error(
     if data not in ("digits", "stl10"):
         raise ValueError(f'data is {data!r}: use "digits" or "stl10".')
     stl10 = data == "stl10"
-    views = stored_stl10_views(load_stl10_unlabelled(folder, samples)) if stl10 else digit_views(samples)
+    views = (
+        stored_stl10_views(load_stl10("unlabelled", folder, count=samples).images) if stl10 else digit_views(samples)
+    )
     steps = epochs * (samples // batch_size)
     checkpoints = [round((steps - 1) * i / (measurements - 1)) for i in range(measurements)]
     for seed in range(seeds):
@@ -182,7 +184,7 @@ def gradient_error(
             curve = training_curve(
                 encoder,
                 views,
-                criterion(method, samples, temperature, encoder.projector.out_features),
+                criterion(method, samples, temperature, encoder.dim),
                 batch_size=batch_size,
                 checkpoints=checkpoints,
                 optimiser=torch.optim.SGD(encoder.parameters(), learning_rate, weight_decay=weight_decay),

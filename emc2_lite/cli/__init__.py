@@ -1,0 +1,37 @@
+"""The command line ``emc2-lite``. What a command needs is imported inside it, so that ``doctor`` always runs."""
+
+import click
+
+from emc2_lite.cli.experiments import experiment
+from emc2_lite.cli.notebooks import course, lab
+from emc2_lite.cli.runs import evaluate, sweep, train
+
+COLOURS = {"ok": "green", "warning": "yellow", "lack": "red"}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="emc2-lite")
+def main():
+    """EMC2, contrastive learning with Markov-chain negatives: the course, training runs and experiments."""
+
+
+for command in (course, lab, experiment, train, evaluate, sweep):
+    main.add_command(command)
+
+
+@main.command()
+def doctor():
+    """Look at this machine and say what is lacking, and what to do about it.
+
+    The exit status is 1 if something that the course needs is lacking; warnings do not count.
+    """
+    from emc2_lite.doctor import examine
+
+    lacks = 0
+    for finding in examine():
+        verdict = click.style(f"{finding.verdict:8}", fg=COLOURS[finding.verdict])
+        click.echo(f"{verdict} {finding.subject}: {finding.words}" + (f" ({finding.remedy})" if finding.remedy else ""))
+        lacks += finding.verdict == "lack"
+    if lacks:
+        raise click.ClickException(f"{lacks} of the things above are lacking; the brackets say what to do.")
+    click.echo("Everything that the course needs is here.")

@@ -1,0 +1,287 @@
+"""Random views of colour images: SimCLR's transformations, each view with its own parameters, a batch at a time.
+
+They are equal in law to torchvision's own, and with the same parameters equal pixel by pixel; but a view's parameters
+come from (index, view number) alone, and a batch is a handful of tensor operations.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from emc2_lite.vision.views import Views, view_uniforms
+
+ATTEMPTS = 10
+HUE = 3
+CROP_DRAWS, COLOUR_DRAWS = 2 * ATTEMPTS + 3, 12
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """RandomResizedCrop, horizontal flip, colour jitter, grayscale and blur, with the settings of torchvision's own.
+
+    The defaults are the paper's for STL-10.
+
+    Args:
+        size: S, the side of a view in pixels.
+        scale, ratio: ranges of the crop's share of the area (uniform) and of width / height (uniform in logarithm).
+        flip: probability of a mirror image.
+        jitter: probability of the colour jitter; its four operations come in a random order, each view's own.
+        brightness, contrast, saturation: their factors are uniform in 1 +- this, and at least 0.
+        hue: the shift is uniform in +- this, in turns of the colour circle, at most 0.5.
+        grayscale: probability that the colours are taken out.
+        blur: probability of a Gaussian blur; sigma: range of its width in pixels; kernel: its taps, an odd number.
+
+    Raises:
+        ValueError: on a setting outside its range.
+
+    Source: Chen et al. 2020, A simple framework for contrastive learning of visual representations, appendix A.
+    """
+
+    size: int
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.8
+    contrast: float = 0.8
+    saturation: float = 0.8
+    hue: float = 0.2
+    grayscale: float = 0.2
+    blur: float = 1.0
+    sigma: tuple[float, float] = (0.1, 2.0)
+    kernel: int = 9
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise ValueError(f"size is {self.size}: a view has at least 1 pixel a side.")
+        for name in ("flip", "jitter", "grayscale", "blur"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it is a probability, from 0 to 1.")
+        for name, high in (("scale", 1), ("ratio", math.inf), ("sigma", math.inf)):
+            low, up = getattr(self, name)
+            if not 0 < low <= up <= high or math.isinf(up):
+                limit = "" if math.isinf(high) else f" up to {high}"
+                raise ValueError(
+                    f"{name} is ({low}, {up}): it is a range of positive numbers{limit}, the smaller first."
+                )
+        for name in ("brightness", "contrast", "saturation", "hue"):
+            value, most = getattr(self, name), 0.5 if name == "hue" else math.inf
+            if not 0 <= value <= most or math.isinf(value):
+                raise ValueError(f"{name} is {value}: it must be from 0 to {most:g}.")
+        if self.kernel % 2 == 0 or not 1 <= self.kernel <= 2 * self.size - 1:
+            raise ValueError(
+                f"kernel is {self.kernel}: it must be odd, and at most {2 * self.size - 1} for size {self.size}."
+            )
+
+
+class Crops(NamedTuple):
+    """Where each view is cut out, in pixels, and whether it is mirrored; each (k,), float32 but for `flip`."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip: Tensor
+
+
+class Colours(NamedTuple):
+    """What is done to each view's colours.
+
+    order: (k, 4), the operations in turn: 0 brightness, 1 contrast, 2 saturation, 3 hue. factors: (k, 4), by operation;
+    1 and, for the hue, 0 change nothing. grayscale, blur: (k,) bool. sigma: (k,), pixels.
+    """
+
+    order: Tensor
+    factors: Tensor
+    grayscale: Tensor
+    blur: Tensor
+    sigma: Tensor
+
+
+def draw_crops(augmentation: Augmentation, uniforms: Tensor, height: int, width: int) -> Crops:
+    """Crops of images of height x width from uniforms (k, CROP_DRAWS): the first of ten random boxes that fits, or else
+    the largest central one of an allowed shape."""
+    share, shape = uniforms[:, :ATTEMPTS], uniforms[:, ATTEMPTS : 2 * ATTEMPTS]
+    area = height * width * _within(augmentation.scale, share)
+    low, high = map(math.log, augmentation.ratio)
+    ratio = (low + (high - low) * shape).exp()
+    widths, heights = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+    first = fits.int().argmax(dim=1, keepdim=True)
+    h, w = heights.gather(1, first).squeeze(1), widths.gather(1, first).squeeze(1)
+    y, x, mirror = uniforms[:, 2 * ATTEMPTS :].unbind(dim=1)
+    top = (y * (height - h + 1)).floor().minimum(height - h)
+    left = (x * (width - w + 1)).floor().minimum(width - w)
+    none = ~fits.any(dim=1)
+    central_w = min(width, round(height * augmentation.ratio[1]))
+    central_h = min(height, round(width / augmentation.ratio[0]))
+    return Crops(
+        torch.where(none, (height - central_h) // 2, top),
+        torch.where(none, (width - central_w) // 2, left),
+        torch.where(none, central_h, h),
+        torch.where(none, central_w, w),
+        mirror < augmentation.flip,
+    )
+
+
+def draw_colours(augmentation: Augmentation, uniforms: Tensor) -> Colours:
+    """Colours from uniforms (k, COLOUR_DRAWS)."""
+    reach = [augmentation.brightness, augmentation.contrast, augmentation.saturation]
+    ranges = [(max(0.0, 1 - by), 1 + by) for by in reach] + [(-augmentation.hue, augmentation.hue)]
+    factors = torch.stack([_within(ranges[i], uniforms[:, i]) for i in range(4)], dim=1)
+    jitter, grayscale, blur, sigma = uniforms[:, 8:].unbind(dim=1)
+    unchanged = torch.tensor([1.0, 1.0, 1.0, 0.0], device=uniforms.device)
+    return Colours(
+        uniforms[:, 4:8].argsort(dim=1),
+        torch.where((jitter < augmentation.jitter)[:, None], factors, unchanged),
+        grayscale < augmentation.grayscale,
+        blur < augmentation.blur,
+        _within(augmentation.sigma, sigma),
+    )
+
+
+def _within(limits: tuple[float, float], uniform: Tensor) -> Tensor:
+    return limits[0] + (limits[1] - limits[0]) * uniform
+
+
+def resized_crops(images: Tensor, crops: Crops, size: int) -> Tensor:
+    """Cut out and resize to size x size, antialiased and bilinear: (k, 3, H, W) -> (k, 3, S, S).
+
+    Resizing is linear in the rows and in the columns, so it is two matrix products for each image.
+    """
+    rows = _resizing(crops.top, crops.height, images.shape[2], size)
+    columns = _resizing(crops.left, crops.width, images.shape[3], size)
+    columns = torch.where(crops.flip[:, None, None], columns.flip(1), columns)
+    return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
+
+
+def _resizing(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
+    """Weights (k, size, pixels) of the pixels of a line for each pixel of its resized part.
+
+    A triangle around the new pixel's centre, as wide as it must be to see every old one, and nothing outside the part.
+    """
+    scale = (length / size)[:, None, None]
+    old = torch.arange(pixels, device=start.device) + 0.5
+    new = torch.arange(size, device=start.device)[:, None] + 0.5
+    begin = start[:, None, None]
+    weights = (1 - (old - begin - scale * new).abs() / scale.clamp_min(1)).clamp_min(0)
+    weights = weights * ((old > begin) & (old < begin + length[:, None, None]))
+    return weights / weights.sum(dim=2, keepdim=True)
+
+
+def recolour(images: Tensor, colours: Colours) -> Tensor:
+    """Colour jitter, then grayscale: (k, 3, S, S) in [0, 1] -> the same.
+
+    Brightness, contrast and saturation are one formula, clamp(f x + (1 - f) reference), with black, the mean of the
+    grey image or the grey image as reference, and f = 1 changes nothing; grayscale is saturation with f = 0. So any
+    order of the four is: up to three of these, the hue, up to three of these.
+    """
+    hue_at = (colours.order == HUE).int().argmax(dim=1)
+    for before in (True, False):
+        for slot in range(3) if before else range(1, 4):
+            used = slot < hue_at if before else slot > hue_at
+            operation = colours.order[:, slot]
+            factor = colours.factors.gather(1, operation[:, None]).squeeze(1)
+            images = _blend(images, operation, torch.where(used, factor, 1.0))
+        if before:
+            images = _shift_hue(images, colours.factors[:, HUE])
+    taken_out = torch.where(colours.grayscale, 0.0, 1.0)
+    return _blend(images, torch.full_like(hue_at, 2), taken_out)
+
+
+def _blend(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
+    operation, factor = operation[:, None, None, None], factor[:, None, None, None]
+    grey = (images * images.new_tensor([0.2989, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
+    contrast = torch.where(operation == 1, grey.mean(dim=(2, 3), keepdim=True), 0.0)
+    reference = torch.where(operation == 2, grey, contrast)
+    return (factor * images + (1 - factor) * reference).clamp_(0, 1)
+
+
+def _shift_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Turn the colour circle: with the hue h in sixths of it, a channel is max - (max - min) clamp(min(k, 4 - k), 0, 1)
+    with k = (5, 3, 1) + h modulo 6 for red, green and blue."""
+    red, green, blue = images.unbind(dim=1)
+    high, low = images.amax(dim=1), images.amin(dim=1)
+    chroma = high - low
+    width = torch.where(chroma > 0, chroma, 1.0)
+    sixth = torch.where(high == green, 2 + (blue - red) / width, 4 + (red - green) / width)
+    sixth = torch.where(high == red, (green - blue) / width, sixth) + 6 * turns[:, None, None]
+    k = (images.new_tensor([5.0, 3.0, 1.0])[:, None, None] + sixth[:, None]) % 6
+    shifted = high[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp_(0, 1)
+    return torch.where((turns != 0)[:, None, None, None], shifted, images)
+
+
+def blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
+    """Gaussian blur of width sigma (k,) in pixels, cut off at `kernel` taps, mirrored at the edges: two matrix products
+    for each image."""
+    taps = torch.arange(kernel, device=images.device) - kernel // 2
+    weights = (-0.5 * (taps / sigma[:, None]) ** 2).softmax(dim=1)
+    rows, columns = (
+        torch.einsum("kt,tij->kij", weights, _reflections(side, kernel, images.device)) for side in images.shape[2:]
+    )
+    return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
+
+
+@lru_cache(maxsize=8)
+def _reflections(side: int, kernel: int, device: torch.device) -> Tensor:
+    """For each tap the matrix that moves a line by it, the line mirrored at its ends: (kernel, side, side)."""
+    line = F.pad(torch.arange(side, dtype=torch.float32)[None], (kernel // 2, kernel // 2), mode="reflect")[0].long()
+    moved = torch.stack([line[tap : tap + side] for tap in range(kernel)])
+    return F.one_hot(moved, side).float().to(device)
+
+
+def finish(images: Tensor, colours: Colours, augmentation: Augmentation) -> Tensor:
+    """The stages after the crop: (k, 3, S, S) in [0, 1] -> the same."""
+    if augmentation.jitter or augmentation.grayscale:
+        images = recolour(images, colours)
+    if augmentation.blur:
+        blurred = blur(images, colours.sigma, augmentation.kernel)
+        images = torch.where(colours.blur[:, None, None, None], blurred, images)
+    return images.clamp_(0, 1)
+
+
+class ImageViews(Views):
+    """Random views of colour images that lie in memory, made on their device.
+
+    Args:
+        images: (N, 3, H, W), uint8, or floating point in [0, 1].
+        augmentation: what is done to them.
+
+    Call with index, view: (k,) int64 on that device -> (k, 3, S, S) float32.
+
+    Raises:
+        ValueError: on images of another shape or range; when called, see `Views`.
+    """
+
+    def __init__(self, images: Tensor, augmentation: Augmentation):
+        if images.dim() != 4 or images.shape[1] != 3 or not images.numel():
+            raise ValueError(f"images has shape {tuple(images.shape)}: pass (N, 3, H, W).")
+        if images.dtype != torch.uint8 and not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
+            raise ValueError(f"images is {images.dtype}: pass torch.uint8, or floating point from 0 to 1.")
+        self.images = images
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def make(self, index: Tensor, view: Tensor) -> Tensor:
+        uniforms = view_uniforms(index, view, CROP_DRAWS + COLOUR_DRAWS)
+        crops = draw_crops(self.augmentation, uniforms[:, :CROP_DRAWS], *self.images.shape[2:])
+        colours = draw_colours(self.augmentation, uniforms[:, CROP_DRAWS:])
+        return finish(resized_crops(self._pixels(index), crops, self.augmentation.size), colours, self.augmentation)
+
+    def originals(self, index: Tensor) -> Tensor:
+        """The images, resized to S x S if they have another size."""
+        images, size = self._pixels(index), self.augmentation.size
+        if images.shape[2:] == (size, size):
+            return images
+        return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+    def _pixels(self, index: Tensor) -> Tensor:
+        images = self.images[index]
+        return images / 255 if images.dtype == torch.uint8 else images.float()

@@ -1,0 +1,99 @@
+"""Downloads that go on where they broke off, and are only given their name when the checksum is right."""
+
+import hashlib
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+BLOCK = 1 << 20
+
+
+def download(url: str, path: Path, md5: str) -> None:
+    """Fetch a file into `path`, by way of `path` + ".part", with a progress bar.
+
+    A part that is there is continued, if the server can do that, and begun again if it cannot.
+
+    Raises:
+        ConnectionError: if the connection fails or breaks; what has arrived stays.
+        ValueError: if all has arrived and the checksum is another; it is deleted.
+        OSError: if the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    there = part.stat().st_size if part.exists() else 0
+    again = "the same command goes on from there" if there else "the same command tries again"
+    try:
+        with _opened(url, there) as answer:
+            begun = there if answer.status == 206 else 0
+            _receive(answer, part, begun)
+    except urllib.error.HTTPError as failure:
+        if failure.code != 416:  # nothing is left to be sent: the part is whole
+            raise ConnectionError(f"{url} answers {failure.code} {failure.reason}: {again}, or another day.") from None
+    except (urllib.error.URLError, ConnectionError, TimeoutError) as failure:
+        reason = getattr(failure, "reason", failure)
+        size = part.stat().st_size if part.exists() else 0
+        raise ConnectionError(
+            f"{url} could not be fetched ({reason}), {size / 1e6:.1f} MB are in {part}: "
+            "the same command goes on from there."
+        ) from None
+    found = _md5(part)
+    if found != md5:
+        part.unlink()
+        raise ValueError(
+            f"{url} arrived with checksum {found}, and {md5} was expected; it is deleted: "
+            "the same command fetches it anew."
+        )
+    part.replace(path)
+
+
+def _opened(url: str, there: int):
+    request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
+    return urllib.request.urlopen(request, timeout=60)
+
+
+def _receive(answer, part: Path, begun: int) -> None:
+    """Write what the server sends behind the first `begun` bytes of the part."""
+    length = answer.headers.get("Content-Length")
+    total = begun + int(length) if length else None
+    with (
+        part.open("ab" if begun else "wb") as file,
+        tqdm(total=total, initial=begun, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,
+    ):
+        size = begun
+        while block := answer.read(BLOCK):
+            file.write(block)
+            bar.update(len(block))
+            size += len(block)
+    if total is not None and size < total:
+        raise ConnectionError("the connection broke")
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def fetch_archive(url: str, folder: Path, name: str, md5: str, content: str) -> None:
+    """Have the tar archive `name` in `folder`, and its top folder `content` unpacked beside it, whole or not at all.
+
+    Raises:
+        ConnectionError, ValueError, OSError: as `download`.
+    """
+    archive = folder / name
+    if not archive.exists():
+        download(url, archive, md5)
+    draft = folder / f".{content}.draft"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(draft, filter="data")
+        shutil.rmtree(folder / content, ignore_errors=True)
+        (draft / content).replace(folder / content)
+    except (tarfile.TarError, EOFError) as problem:
+        raise ValueError(f"{archive} is damaged ({problem}): delete it and fetch it again.") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

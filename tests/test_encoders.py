@@ -1,0 +1,221 @@
+"""Encoders: embeddings of length 1, the paper's networks, and what a norm layer does to a view."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import resnet18, resnet50
+
+from emc2_lite.vision.encoders import DigitEncoder, ResNetEncoder
+
+NORM_LAYERS = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm
+IMAGES = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def encoder(*args, seed=0, **settings):
+    torch.manual_seed(seed)
+    return ResNetEncoder(*args, **settings)
+
+
+def number_of_weights(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(("depth", "width"), [(18, 512), (50, 2048)])
+@pytest.mark.parametrize("stem", ["imagenet", "small"])
+@torch.no_grad()
+def test_features_and_embeddings_have_the_announced_shapes(depth, width, stem):
+    net = encoder(depth, stem=stem, dim=128)
+    assert net.features(IMAGES[:2]).shape == (2, width)
+    assert net(IMAGES[:2]).shape == (2, 128)
+    assert net.dim == 128
+
+
+def test_the_default_is_the_papers_encoder_for_stl10():
+    net = encoder()
+    assert not any(isinstance(module, NORM_LAYERS) for module in net.modules())
+    assert (type(net.projector), net.projector.in_features, net.projector.out_features) == (nn.Linear, 512, 512)
+    assert net.dim == 512
+    assert sum(isinstance(module, nn.Conv2d) for module in net.modules()) == 20  # 17 and three shortcuts
+
+
+def test_the_papers_projector_for_imagenet100_has_a_hidden_layer():
+    first, between, last = encoder(hidden=2048, dim=128).projector
+    assert (first.in_features, first.out_features, type(between)) == (512, 2048, nn.ReLU)
+    assert (last.in_features, last.out_features) == (2048, 128)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_the_number_of_weights_is_that_of_the_convolutions(depth):
+    """Published sizes of the ResNets, 11,689,512 and 25,557,032, less the classifier, less scales and shifts."""
+    published, width, channels = {18: (11_689_512, 512, 4_800), 50: (25_557_032, 2_048, 26_560)}[depth]
+    trunk = published - 1000 * (width + 1)
+    assert number_of_weights(encoder(depth, norm="batch").trunk) == trunk
+    assert number_of_weights(encoder(depth, norm="group").trunk) == trunk
+    assert number_of_weights(encoder(depth).trunk) == trunk - 2 * channels
+
+
+def sizes(net):
+    """Height of what goes into each stage, from the stem's output on."""
+    seen = []
+    for name in ("layer1", "layer2", "layer3", "layer4"):
+        getattr(net.trunk, name).register_forward_hook(lambda _, given, __: seen.append(given[0].shape[-1]))
+    with torch.no_grad():
+        net(IMAGES[:1])
+    return seen
+
+
+def test_the_small_stem_keeps_small_images_large():
+    assert sizes(encoder(stem="imagenet")) == [8, 8, 4, 2]
+    assert sizes(encoder(stem="small")) == [32, 32, 16, 8]
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "small"])
+def test_the_stem_keeps_the_size_of_what_passes(stem):
+    """He initialisation, fan out: a standard deviation of sqrt(2 / (64 * k * k))."""
+    weight = encoder(stem=stem).trunk.conv1.weight
+    expected = (2 / (64 * weight.shape[2] * weight.shape[3])) ** 0.5
+    assert weight.std().item() == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("make", [DigitEncoder, ResNetEncoder])
+@torch.no_grad()
+def test_embeddings_have_length_one_under_autocast(make, dtype):
+    torch.manual_seed(0)
+    net = make()
+    images = IMAGES[:2] if make is ResNetEncoder else IMAGES[:2, :1, :8, :8]
+    with torch.autocast("cpu", dtype=dtype):
+        assert net.projector(net.features(images)).dtype == dtype
+        embeddings = net(images)
+    assert embeddings.dtype == torch.float32
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(2), rtol=0, atol=1e-6)
+    torch.testing.assert_close(embeddings, net(images), rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize("make", [DigitEncoder, ResNetEncoder])
+@torch.no_grad()
+def test_the_call_is_the_projected_features_over_their_length(make):
+    net = make().double()
+    images = IMAGES.double() if make is ResNetEncoder else IMAGES[:, :1, :8, :8].double()
+    projected = net.projector(net.features(images))
+    embeddings = net(images)
+    assert embeddings.dtype == torch.float64
+    torch.testing.assert_close(embeddings * projected.norm(dim=1, keepdim=True), projected)
+
+
+def test_the_digit_encoder_starts_as_recorded():
+    """Records depend on the weights that a seed gives."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 32, 3), nn.Conv2d(32, 64, 3), nn.Conv2d(64, 64, 3), nn.Linear(256, 128), nn.Linear(128, 32)]
+    torch.manual_seed(0)
+    net = DigitEncoder()
+    assert net.dim == 32
+    for given, expected in zip(net.parameters(), nn.ModuleList(layers).parameters(), strict=True):
+        assert torch.equal(given, expected)
+    assert list(net.state_dict())[-2:] == ["projector.weight", "projector.bias"]
+
+
+@torch.no_grad()
+def test_the_digit_encoder_is_three_convolutions_and_a_layer():
+    net = DigitEncoder()
+    images = IMAGES[:, :1, :8, :8]
+    (w1, b1), (w2, b2), (w3, b3), (w4, b4) = zip(*[net.trunk.parameters()] * 2, strict=True)
+    by_hand = F.conv2d(images, w1, b1, padding=1).relu()
+    by_hand = F.conv2d(by_hand, w2, b2, stride=2, padding=1).relu()
+    by_hand = F.conv2d(by_hand, w3, b3, stride=2, padding=1).relu()
+    by_hand = F.linear(by_hand.flatten(1), w4, b4).relu()
+    torch.testing.assert_close(net.features(images), by_hand)
+
+
+def pull(embeddings):
+    """A loss with a gradient in every direction: embeddings to a fixed set of points."""
+    targets = F.normalize(torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(5)), dim=1)
+    return (embeddings - targets).square().sum()
+
+
+def asleep(net):
+    """Names of the parameters that the loss's gradient does not reach."""
+    net.zero_grad()
+    pull(net(IMAGES[:4])).backward()
+    return [name for name, parameter in net.named_parameters() if not parameter.grad.abs().max() > 0]
+
+
+@pytest.mark.parametrize("norm", ["none", "group", "batch"])
+@pytest.mark.parametrize("depth", [18, 50])
+def test_the_first_gradient_reaches_every_parameter(depth, norm):
+    assert asleep(encoder(depth, norm=norm)) == []
+
+
+@pytest.mark.parametrize(("depth", "make"), [(18, resnet18), (50, resnet50)])
+def test_weights_start_as_torchvisions_do(depth, make):
+    """Records of ResNet runs depend on the weights that a seed gives."""
+    torch.manual_seed(0)
+    trunk = make(norm_layer=nn.Identity)
+    projector = nn.Linear(trunk.fc.in_features, 512)
+    trunk.fc = nn.Identity()
+    expected = nn.ModuleDict({"trunk": trunk, "projector": projector}).state_dict()
+    given = encoder(depth).state_dict()
+    assert given.keys() == expected.keys()
+    assert all(torch.equal(given[name], expected[name]) for name in given)
+
+
+def test_group_norm_has_32_groups():
+    assert {m.num_groups for m in encoder(norm="group").modules() if isinstance(m, nn.GroupNorm)} == {32}
+
+
+def differences_with_company(net):
+    """How far the features of two images move when other images come into the batch."""
+    with torch.no_grad():
+        alone = net.features(IMAGES[:2])
+        return ((net.features(IMAGES)[:2] - alone).norm() / alone.norm()).item()
+
+
+@pytest.mark.parametrize("norm", ["none", "group"])
+def test_an_image_has_an_embedding_of_its_own(norm):
+    net = encoder(norm=norm)
+    assert differences_with_company(net) < 1e-4
+    with torch.no_grad():
+        assert torch.equal(net(IMAGES), net(IMAGES))
+
+
+def test_under_batch_norm_an_embedding_depends_on_its_company():
+    net = encoder(norm="batch")
+    assert differences_with_company(net) > 0.1
+    assert differences_with_company(net.eval()) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"norm": "batch", "stem": "small", "hidden": 16, "dim": 8}, {"norm": "group"}]
+)
+@torch.no_grad()
+def test_a_state_dict_gives_the_same_encoder_again(settings):
+    first = encoder(**settings)
+    first(IMAGES)  # running statistics move
+    second = encoder(seed=1, **settings)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second.eval()(IMAGES), first.eval()(IMAGES))
+
+
+def test_a_seed_fixes_the_start():
+    first, again, other = encoder(), encoder(), encoder(seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(first.trunk.conv1.weight, other.trunk.conv1.weight)
+
+
+REFUSALS = {
+    "depth is 34: use 18 or 50.": {"depth": 34},
+    "stem is 'cifar': use 'imagenet' or 'small'.": {"stem": "cifar"},
+    "norm is 'layer': use 'none' or 'group' or 'batch'.": {"norm": "layer"},
+    "norm is None: use 'none'": {"norm": None},
+    "dim is 0 and hidden None: a layer has at least 1 output": {"dim": 0},
+    "dim is 512 and hidden 0: a layer has at least 1 output": {"hidden": 0},
+}
+
+
+@pytest.mark.parametrize(("sentence", "settings"), REFUSALS.items(), ids=REFUSALS)
+def test_bad_settings_are_refused_in_one_sentence(sentence, settings):
+    with pytest.raises(ValueError) as refusal:
+        ResNetEncoder(**settings)
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,127 @@
+"""A run that is killed, at any moment, and taken up again ends as if it never was: to the last bit, for every loss."""
+
+import json
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from runs import LOSSES, every_fourth_step, in_a_process_that_dies, kill_at, outcome, same, small
+
+from emc2_lite.runs import train_run
+from emc2_lite.training import checkpoints, metrics, run
+from emc2_lite.training.loop import TrainingStep
+
+MOMENTS = {
+    "in the midst of a step": kill_at(torch.optim.Adam, "step", 7),
+    "after a step, before it is counted": kill_at(TrainingStep, "__call__", 6, after=True),
+    "before the first checkpoint": kill_at(TrainingStep, "__call__", 2),
+    "while a checkpoint is written": kill_at(os, "fsync", 2),
+    "before a checkpoint has its name": kill_at(Path, "replace", 3),
+    "right after it has its name": kill_at(Path, "replace", 3, after=True),
+    "between the metrics and the checkpoint": kill_at(metrics.MetricsLog, "write", 3, after=True),
+    "between the best checkpoint and the last": kill_at(run, "save_checkpoint", 2, after=True),
+    "in the last step": kill_at(TrainingStep, "__call__", 18),
+}
+
+
+@pytest.fixture(autouse=True)
+def seldom(monkeypatch):
+    every_fourth_step(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The outcome of each loss's run that nobody kills."""
+    outcomes = {}
+
+    def of(method: str) -> tuple[dict, list]:
+        if method not in outcomes:
+            folder = tmp_path_factory.mktemp("whole")
+            train_run(small(method), folder, progress=False)
+            outcomes[method] = outcome(folder), lines(folder)
+        return outcomes[method]
+
+    return of
+
+
+def lines(folder: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "images_per_second"} for row in rows]
+
+
+@pytest.mark.parametrize("method", LOSSES)
+def test_every_loss_goes_on_to_the_same_weights_after_a_kill(method, whole, tmp_path):
+    work = partial(train_run, small(method), tmp_path, progress=False)
+    assert in_a_process_that_dies(work, kill_at(TrainingStep, "__call__", 11)) == signal.SIGKILL
+    assert 0 < torch.load(tmp_path / "last.pt", weights_only=True)["step"] < 11
+    work()
+    expected, rows = whole(method)
+    assert same(outcome(tmp_path), expected)
+    assert lines(tmp_path) == rows
+
+
+@pytest.mark.parametrize("prepare", MOMENTS.values(), ids=MOMENTS)
+def test_the_moment_of_the_kill_does_not_matter(prepare, whole, tmp_path):
+    work = partial(train_run, small("EMC2"), tmp_path, progress=False)
+    assert in_a_process_that_dies(work, prepare) == signal.SIGKILL
+    work()
+    expected, rows = whole("EMC2")
+    assert same(outcome(tmp_path), expected)
+    assert lines(tmp_path) == rows
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl", "record.json"]
+
+
+def test_a_run_may_be_killed_again_and_again(whole, tmp_path):
+    work = partial(train_run, small("EMC2"), tmp_path, progress=False)
+    deaths = 0
+    while in_a_process_that_dies(work, kill_at(TrainingStep, "__call__", 6)) == signal.SIGKILL:
+        deaths += 1
+    assert deaths >= 3
+    assert same(outcome(tmp_path), whole("EMC2")[0])
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_goes_on_to_the_same_weights(precision, tmp_path):
+    config = small("EMC2", training__precision=precision, optimiser__clip=1.0)
+    train_run(config, tmp_path / "whole", progress=False)
+    work = partial(train_run, config, tmp_path / "killed", progress=False)
+    assert in_a_process_that_dies(work, kill_at(TrainingStep, "__call__", 11)) == signal.SIGKILL
+    work()
+    assert same(outcome(tmp_path / "killed"), outcome(tmp_path / "whole"))
+
+
+def test_a_polite_signal_loses_nothing(tmp_path, whole):
+    """SIGTERM and Ctrl-C end the run after the step that they came in, with a checkpoint of it."""
+    work = partial(train_run, small("EMC2"), tmp_path, progress=False)
+
+    def signal_in_step(number, count):
+        def prepare():
+            original, calls = TrainingStep.__call__, iter(range(1, 100))
+
+            def step(*arguments):
+                if next(calls) == count:
+                    os.kill(os.getpid(), number)
+                return original(*arguments)
+
+            TrainingStep.__call__ = step
+
+        return prepare
+
+    in_a_process_that_dies(work, signal_in_step(signal.SIGTERM, 6))
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 6
+    in_a_process_that_dies(work, signal_in_step(signal.SIGINT, 4))
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 10
+    work()
+    assert same(outcome(tmp_path), whole("EMC2")[0])
+
+
+def test_the_random_states_are_part_of_a_checkpoint(tmp_path):
+    torch.manual_seed(5)
+    states = checkpoints.random_states()
+    expected = torch.rand(3)
+    checkpoints.save_checkpoint(tmp_path / "x.pt", {"random": states})
+    checkpoints.set_random_states(checkpoints.load_checkpoint(tmp_path / "x.pt")["random"])
+    assert torch.equal(torch.rand(3), expected)

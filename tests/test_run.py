@@ -1,0 +1,318 @@
+"""A configured run: what a step does, what is measured along the way, what is left behind."""
+
+import json
+from itertools import pairwise
+
+import pytest
+import torch
+from runs import LOSSES, outcome, same, small
+
+from emc2_lite.evaluation import features_of, nearest_neighbour_accuracy, validation_split
+from emc2_lite.losses import EMC2Loss, NTXentLoss
+from emc2_lite.records import FIELDS
+from emc2_lite.runs import evaluate_run, load_views, neighbour_monitor, pick_device, settings_of, train_run
+from emc2_lite.training import EpochSampler, Run, TrainingStep, make_encoder, plan, read_metrics, train, views_of_epoch
+from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
+
+CPU = torch.device("cpu")
+VIEWS = DigitViews(load_digits("train").images[:48])
+
+
+def new_run(method="EMC2", **values) -> Run:
+    return Run(small(method, **values), VIEWS, CPU)
+
+
+def weights(encoder):
+    return torch.cat([parameter.detach().flatten() for parameter in encoder.parameters()])
+
+
+def test_without_a_schedule_it_is_the_plain_loop():
+    run = new_run(optimiser__learning_rate=0.003)
+    run.schedule.step = lambda: None
+    run.update.optimiser.param_groups[0]["lr"] = 0.003
+    for _ in range(10):
+        run.advance()
+    torch.manual_seed(0)
+    encoder = DigitEncoder(8)
+    train(encoder, VIEWS, EMC2Loss(48, 0.2), steps=10, batch_size=8, learning_rate=0.003)
+    assert torch.equal(weights(run.encoder), weights(encoder))
+
+
+def test_the_rate_warms_up_step_by_step_and_falls_to_zero():
+    run = new_run()
+    rates = []
+    while not run.finished:
+        rates.append(run.update.optimiser.param_groups[0]["lr"])
+        run.advance()
+    assert rates[:3] == pytest.approx([0.001, 0.002, 0.003])
+    assert max(rates) == rates[2] == 0.003
+    assert all(later < earlier for earlier, later in pairwise(rates[3:]))
+    assert run.update.optimiser.param_groups[0]["lr"] == 0
+
+
+def test_batches_come_once_an_epoch_and_can_be_looked_at_before():
+    sampler = EpochSampler(20, 6, torch.Generator().manual_seed(0))
+    assert sampler.peek() is None
+    seen = []
+    for _ in range(6):
+        coming = sampler.peek()
+        epoch, batch = next(sampler)
+        assert coming is None or torch.equal(coming, batch)
+        seen.append((epoch, batch))
+    assert [epoch for epoch, _ in seen] == [0, 0, 0, 1, 1, 1]
+    for epoch in (0, 1):
+        assert len(torch.cat([batch for e, batch in seen if e == epoch]).unique()) == 18
+
+
+def test_looking_ahead_draws_nothing():
+    plain, peeking = (EpochSampler(20, 6, torch.Generator().manual_seed(0)) for _ in range(2))
+    for _ in range(9):
+        peeking.peek()
+        assert torch.equal(next(plain)[1], next(peeking)[1])
+        peeking.peek()
+    assert torch.equal(plain.generator.get_state(), peeking.generator.get_state())
+
+
+def test_views_are_new_in_each_epoch():
+    index = torch.tensor([5, 2])
+    assert views_of_epoch(0, index).tolist() == [[0, 0], [1, 1]]
+    assert views_of_epoch(7, index).tolist() == [[14, 14], [15, 15]]
+    assert views_of_epoch(7, index, fixed=True).tolist() == [[0, 0], [1, 1]]
+
+
+class Watching(DigitViews):
+    """Notes what it is told will be asked for, and what is."""
+
+    def __init__(self):
+        super().__init__(VIEWS.images)
+        self.announced, self.asked = [], []
+
+    def prefetch(self, index, view):
+        self.announced.append((index.tolist(), view.tolist()))
+
+    def __call__(self, index, view):
+        self.asked.append((index.tolist(), view.tolist()))
+        return super().__call__(index, view)
+
+
+def test_the_next_batch_is_announced_while_this_one_is_computed():
+    views = Watching()
+    run = Run(small("NT-Xent"), views, CPU)
+    for _ in range(6):
+        run.advance()
+    assert len(views.announced) == 5  # the first batch of an epoch is not known before
+    assert views.announced == views.asked[1:]
+
+
+def step_of(encoder, criterion, optimiser=None, **settings):
+    optimiser = optimiser or torch.optim.SGD(encoder.parameters(), 0.1)
+    return TrainingStep(encoder, VIEWS, criterion, optimiser, torch.Generator().manual_seed(0), **settings)
+
+
+def gradient_of(**settings):
+    torch.manual_seed(0)
+    encoder = DigitEncoder(8)
+    before = weights(encoder)
+    index = torch.arange(8)
+    norm = step_of(encoder, NTXentLoss(0.2), **settings)(index, views_of_epoch(0, index))
+    return (before - weights(encoder)) / 0.1, norm
+
+
+def test_a_long_gradient_is_shortened_and_a_short_one_is_not():
+    plain, no_norm = gradient_of()
+    assert no_norm is None
+    length = plain.norm().item()
+    shortened, norm = gradient_of(clip=length / 4)
+    assert norm.item() == pytest.approx(length, rel=1e-3)
+    torch.testing.assert_close(shortened, plain / 4, rtol=1e-3, atol=1e-5)
+    same_one, _ = gradient_of(clip=2 * length)
+    torch.testing.assert_close(same_one, plain)
+
+
+def test_the_gradient_is_clipped_after_the_float16_scale_is_taken_off():
+    length = gradient_of(precision="float16")[0].norm().item()
+    shortened, norm = gradient_of(precision="float16", clip=length / 4)
+    assert norm.item() == pytest.approx(length, rel=0.01)
+    assert shortened.norm().item() == pytest.approx(length / 4, rel=0.01)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.1), ("float16", 0.02)])
+def test_mixed_precision_gives_about_the_same_gradient(precision, tolerance):
+    plain, mixed = gradient_of()[0], gradient_of(precision=precision)[0]
+    assert 0 < (mixed - plain).norm() / plain.norm() < tolerance
+
+
+def test_channels_last_is_the_same_computation():
+    run, plain = new_run(training__channels_last=True), new_run()
+    convolution = next(module for module in run.encoder.modules() if isinstance(module, torch.nn.Conv2d))
+    seen = []
+    convolution.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    for _ in range(3):
+        run.advance()
+        plain.advance()
+    assert all(images.is_contiguous(memory_format=torch.channels_last) for images in seen)
+    torch.testing.assert_close(weights(run.encoder), weights(plain.encoder), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", LOSSES)
+def test_carried_over_views_cost_at_most_two_more_passes(method):
+    run = new_run(method)
+    passes = []
+    run.encoder.register_forward_hook(lambda module, inputs, output: passes.append(len(inputs[0])))
+    for _ in range(12):
+        passes.clear()
+        run.advance()
+        assert passes[0] == 16
+        assert len(passes) <= 3
+        assert sum(passes[1:]) == getattr(run.update.criterion.stats, "views_encoded", 0)
+
+
+def test_the_means_of_a_stretch_are_reported_and_begin_anew():
+    run = new_run()
+    stats = []
+    for stretch in (5, 3):
+        stats.clear()
+        for _ in range(stretch):
+            run.advance()
+            stats.append(run.update.criterion.stats)
+        row = run.means()
+        assert row["loss"] == pytest.approx(sum(s.loss.item() for s in stats) / stretch, rel=1e-6)
+        assert row["encoded_again"] == pytest.approx(sum(s.views_encoded for s in stats) / (16 * stretch))
+        assert "views_encoded" not in row
+
+
+def test_a_run_leaves_metrics_checkpoints_and_a_record(tmp_path):
+    record = train_run(small(optimiser__clip=5.0), tmp_path, progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl", "record.json"]
+    assert tuple(record) == FIELDS
+    assert json.loads((tmp_path / "record.json").read_text()) == record
+    assert record["config"] == small(optimiser__clip=5.0).as_dict()
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert record["metrics"] == rows
+    trained = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in trained] == [4, 8, 12, 16, 18]
+    assert all(
+        {"encoded_again", "acceptance_rate", "learning_rate", "images_per_second", "gradient_norm"} <= row.keys()
+        for row in trained
+    )
+    judged = [row for row in rows if "accuracy" in row]
+    assert [(row["step"], row["epoch"]) for row in judged] == [(6, 1), (12, 2), (18, 3)]
+    assert record["final"][0]["best_accuracy"] == max(row["accuracy"] for row in judged)
+
+
+def test_the_best_checkpoint_is_of_the_highest_accuracy(tmp_path):
+    record = train_run(small(training__epochs=5), tmp_path, progress=False)
+    judged = [row for row in record["metrics"] if "accuracy" in row]
+    best = max(judged, key=lambda row: row["accuracy"])
+    state = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert (state["step"], state["best"]) == (best["step"], best["accuracy"])
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    train_run(small(), tmp_path, progress=False)
+    before = outcome(tmp_path)
+    train_run(small(), tmp_path, progress=False)
+    assert same(outcome(tmp_path), before)
+
+
+def test_the_evaluation_has_no_influence_on_the_run(tmp_path):
+    train_run(small(), tmp_path / "with", progress=False)
+    train_run(small(training__evaluate_epochs=0), tmp_path / "without", progress=False)
+    assert not (tmp_path / "without" / "best.pt").exists()
+    one, other = (outcome(tmp_path / name) for name in ("with", "without"))
+    assert same(one["encoder"], other["encoder"]) and same(one["criterion"], other["criterion"])
+
+
+def test_the_monitor_is_one_nearest_neighbour_on_held_out_labels():
+    digits = load_digits("train")
+    views, encoder = DigitViews(digits.images), DigitEncoder(8)
+    known, held_out = validation_split(digits.labels)
+    features = features_of(encoder, views)
+    expected = nearest_neighbour_accuracy(
+        features[known], digits.labels[known], features[held_out], digits.labels[held_out]
+    )
+    assert neighbour_monitor(views, digits.labels, 5000)(encoder) == expected
+    assert neighbour_monitor(views, torch.full_like(digits.labels, -1), 5000) is None
+    hidden = digits.labels.clone()
+    hidden[::2] = -1
+    assert 0 < neighbour_monitor(views, hidden, 200)(encoder) <= 1
+
+
+def test_the_test_images_are_not_looked_at_while_training(tmp_path, monkeypatch):
+    import emc2_lite.runs
+
+    parts = []
+
+    def spy(config, part, device, **settings):
+        parts.append(part)
+        return load_views(config, part, device, **settings)
+
+    monkeypatch.setattr(emc2_lite.runs, "load_views", spy)
+    train_run(small(), tmp_path, progress=False)
+    assert set(parts) == {"train", "labelled"}
+    evaluate_run(tmp_path)
+    assert "test" in parts
+
+
+def test_an_evaluation_has_a_row_a_measure_with_its_interval(tmp_path):
+    train_run(small(training__epochs=1), tmp_path, progress=False)
+    rows = evaluate_run(tmp_path, labels_a_class=(1, 5), supervised_epochs=1)
+    assert json.loads((tmp_path / "evaluation.json").read_text())["rows"] == rows
+    named = {row["measure"]: row for row in rows if "low" in row}
+    assert list(named) == [
+        "1-NN",
+        "20-NN, weighted",
+        "linear probe, tuned",
+        "linear probe, released code's protocol",
+        "supervised, 1 epochs",
+    ]
+    for row in named.values():
+        assert 0 <= row["low"] < row["accuracy"] < row["high"] <= 1
+    assert sum(row["measure"] == "linear probe, 5 labels a class" for row in rows) == 5
+    digits = load_digits("test")
+    encoder = make_encoder(small().encoder)
+    encoder.load_state_dict(outcome(tmp_path)["encoder"])
+    train_digits = load_digits("train")
+    points = [encoder.features(part.images).detach() for part in (train_digits, digits)]
+    expected = nearest_neighbour_accuracy(points[0], train_digits.labels, points[1], digits.labels)
+    assert named["1-NN"]["accuracy"] == pytest.approx(expected, abs=1 / 360 + 1e-9)
+
+
+def test_a_gpu_that_is_not_there_is_not_replaced_in_silence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="A GPU is asked for, and torch finds none: on Colab choose a GPU runtime"):
+        pick_device("cuda")
+    assert pick_device("auto") == pick_device("cpu") == CPU
+
+
+def test_threads_are_as_configured_and_put_back():
+    torch.set_num_threads(2)
+    try:
+        with settings_of(small(), CPU):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_plan_counts_what_the_run_will_use():
+    config = small("EMC2", training__epochs=5)
+    forecast = plan(config, 1000, (1, 8, 8), CPU, in_memory=True)
+    assert (forecast.steps_per_epoch, forecast.steps) == (125, 625)
+    encoder = make_encoder(config.encoder)
+    count = sum(parameter.numel() for parameter in encoder.parameters())
+    assert forecast.parameters == count
+    assert forecast.memory["weights and gradients"] == 8 * count
+    assert forecast.memory["optimiser"] == pytest.approx(8 * count, rel=1e-3)
+    assert forecast.memory["loss"] == 1000 * 2 * 16
+    assert forecast.memory["images"] == 1000 * 64 * 4
+    assert forecast.memory["activations"] > 16 * (32 * 64 + 64 * 16 + 64 * 4) * 4
+    assert forecast.seconds == pytest.approx(625 * forecast.seconds_per_step)
+    assert 0 < forecast.encoded_again <= 2
+
+
+def test_a_plan_of_sgd_without_momentum_needs_no_memory_for_the_optimiser():
+    config = small("NT-Xent", optimiser__name="sgd", optimiser__momentum=0.0)
+    forecast = plan(config, 100, (1, 8, 8), CPU, in_memory=False)
+    assert (forecast.memory["optimiser"], forecast.memory["loss"], forecast.memory["images"]) == (0, 0, 0)
+    assert forecast.encoded_again == 0
