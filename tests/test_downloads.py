@@ -1,0 +1,151 @@
+"""Downloads from a real server on this machine: continued, checked, unpacked, and never half there."""
+
+import hashlib
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import image_files
+import numpy as np
+import pytest
+from torchvision.datasets import STL10
+
+from emc2_lite.vision import load_stl10
+from emc2_lite.vision.downloads import download, fetch_archive
+
+CONTENT = bytes(range(256)) * 5000
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+class Server:
+    """Serves `content` at any path; `ranges`: whether it can continue; `breaks_at`: ends the connection there, once."""
+
+    def __init__(self):
+        self.content, self.ranges, self.breaks_at, self.asked, self.status = CONTENT, True, None, [], None
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.answer(self)
+
+            def log_message(self, *arguments):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}/file.bin"
+
+    def answer(self, handler):
+        wanted = handler.headers.get("Range")
+        self.asked.append(wanted)
+        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.ranges else 0
+        if self.status:
+            handler.send_error(self.status)
+            return
+        if start and start >= len(self.content):
+            handler.send_error(416)
+            return
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(self.content) - start))
+        handler.end_headers()
+        end, self.breaks_at = self.breaks_at, None
+        handler.wfile.write(self.content[start:end])
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def test_a_file_arrives_and_no_part_is_left(server, tmp_path):
+    download(server.url, tmp_path / "new" / "file.bin", MD5)
+    assert (tmp_path / "new" / "file.bin").read_bytes() == CONTENT
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file.bin"]
+    assert server.asked == [None]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_broken_download_goes_on_or_begins_again(server, tmp_path, ranges):
+    server.ranges, server.breaks_at = ranges, 700_000
+    path = tmp_path / "file.bin"
+    with pytest.raises(
+        ConnectionError, match=r"could not be fetched .*, 0\.7 MB are in .*file\.bin\.part: the same command"
+    ):
+        download(server.url, path, MD5)
+    assert not path.exists()
+    download(server.url, path, MD5)
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=700000-"]
+
+
+def test_a_part_that_is_already_whole_is_taken(server, tmp_path):
+    (tmp_path / "file.bin.part").write_bytes(CONTENT)
+    download(server.url, tmp_path / "file.bin", MD5)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
+    server.content = CONTENT[:-1] + b"x"
+    with pytest.raises(
+        ValueError, match=f"arrived with checksum [0-9a-f]{{32}}, and {MD5} was expected; it is deleted"
+    ):
+        download(server.url, tmp_path / "file.bin", MD5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_of_another_file_is_found_out(server, tmp_path):
+    (tmp_path / "file.bin.part").write_bytes(b"z" * 1000)
+    with pytest.raises(ValueError, match="arrived with checksum"):
+        download(server.url, tmp_path / "file.bin", MD5)
+    download(server.url, tmp_path / "file.bin", MD5)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+def test_a_server_that_refuses_or_is_not_there_is_named(server, tmp_path):
+    server.status = 404
+    with pytest.raises(ConnectionError, match=re.escape(f"{server.url} answers 404 Not Found")):
+        download(server.url, tmp_path / "file.bin", MD5)
+    server.http.shutdown()
+    server.http.server_close()
+    with pytest.raises(ConnectionError, match=r"could not be fetched .*the same command goes on from there"):
+        download(server.url, tmp_path / "file.bin", MD5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_is_unpacked_whole_or_not_at_all(server, tmp_path, monkeypatch):
+    images, _ = image_files.stl10(tmp_path / "made")
+    server.content, md5 = image_files.tar_of(tmp_path / "made", "stl10_binary")
+    monkeypatch.setattr(STL10, "url", server.url)
+    monkeypatch.setattr(STL10, "tgz_md5", md5)
+    folder = tmp_path / "data"
+    read = load_stl10("unlabelled", folder, count=2, download=True)
+    assert np.array_equal(read.images.numpy(), images[:2])
+    assert sorted(path.name for path in folder.iterdir()) == ["stl10_binary", STL10.filename]
+    load_stl10("test", folder, count=2, download=True)
+    assert len(server.asked) == 1
+
+    (folder / STL10.filename).write_bytes(server.content[: len(server.content) // 2])
+    (folder / "stl10_binary" / "train_X.bin").unlink()
+    with pytest.raises(ValueError, match=r"is damaged .*: delete it and fetch it again"):
+        load_stl10("train", folder, count=2, download=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["stl10_binary", STL10.filename]
+
+
+def test_an_archive_cannot_write_outside_its_folder(server, tmp_path):
+    import io
+    import tarfile
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        member = tarfile.TarInfo("../escaped.txt")
+        member.size = 4
+        tar.addfile(member, io.BytesIO(b"text"))
+    server.content = buffer.getvalue()
+    md5 = hashlib.md5(server.content).hexdigest()
+    with pytest.raises(ValueError, match="is damaged"):
+        fetch_archive(server.url, tmp_path / "data", "x.tar.gz", md5, "inside")
+    assert not Path(tmp_path / "escaped.txt").exists()

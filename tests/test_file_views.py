@@ -1,0 +1,107 @@
+"""Views of images in files: the pixels depend on (index, view) alone, not on who decoded them or when."""
+
+import re
+import threading
+
+import image_files
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as tv
+
+from emc2_lite.vision import Augmentation, FileViews, FolderImages, view_uniforms
+from emc2_lite.vision.augmentation import COLOUR_DRAWS, CROP_DRAWS, draw_colours, draw_crops, finish
+
+CPU = torch.device("cpu")
+AUGMENTATION = Augmentation(size=16)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    image_files.image_folder(tmp_path, {"a": 4}, side=20, ending="jpg")
+    image_files.image_folder(tmp_path, {"b": 4}, side=33)
+    return tmp_path
+
+
+@pytest.fixture
+def views(folder):
+    return FileViews(FolderImages(folder), AUGMENTATION, CPU, workers=2)
+
+
+INDEX, VIEW = torch.tensor([0, 5, 5, 7, 2]), torch.tensor([3, 0, 1, 0, 9])
+
+
+def test_a_view_is_torchvisions_crop_then_the_stages_of_images_in_memory(views):
+    ours = views(INDEX, VIEW)
+    numbers = view_uniforms(INDEX, VIEW, CROP_DRAWS + COLOUR_DRAWS)
+    crops = []
+    for row, i in enumerate(INDEX.tolist()):
+        image = views.files[i]
+        crop = draw_crops(AUGMENTATION, numbers[row : row + 1, :CROP_DRAWS], *image.shape[1:])
+        box = [int(part) for part in crop[:4]]
+        cut = tv.resized_crop(image, *box, [16, 16], antialias=True)
+        crops.append(tv.horizontal_flip(cut) if crop.flip else cut)
+    colours = draw_colours(AUGMENTATION, numbers[:, CROP_DRAWS:])
+    assert torch.equal(ours, finish(torch.stack(crops) / 255, colours, AUGMENTATION))
+    assert len({bool(draw_crops(AUGMENTATION, numbers[i : i + 1, :CROP_DRAWS], 20, 20).flip) for i in range(5)}) == 2
+
+
+def test_prefetching_and_workers_do_not_change_the_pixels(views, folder):
+    plain = views(INDEX, VIEW)
+    views.prefetch(INDEX, VIEW)
+    assert torch.equal(views(INDEX, VIEW), plain)
+    views.prefetch(INDEX[:2], VIEW[:2])
+    assert torch.equal(views(INDEX, VIEW), plain)
+    views.prefetch(VIEW.clamp_max(7), INDEX)
+    assert torch.equal(views(INDEX, VIEW), plain)
+    alone = FileViews(FolderImages(folder), AUGMENTATION, CPU, workers=1)
+    order = torch.tensor([4, 2, 0, 1, 3])
+    assert torch.equal(alone(INDEX[order], VIEW[order]), plain[order])
+
+
+class Counting:
+    """Files that count how often each is decoded."""
+
+    def __init__(self, files):
+        self.files, self.decoded, self.lock = files, [], threading.Lock()
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, i):
+        with self.lock:
+            self.decoded.append(i)
+        return self.files[i]
+
+
+def test_what_was_prefetched_is_not_decoded_again_and_nothing_piles_up(folder):
+    files = Counting(FolderImages(folder))
+    views = FileViews(files, AUGMENTATION, CPU, workers=2)
+    views.prefetch(INDEX, VIEW)
+    views(INDEX, VIEW)
+    assert sorted(files.decoded) == sorted(INDEX.tolist())
+    assert views.coming == {}
+    for number in range(20):
+        views.prefetch(INDEX, VIEW + number)
+        assert len(views.coming) == 5
+    views(INDEX[:1], VIEW[:1] + 19)
+    assert len(views.coming) == 4
+
+
+def test_a_damaged_file_is_named_to_the_caller(views, folder):
+    bad = folder / "b" / "001.png"
+    bad.write_bytes(bad.read_bytes()[:100])
+    with pytest.raises(ValueError, match=re.escape(f"{bad} cannot be read as an image")):
+        views(INDEX, VIEW)
+    sound = torch.tensor([0, 1])
+    assert views(sound, sound).isfinite().all()
+
+
+def test_originals_are_cut_from_the_middle(views):
+    for i in (1, 6):
+        expected = tv.center_crop(tv.resize(views.files[i], [18], antialias=True), [16, 16])
+        assert torch.equal(views.originals(torch.tensor([i]))[0], expected / 255)
+
+
+def test_bad_names_are_refused_before_anything_is_decoded(views):
+    with pytest.raises(ValueError, match="indices must be from 0 to 7"):
+        views(torch.tensor([8]), torch.tensor([0]))
