@@ -86,13 +86,17 @@ def load_views(config: Config, part: str, device: torch.device, *, download: boo
 def neighbour_monitor(views: Views, labels: Tensor, count: int) -> Callable[[nn.Module], float] | None:
     """encoder -> 1-NN accuracy of a held-out fifth among the rest of at most `count` labelled images.
 
-    The test set has no part in it, so the best checkpoint may be chosen by it. None if there are no labels.
+    The test set has no part in it, so the best checkpoint may be chosen by it. None if there are no labels, or no two
+    images of a class.
     """
     labelled = (labels >= 0).nonzero().flatten()
     if not len(labelled):
         return None
     order = torch.randperm(len(labelled), generator=torch.Generator().manual_seed(0))
     chosen = labelled[order[:count]].sort().values
+    chosen = chosen[labels[chosen].bincount()[labels[chosen]] > 1]  # one to hold out, one to find it by
+    if not len(chosen):
+        return None
     known, held_out = validation_split(labels[chosen])
 
     def accuracy(encoder: nn.Module) -> float:

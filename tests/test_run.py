@@ -233,6 +233,9 @@ def test_the_monitor_is_one_nearest_neighbour_on_held_out_labels():
     )
     assert neighbour_monitor(views, digits.labels, 5000)(encoder) == expected
     assert neighbour_monitor(views, torch.full_like(digits.labels, -1), 5000) is None
+    assert neighbour_monitor(views, torch.arange(1437), 5000) is None
+    lonely = torch.where(torch.arange(1437) == 5, 77, digits.labels)
+    assert 0 < neighbour_monitor(views, lonely, 5000)(encoder) <= 1
     hidden = digits.labels.clone()
     hidden[::2] = -1
     assert 0 < neighbour_monitor(views, hidden, 200)(encoder) <= 1

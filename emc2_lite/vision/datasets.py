@@ -219,7 +219,8 @@ def _part_of(folder: Path, split: str) -> Path:
 
 def _check_split(split: str, allowed: tuple[str, ...]) -> None:
     if split not in allowed:
-        raise ValueError(f"split is {split!r}: use one of {', '.join(allowed)}.")
+        *others, last = (f'"{name}"' for name in allowed)
+        raise ValueError(f"split is {split!r}: use {', '.join(others)} or {last}.")
 
 
 def _missing(title: str, path: Path, name: str) -> str:

@@ -50,9 +50,9 @@ def learning_rates(rates: Sequence[float], warmup_steps: int) -> go.Figure:
 def along_the_run(rows: Sequence[Row]) -> go.Figure:
     """A run's metrics over its epochs, one under the other: the loss in the batch, what chains do, 1-NN accuracy."""
     panels = (
-        (("loss", "loss in the batch, nats", BLUE),),
+        (("loss", "loss, nats", BLUE),),
         (("acceptance_rate", "acceptance rate", GREEN), ("encoded_again", "views encoded again, a view", VERMILION)),
-        (("accuracy", "1-NN accuracy, held out", BLUE),),
+        (("accuracy", "1-NN accuracy", BLUE),),
     )
     figure = make_subplots(rows=len(panels), shared_xaxes=True, vertical_spacing=0.06)
     for row, panel in enumerate(panels, start=1):
