@@ -146,9 +146,9 @@ def test_other_names_are_refused(tmp_path):
     with pytest.raises(ValueError, match='part is \'valid\': use "train", "labelled" or "test"'):
         load_images("digits", "valid")
     for load in (load_cifar10, load_imagenet100):
-        with pytest.raises(ValueError, match="split is 'unlabelled': use \"train\" or \"test\"."):
+        with pytest.raises(ValueError, match=r'split is \'unlabelled\': use "train" or "test".'):
             load("unlabelled", tmp_path)
-    with pytest.raises(ValueError, match="split is 'unlabeled': use \"unlabelled\", \"train\" or \"test\"."):
+    with pytest.raises(ValueError, match=r'split is \'unlabeled\': use "unlabelled", "train" or "test".'):
         load_stl10("unlabeled", tmp_path)
 
 

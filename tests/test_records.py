@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import inspect
+import itertools
 import json
 import math
 import re
@@ -14,8 +15,16 @@ import pytest
 from emc2_lite import records
 from emc2_lite.cli import experiments as command
 from emc2_lite.laboratory.experiments import EXPERIMENTS
+from emc2_lite.laboratory.statistics import over_seeds
+from emc2_lite.laboratory.sweep import BY, VALUES
 from emc2_lite.records import FIELDS, read_record, rows_where, write_record
+from emc2_lite.training import from_dict
 
+FIVE = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2")
+SWEEPS = {  # methods, temperatures and batch sizes of the recorded sweeps
+    "sweep_digits": (FIVE, (0.2, 0.07), (4, 8, 32, 128)),
+    "sweep_cifar10_jpeg": (FIVE, (0.2,), (32,)),
+}
 RECORD = {
     "experiment": "jump",
     "config": {"methods": ["A"], "temperature": 0.07},
@@ -252,7 +261,24 @@ def test_the_repositorys_record_is_whole_and_true_to_its_measurements(name):
 
 
 def test_the_repository_has_no_other_records():
-    assert sorted(path.stem for path in records.FOLDER.iterdir()) == sorted(n.replace("-", "_") for n in EXPERIMENTS)
+    known = {name.replace("-", "_") for name in EXPERIMENTS} | set(SWEEPS)
+    assert {path.stem for path in records.FOLDER.iterdir()} == known
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_the_repositorys_sweep_is_whole_and_true_to_its_measurements(name):
+    text = (records.FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    record = json.loads(text, parse_constant=strictly)
+    assert tuple(record) == FIELDS and record["experiment"] == "sweep"
+    assert from_dict(record["config"]).as_dict() == record["config"]
+    places = [tuple(row[field] for field in (*BY, "seed")) for row in record["metrics"]]
+    assert len(set(places)) == len(places)
+    assert set(places) == set(itertools.product(*SWEEPS[name], record["seeds"]))
+    assert record["final"] == over_seeds(record["metrics"], BY, VALUES)
+    for row in record["metrics"]:
+        assert 0 <= row["linear_probe"] <= 1 and 0 <= row["nearest_neighbour"] <= 1 and row["images_per_second"] > 0
+        assert (row["encoded_again"] > 0) == (row["method"] in ("EMC2", "cache"))
+    assert not re.search(r'"(/|~|[A-Za-z]:\\|file:)', text), "a path of the machine"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

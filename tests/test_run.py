@@ -312,6 +312,7 @@ def test_a_plan_counts_what_the_run_will_use():
     assert forecast.memory["activations"] > 16 * (32 * 64 + 64 * 16 + 64 * 4) * 4
     assert forecast.seconds == pytest.approx(625 * forecast.seconds_per_step)
     assert 0 < forecast.encoded_again <= 2
+    assert forecast.encoder_share > 0
 
 
 def test_a_plan_of_sgd_without_momentum_needs_no_memory_for_the_optimiser():

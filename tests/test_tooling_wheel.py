@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "emc2_lite" / "training" / "configs").glob("*.toml"))
 FIELDS = ("experiment", "config", "seeds", "device", "versions", "revision", "seconds", "metrics", "final")
 
 
@@ -31,6 +33,9 @@ def test_an_installed_wheel_finds_its_records(tmp_path):
     (source / "data" / "records" / "of_this_test.json").write_text(json.dumps(dict.fromkeys(FIELDS, 42)))
     uv("build", "--wheel", "--out-dir", "wheel", "--python", sys.executable, folder=source)
     (wheel,) = (source / "wheel").glob("*.whl")
+    packed = zipfile.ZipFile(wheel).namelist()
+    assert "emc2_lite/vision/imagenet100.txt" in packed
+    assert {f"emc2_lite/training/configs/{path.name}" for path in CONFIGS} <= set(packed)
     uv("venv", "--python", sys.executable, str(environment), folder=tmp_path)
     python = environment / "bin" / "python"
     uv("pip", "install", "--python", str(python), "--no-deps", str(wheel), folder=tmp_path)

@@ -192,7 +192,8 @@ def _forecast(config) -> str:
         f"steps, {forecast.steps:,} steps in all",
         f"encoder: {forecast.parameters:,} weights",
         f"time on {device_name(device)}: {_duration(forecast.seconds)}, {1000 * forecast.seconds_per_step:.1f} ms "
-        "a step (measured; evaluation and the decoding of files not counted)",
+        f"a step (measured; evaluation and the decoding of files not counted); {forecast.encoder_share:.0%} of it is "
+        "the encoder on the batch alone",
         f"encoded again: {forecast.encoded_again:.2f} views for each view of the batch",
         "memory: " + ", ".join(f"{name} {count / 2**20:,.0f} MiB" for name, count in forecast.memory.items()),
     ]

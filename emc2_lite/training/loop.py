@@ -112,7 +112,11 @@ class TrainingStep:
 
     def encode(self, index: Tensor, view: Tensor) -> Tensor:
         """Embeddings of views under today's weights, with gradient: (k,), (k,) -> (k, d)."""
-        images = self.views(index, view).contiguous(memory_format=self.layout)
+        return self.embed(self.views(index, view))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Embeddings of images in the run's layout and precision: (k, C, S, S) -> (k, d)."""
+        images = images.contiguous(memory_format=self.layout)
         with nullcontext() if self.dtype is None else torch.autocast(self.device, self.dtype):
             return self.encoder(images)
 

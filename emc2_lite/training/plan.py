@@ -1,6 +1,8 @@
 """What a run will take, measured on a few steps with random pixels before anything is spent."""
 
 import time
+from collections.abc import Callable
+from statistics import median
 from typing import NamedTuple
 
 import torch
@@ -18,6 +20,8 @@ class Plan(NamedTuple):
 
     memory: bytes by what they are for; on a GPU `peak` is measured as a whole, images apart.
     seconds_per_step: measured, without evaluation, and without decoding where images are files. seconds: of all steps.
+    encoder_share: the limit's share of it: the time of a step that only encodes a batch that lies there, forward and
+        backward with the mean of the embeddings as the loss, and updates the weights.
     encoded_again: views that the loss had encoded again, a view of the batch.
     """
 
@@ -27,6 +31,7 @@ class Plan(NamedTuple):
     memory: dict[str, int]
     seconds_per_step: float
     seconds: float
+    encoder_share: float
     encoded_again: float
 
 
@@ -58,19 +63,20 @@ def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torc
     views = ImageViews(few, config.views) if config.views else DigitViews(few)
     run = Run(config, _StandIn(views, samples), device)
     batches = EpochSampler(len(few), b, torch.Generator(device).manual_seed(0))
-    times, encoded = [], []
+    times, limits, encoded = [], [], []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     for _ in range(2 * batches.batches_per_epoch):
         epoch, index = next(batches)
-        started = time.perf_counter()
-        run.update(index, views_of_epoch(epoch, index))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        numbers = views_of_epoch(epoch, index)
+        images = run.views(index.repeat(2), numbers.flatten())
+        limit = _seconds(lambda images=images: _encode_only(run, images), device)
+        taken = _seconds(lambda index=index, numbers=numbers: run.update(index, numbers), device)
         if epoch:
-            times.append(time.perf_counter() - started)
+            times.append(taken)
+            limits.append(limit)
             encoded.append(getattr(run.update.criterion.stats, "views_encoded", 0) / (2 * b))
-    seconds = sorted(times)[len(times) // 2]
+    seconds = median(times)
     parameters = list(run.encoder.parameters())
     state = [t for of in run.update.optimiser.state.values() for t in of.values() if isinstance(t, Tensor)]
     memory = {
@@ -89,8 +95,28 @@ def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torc
         memory=memory,
         seconds_per_step=seconds,
         seconds=seconds * run.total_steps,
+        encoder_share=median(limits) / seconds,
         encoded_again=sum(encoded) / len(encoded),
     )
+
+
+def _encode_only(run: Run, images: Tensor) -> None:
+    """A step without views and without a loss to speak of; its length is nil, so that the weights stay."""
+    update = run.update
+    update.optimiser.zero_grad()
+    update.scaler.scale(0.0 * update.embed(images).mean()).backward()
+    update.scaler.step(update.optimiser)
+    update.scaler.update()
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
 
 
 def _bytes(tensors: list[Tensor]) -> int:

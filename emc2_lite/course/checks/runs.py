@@ -101,7 +101,7 @@ largest_scale = Exercise(
         (torch.tensor([1e-6, -3e-5, 2e-9]),),
         (torch.tensor([0.5, -0.7]),),
         (torch.tensor([[1.0, 2.0], [-4.0, 0.0]]),),
-        (torch.tensor([-1e-3]),),
+        (torch.tensor([-1e-3, 4e-7]),),
     ],
     mistakes={
         "Rounded to the nearest power the largest number may overflow: round down": (
