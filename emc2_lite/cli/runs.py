@@ -207,11 +207,11 @@ def _images(config) -> tuple[int, tuple[int, int, int], bool]:
 
     known = DATASETS[config.data.name]
     in_memory = known.in_memory or config.data.in_memory
-    if known.samples is None:
+    side = config.views.size if config.views else None
+    if known.samples is None or config.data.in_memory:
         files = load_images(config.data.name, "train", config.data.folder, samples=config.data.samples)
-        side = config.views.size
         return len(files), tuple(files[0].shape) if in_memory else (3, side, side), in_memory
-    return config.data.samples or known.samples, known.shape, in_memory
+    return config.data.samples or known.samples, known.shape or (3, side, side), in_memory
 
 
 def _duration(seconds: float) -> str:

@@ -1,7 +1,8 @@
 """Random views of colour images: SimCLR's transformations, each view with its own parameters, a batch at a time.
 
 They are equal in law to torchvision's own, and with the same parameters equal pixel by pixel; but a view's parameters
-come from (index, view number) alone, and a batch is a handful of tensor operations.
+come from (index, view number) alone, and a batch is a handful of tensor operations. (kornia's batched ones draw from a
+stream, one order of the colour jitter for a whole batch, and resize with another filter.)
 """
 
 import math

@@ -32,7 +32,7 @@ DATASETS = {
     "digits": DatasetSize(1437, (1, 8, 8), True, 0),
     "cifar10": DatasetSize(50_000, (3, 32, 32), True, 170_498_071),
     "stl10": DatasetSize(100_000, (3, 96, 96), True, 2_640_397_119),
-    "imagenet100": DatasetSize(None, None, False, 0),
+    "imagenet100": DatasetSize(126_689, None, False, 0),
     "folder": DatasetSize(None, None, False, 0),
 }
 _STL10_SPLITS = {"train": "unlabelled", "labelled": "train", "test": "test"}
