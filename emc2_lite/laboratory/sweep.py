@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import product
@@ -95,6 +94,7 @@ def _row(cell: Cell, record: dict[str, Any]) -> Row:
         **{name: accuracies[measure] for measure, name in MEASURES.items()},
         "encoded_again": _mean([row.get("encoded_again", 0.0) for row in trained]),
         "images_per_second": _mean([row["images_per_second"] for row in trained]),
+        "seconds": record["seconds"],
     }
 
 
@@ -110,7 +110,8 @@ def sweep(
     jobs: int,
     tell: Callable[[Cell, str | None], object] = lambda cell, failure: None,
 ) -> dict[str, Any]:
-    """Run the cells that are not finished, in `jobs` processes, and return the sweep's record, written to record.json.
+    """Run the cells that are not finished, in `jobs` processes, and return the sweep's record, written to record.json;
+    its `seconds` are those of training, of all runs together.
 
     A run that fails does not stop the others: `tell(cell, failure)` hears of each as it ends, and the record has the
     rows of those that worked. A sweep that was stopped goes on when it is called again.
@@ -118,7 +119,6 @@ def sweep(
     Raises:
         ValueError: if no run worked, or a folder holds a run of another configuration.
     """
-    started = time.perf_counter()
     rows: dict[int, Row] = {}
     waiting = []
     for number, cell in enumerate(cells):
@@ -140,7 +140,7 @@ def sweep(
         "config": config.as_dict(),
         "seeds": sorted({row["seed"] for row in metrics}),
         **circumstances(device_name(pick_device(config.training.device))),
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(sum(row["seconds"] for row in metrics), 1),
         "metrics": metrics,
         "final": over_seeds(metrics, BY, VALUES),
     }
