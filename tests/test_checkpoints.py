@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from runs import outcome, small
 
 from emc2_lite.runs import train_run
-from emc2_lite.training import load_checkpoint, read_metrics, save_checkpoint
+from emc2_lite.training import load_checkpoint, metrics, read_metrics, save_checkpoint
 from emc2_lite.training.metrics import MetricsLog
 
 STATE = {"weights": torch.arange(1000.0), "step": 5}
@@ -139,3 +141,47 @@ def test_a_checkpoint_of_weights_that_are_not_finite_is_not_written(tmp_path):
         train_run(small("NT-Xent", optimiser__name="sgd", optimiser__learning_rate=1e30), tmp_path, progress=False)
     if (tmp_path / "last.pt").exists():
         assert all(weights.isfinite().all() for weights in outcome(tmp_path)["encoder"].values())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, a disk that is always full, is Linux's")
+def test_a_full_disk_under_the_metrics_is_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with MetricsLog(path, 0) as log:
+        log.file.close()
+        log.file = open("/dev/full", "a")  # noqa: SIM115
+        with pytest.raises(
+            OSError, match=rf"cannot write {re.escape(str(path))} \(No space left on device\): make room"
+        ):
+            log.write({"step": 1})
+        log.file = open(path, "a")  # noqa: SIM115
+
+
+def test_metrics_go_to_tensorboard_where_it_is_installed(tmp_path, monkeypatch):
+    written, begun = [], []
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            begun.append((Path(folder).name, purge_step))
+
+        def add_scalar(self, name, value, step):
+            written.append((name, value, step))
+
+        def close(self):
+            written.append("closed")
+
+    monkeypatch.setattr(metrics, "find_spec", lambda name: name == "tensorboard")
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    with MetricsLog(tmp_path / "metrics.jsonl", 8) as log:
+        log.write({"step": 9, "loss": 1.5, "epoch": 0.5})
+    assert begun == [("tensorboard", 9)]
+    assert written == [("loss", 1.5, 9), ("epoch", 0.5, 9), "closed"]
+
+
+def test_a_run_is_not_taken_up_on_another_kind_of_device(tmp_path):
+    train_run(small(training__epochs=1), tmp_path, progress=False)
+    state = load_checkpoint(tmp_path / "last.pt")
+    save_checkpoint(tmp_path / "last.pt", state | {"device": "cuda"})
+    with pytest.raises(
+        ValueError, match="started on cuda and is to go on on cpu, where its random state means nothing"
+    ):
+        train_run(small(training__epochs=1), tmp_path, progress=False)

@@ -252,3 +252,21 @@ def test_a_run_that_fails_does_not_stop_the_sweep_and_processes_give_the_same_nu
     assert [row["batch_size"] for row in one] == [8]
     time = {"images_per_second": 0, "seconds": 0}
     assert {**one[0], **time} == {**two[0], **time}
+
+
+def test_a_sweep_that_is_told_to_end_leaves_no_process_behind_and_saves_its_runs():
+    longer = ["-p", "training.epochs", "4000", "--jobs", "2", "--output", "s"]
+    few = ["sweep", "small.toml", "--methods", "NT-Xent", "--batch-sizes", "8,16", "--seeds", "1"]
+    process = subprocess.Popen([*EMC2_LITE, *few, *longer], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while len(list(Path("s").glob("*/last.pt"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "The sweep is saved; the same command goes on with it." in errors
+    with pytest.raises(ProcessLookupError):
+        for _ in range(600):
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+    assert all(torch.load(path, weights_only=True)["step"] > 0 for path in Path("s").glob("*/last.pt"))

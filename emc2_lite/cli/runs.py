@@ -1,5 +1,6 @@
 """The commands of training runs: train, evaluate, sweep."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,6 +127,7 @@ def sweep(config, methods, batch_sizes, temperatures, seeds, jobs, output, devic
             seeds=seeds,
         )
         check_writable(output)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill must reach the processes too
         failed = []
         with click.progressbar(length=len(cells), label="runs", show_pos=True, file=sys.stderr) as bar:
 
@@ -153,7 +155,8 @@ def _in_a_sentence(interrupted: str) -> Iterator[None]:
         click.echo(f"\n{interrupted}", err=True)
         sys.exit(INTERRUPTED)
     except OSError as failure:
-        raise click.ClickException(failure.strerror or str(failure)) from None
+        words = failure.strerror or str(failure)
+        raise click.ClickException(f"{failure.filename}: {words}" if failure.filename else words) from None
     except ValueError as problem:
         raise click.ClickException(str(problem)) from None
     except RuntimeError as failure:

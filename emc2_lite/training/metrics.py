@@ -37,8 +37,18 @@ class MetricsLog:
             self.board.close()
 
     def write(self, row: dict[str, Any]) -> None:
-        self.file.write(json.dumps(row) + "\n")
-        self.file.flush()
+        """
+        Raises:
+            OSError: if the disk is full.
+        """
+        try:
+            self.file.write(json.dumps(row) + "\n")
+            self.file.flush()
+        except OSError as failure:
+            raise OSError(
+                failure.errno,
+                f"cannot write {self.path} ({failure.strerror}): make room, then continue with --resume",
+            ) from None
         if self.board is not None:
             for name, value in row.items():
                 if name != "step":

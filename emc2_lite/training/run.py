@@ -149,6 +149,7 @@ class Run:
         return {
             "config": self.config.as_dict(),
             "samples": len(self.views),
+            "device": self.device.type,
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
@@ -165,10 +166,11 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a run where its state was saved.
+        """Take up a run where its state was saved, to the last bit.
 
         Raises:
-            ValueError: if it was saved with another configuration, named value by value, or of another set of images.
+            ValueError: if it was saved with another configuration, named value by value, of another set of images, or on
+            another kind of device.
         """
         if changes := differences(from_dict(state["config"]), self.config):
             raise ValueError(
@@ -179,6 +181,11 @@ class Run:
             raise ValueError(
                 f"The run was started with {state['samples']} images and there are {len(self.views)} now: "
                 "give it the same images."
+            )
+        if state["device"] != self.device.type:
+            raise ValueError(
+                f"The run was started on {state['device']} and is to go on on {self.device.type}, where its random state "
+                "means nothing: go on on the same kind of device, or start another run."
             )
         self.encoder.load_state_dict(state["encoder"])
         self.update.criterion.load_state_dict(state["criterion"])
