@@ -169,8 +169,8 @@ class Run:
         """Take up a run where its state was saved, to the last bit.
 
         Raises:
-            ValueError: if it was saved with another configuration, named value by value, of another set of images, or on
-            another kind of device.
+            ValueError: if it was saved with another configuration, named value by value, of another set of images, or
+                on another kind of device.
         """
         if changes := differences(from_dict(state["config"]), self.config):
             raise ValueError(
@@ -184,8 +184,8 @@ class Run:
             )
         if state["device"] != self.device.type:
             raise ValueError(
-                f"The run was started on {state['device']} and is to go on on {self.device.type}, where its random state "
-                "means nothing: go on on the same kind of device, or start another run."
+                f"The run was started on {state['device']} and is to go on on {self.device.type}, where its random "
+                "state means nothing: take the same kind of device, or start another run."
             )
         self.encoder.load_state_dict(state["encoder"])
         self.update.criterion.load_state_dict(state["criterion"])
