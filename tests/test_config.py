@@ -7,7 +7,7 @@ import pytest
 from runs import SMALL, small
 
 from emc2_lite.training import Config, changed, from_dict, read_config, shipped_configs
-from emc2_lite.training.config import differences
+from emc2_lite.training.configuring import differences
 
 COLOUR = {"data": {"name": "cifar10"}, "views": {"size": 32}, "encoder": {"name": "resnet18"}}
 

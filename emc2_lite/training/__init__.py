@@ -1,7 +1,8 @@
 """Training an encoder with any of the estimators."""
 
 from emc2_lite.training.checkpoints import load_checkpoint, save_checkpoint
-from emc2_lite.training.config import Config, changed, from_dict, read_config, shipped_configs
+from emc2_lite.training.config import Config
+from emc2_lite.training.configuring import changed, from_dict, read_config, shipped_configs
 from emc2_lite.training.loop import EpochSampler, TrainingStep, train, views_of_epoch
 from emc2_lite.training.metrics import read_metrics
 from emc2_lite.training.optimisers import LARS, make_optimiser, warmup_cosine

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from emc2_lite.losses import make_criterion
 from emc2_lite.training.checkpoints import load_checkpoint, random_states, save_checkpoint, set_random_states
-from emc2_lite.training.config import Config, Encoder, differences, from_dict
+from emc2_lite.training.config import Config, Encoder
+from emc2_lite.training.configuring import differences, from_dict
 from emc2_lite.training.interruption import Interruption
 from emc2_lite.training.loop import EpochSampler, TrainingStep, views_of_epoch
 from emc2_lite.training.metrics import MetricsLog

@@ -1,6 +1,6 @@
 """Images, views of them named by (index, view number), and encoders that turn views into embeddings."""
 
-from emc2_lite.vision.augmentation import Augmentation, ImageViews
+from emc2_lite.vision.augmentation import Augmentation
 from emc2_lite.vision.datasets import (
     DATASETS,
     load_cifar10,
@@ -12,6 +12,7 @@ from emc2_lite.vision.datasets import (
 from emc2_lite.vision.encoders import DigitEncoder, ResNetEncoder
 from emc2_lite.vision.files import FileViews
 from emc2_lite.vision.folder import FolderImages
+from emc2_lite.vision.image_views import ImageViews
 from emc2_lite.vision.images import LabelledImages
 from emc2_lite.vision.stored import StoredViews, stored_stl10_views
 from emc2_lite.vision.views import DigitViews, Views, view_uniforms
