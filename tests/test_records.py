@@ -22,7 +22,7 @@ from emc2_lite.training import from_dict
 
 FIVE = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2")
 SWEEPS = {  # methods, temperatures and batch sizes of the recorded sweeps
-    "sweep_digits": (FIVE, (0.2, 0.07), (4, 8, 32, 128)),
+    "sweep_digits": (FIVE, (0.2,), (4, 8, 32, 128)),
     "sweep_cifar10_jpeg": (FIVE, (0.2,), (32,)),
 }
 RECORD = {

@@ -130,3 +130,13 @@ def test_a_shipped_configuration_can_be_planned_without_its_data(tmp_path, monke
         assert result.exit_code == 0, result.output
         assert result.output.startswith(f"{name}: {images} images, ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_fetches_its_images_once_before_it_begins(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("emc2_lite.vision.load_images", lambda *names, **settings: asked.append((names, settings)))
+    monkeypatch.setattr("emc2_lite.laboratory.sweep.run_cell", lambda cell: asked.append("run"))
+    arguments = ["sweep", "cifar10", "--download", "--methods", "NT-Xent", "--seeds", "1", "--output", str(tmp_path)]
+    CliRunner().invoke(cli.main, arguments)
+    assert asked[0] == (("cifar10", "test", "data/downloads"), {"download": True})
+    assert asked[1:] == ["run"]

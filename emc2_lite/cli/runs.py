@@ -105,8 +105,9 @@ def evaluate(run, checkpoint, labels, epochs, device, download):
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time, a process each.")
 @_output_option(SWEEPS, "Folder of the sweep; each run has its own in it.")
 @device_option
+@download_option
 @parameters_option(CHANGES)
-def sweep(config, methods, batch_sizes, temperatures, seeds, jobs, output, device, parameters):
+def sweep(config, methods, batch_sizes, temperatures, seeds, jobs, output, device, download, parameters):
     """Train and evaluate CONFIG for all METHODS x BATCH_SIZES x TEMPERATURES x seeds, lists with commas between.
 
     The same command goes on with a sweep that was stopped. At the end there are a table and a figure: means over seeds
@@ -116,6 +117,7 @@ def sweep(config, methods, batch_sizes, temperatures, seeds, jobs, output, devic
     with _in_a_sentence("The sweep is saved; the same command goes on with it."):
         from emc2_lite.laboratory.sweep import cells_of
         from emc2_lite.laboratory.sweep import sweep as run_sweep
+        from emc2_lite.vision import load_images
 
         base = _config(config, parameters, device, False)
         cells = cells_of(
@@ -127,6 +129,8 @@ def sweep(config, methods, batch_sizes, temperatures, seeds, jobs, output, devic
             seeds=seeds,
         )
         check_writable(output)
+        if download:
+            load_images(base.data.name, "test", base.data.folder, download=True)  # with all other parts
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill must reach the processes too
         failed = []
         with click.progressbar(length=len(cells), label="runs", show_pos=True, file=sys.stderr) as bar:
