@@ -112,11 +112,27 @@ def test_a_folder_has_parts_if_it_has_the_layout(tmp_path):
         FileNotFoundError, match=r"plain has no test images: lay them in .*plain/test, and the others in"
     ):
         load_images("folder", "test", tmp_path / "plain")
+    image_files.image_folder(tmp_path / "alone" / "test", {"a": 1})
+    with pytest.raises(FileNotFoundError, match=r"the others in .*alone/train"):
+        load_images("folder", "test", tmp_path / "alone")
     image_files.image_folder(tmp_path / "parts" / "train", {"a": 2})
     image_files.image_folder(tmp_path / "parts" / "val", {"a": 4})
     assert [len(load_images("folder", part, tmp_path / "parts")) for part in ("train", "labelled", "test")] == [2, 2, 4]
     image_files.image_folder(tmp_path / "parts" / "test", {"a": 6})
     assert len(load_images("folder", "test", tmp_path / "parts")) == 6
+
+
+@pytest.mark.parametrize("names", ["ab", "abcd", "abx", ""])
+def test_the_parts_of_a_folder_have_the_same_classes(tmp_path, names):
+    """Else label 1 would be one class in training and another in the test."""
+    image_files.image_folder(tmp_path / "train", dict.fromkeys("abc", 1))
+    image_files.image_folder(tmp_path / "test", dict.fromkeys(names or ".", 1))
+    odd = ", ".join(sorted(set("abc") ^ set(names)))
+    with pytest.raises(
+        ValueError, match=f"train and .*test have not the same classes: {odd} only in one of them; give"
+    ):
+        load_images("folder", "test", tmp_path)
+    assert len(load_images("folder", "train", tmp_path)) == 3
 
 
 def test_the_first_samples_and_no_more_than_there_are(tmp_path):
@@ -126,6 +142,9 @@ def test_the_first_samples_and_no_more_than_there_are(tmp_path):
     digits = load_images("digits", "train", samples=10)
     assert torch.equal(digits.images, load_digits("train").images[:10])
     assert digits.labels.tolist() == load_digits("train").labels[:10].tolist()
+    for name in DATASETS:
+        with pytest.raises(ValueError, match="samples is -1: ask for 1 image or more"):
+            load_images(name, "train", tmp_path, samples=-1)
     for name, count in (("folder", 5), ("digits", 1437)):
         with pytest.raises(
             ValueError, match=f"9999 images of {name} are asked for, and there are {count}: ask for fewer"

@@ -1,17 +1,21 @@
 """Downloads from a real server on this machine: continued, checked, unpacked, and never half there."""
 
+import errno
 import hashlib
+import http.client
+import io
 import re
+import ssl
+import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import image_files
 import numpy as np
 import pytest
-from torchvision.datasets import STL10
+from torchvision.datasets import CIFAR10, STL10
 
-from emc2_lite.vision import load_stl10
+from emc2_lite.vision import load_images, load_stl10
 from emc2_lite.vision.downloads import download, fetch_archive
 
 CONTENT = bytes(range(256)) * 5000
@@ -33,7 +37,7 @@ class Server:
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.http.server_port}/file.bin"
 
     def answer(self, handler):
@@ -122,23 +126,37 @@ def test_an_archive_is_unpacked_whole_or_not_at_all(server, tmp_path, monkeypatc
     monkeypatch.setattr(STL10, "url", server.url)
     monkeypatch.setattr(STL10, "tgz_md5", md5)
     folder = tmp_path / "data"
-    read = load_stl10("unlabelled", folder, count=2, download=True)
+    read = load_images("stl10", "train", folder, samples=2, download=True)
     assert np.array_equal(read.images.numpy(), images[:2])
     assert sorted(path.name for path in folder.iterdir()) == ["stl10_binary", STL10.filename]
     load_stl10("test", folder, count=2, download=True)
     assert len(server.asked) == 1
 
+    (folder / "stl10_binary" / "train_X.bin").unlink()
+    load_stl10("train", folder, count=2, download=True)  # from the archive, which is still there
+    assert len(server.asked) == 1
+
     (folder / STL10.filename).write_bytes(server.content[: len(server.content) // 2])
     (folder / "stl10_binary" / "train_X.bin").unlink()
-    with pytest.raises(ValueError, match=r"is damaged .*: delete it and fetch it again"):
+    with pytest.raises(
+        ValueError, match=rf"{STL10.filename} has checksum [0-9a-f]{{32}}, and {md5} was expected: .*; delete it, and"
+    ):
         load_stl10("train", folder, count=2, download=True)
     assert sorted(path.name for path in folder.iterdir()) == ["stl10_binary", STL10.filename]
 
 
-def test_an_archive_cannot_write_outside_its_folder(server, tmp_path):
-    import io
-    import tarfile
+def test_cifar10_is_fetched_once_and_read(server, tmp_path, monkeypatch):
+    images, _ = image_files.cifar10(tmp_path / "made", monkeypatch)
+    server.content, md5 = image_files.tar_of(tmp_path / "made", CIFAR10.base_folder)
+    monkeypatch.setattr(CIFAR10, "url", server.url)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5)
+    for part, expected in (("train", images[:15]), ("test", images[15:])):
+        read = load_images("cifar10", part, tmp_path / "data", download=True)
+        assert np.array_equal(read.images.numpy(), expected)
+    assert len(server.asked) == 1
 
+
+def test_an_archive_cannot_write_outside_its_folder(server, tmp_path):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         member = tarfile.TarInfo("../escaped.txt")
@@ -146,6 +164,73 @@ def test_an_archive_cannot_write_outside_its_folder(server, tmp_path):
         tar.addfile(member, io.BytesIO(b"text"))
     server.content = buffer.getvalue()
     md5 = hashlib.md5(server.content).hexdigest()
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(tarfile.OutsideDestinationError):
         fetch_archive(server.url, tmp_path / "data", "x.tar.gz", md5, "inside")
-    assert not Path(tmp_path / "escaped.txt").exists()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["data", "x.tar.gz"]
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def fails(error):
+    def call(*_, **__):
+        raise error
+
+    return call
+
+
+def test_a_full_disk_keeps_what_has_arrived(server, tmp_path, monkeypatch):
+    """The bar moves after each block is written; a failure there stands in for a disk that is full by then."""
+    monkeypatch.setattr("emc2_lite.vision.downloads.BLOCK", 500_000)
+    with monkeypatch.context() as patch, pytest.raises(OSError) as refusal:
+        patch.setattr("emc2_lite.vision.downloads.tqdm.update", fails(FULL))
+        download(server.url, tmp_path / "file.bin", MD5)
+    assert refusal.value.errno == errno.ENOSPC
+    assert refusal.value.strerror == (
+        f"cannot write {tmp_path}/file.bin.part (No space left on device): what has arrived stays; "
+        "make room, and the same command goes on from there."
+    )
+    download(server.url, tmp_path / "file.bin", MD5)
+    assert server.asked == [None, "bytes=500000-"]
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+def test_a_disk_that_is_full_while_unpacking_keeps_the_archive_alone(server, tmp_path, monkeypatch):
+    image_files.stl10(tmp_path / "made")
+    server.content, md5 = image_files.tar_of(tmp_path / "made", "stl10_binary")
+    fetch = (server.url, tmp_path / "data", "x.tar.gz", md5, "stl10_binary")
+
+    def write_half(tar, draft, **_):
+        (draft / "stl10_binary").mkdir(parents=True)
+        raise FULL
+
+    with monkeypatch.context() as patch, pytest.raises(OSError) as refusal:
+        patch.setattr(tarfile.TarFile, "extractall", write_half)
+        fetch_archive(*fetch)
+    assert refusal.value.strerror.startswith(
+        f"cannot unpack {tmp_path}/data/x.tar.gz (No space left on device): nothing is left half unpacked; make room"
+    )
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["x.tar.gz"]
+    (tmp_path / "data" / ".stl10_binary.draft" / "stl10_binary").mkdir(parents=True)  # as a killed process leaves it
+    (tmp_path / "data" / ".stl10_binary.draft" / "stl10_binary" / "half.bin").write_bytes(b"half")
+    fetch_archive(*fetch)
+    assert len(list((tmp_path / "data" / "stl10_binary").iterdir())) == 5
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [ssl.SSLError(1, "bad record"), http.client.IncompleteRead(b""), TimeoutError("slow")]
+)
+def test_any_break_of_the_connection_can_be_gone_on_from(server, tmp_path, monkeypatch, error):
+    (tmp_path / "file.bin.part").write_bytes(CONTENT[:1_000_000])
+    with monkeypatch.context() as patch, pytest.raises(ConnectionError, match=r"1\.0 MB are in .*: the same command"):
+        patch.setattr(http.client.HTTPResponse, "read", fails(error))
+        download(server.url, tmp_path / "file.bin", MD5)
+    download(server.url, tmp_path / "file.bin", MD5)
+    assert server.asked == ["bytes=1000000-"] * 2
+
+
+def test_a_folder_that_cannot_be_made_is_named(server, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=r"cannot write .*/file/deep/file.bin.part \("):
+        download(server.url, tmp_path / "file" / "deep" / "file.bin", MD5)

@@ -2,14 +2,16 @@
 
 import re
 import warnings
+from pathlib import Path
 
 import image_files
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import ImageFolder
 
-from emc2_lite.vision import FolderImages
+from emc2_lite.vision import FolderImages, load_images
 
 
 def test_subfolders_are_classes_in_alphabetical_order(tmp_path):
@@ -38,19 +40,68 @@ def test_images_may_lie_deeper(tmp_path):
     assert (files.classes, files.labels.tolist()) == (("a", "d"), [0, 0, 1])
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
 def test_every_kind_of_image_becomes_red_green_and_blue(tmp_path, mode):
     colour = Image.fromarray(image_files.pixels(1, 9, 7, 3)[0])
-    if mode == "I;16":
-        grey = Image.fromarray(np.arange(63, dtype=np.uint16).reshape(9, 7))
-        grey.save(tmp_path / "x.png")
-    else:
-        image = colour.convert("L").convert("LA") if mode == "LA" else colour.convert(mode)
-        image.save(tmp_path / ("x.tif" if mode == "CMYK" else "x.png"))
+    stored = colour.convert("L").convert("LA") if mode == "LA" else colour.convert(mode)
+    stored.save(tmp_path / ("x.tif" if mode == "CMYK" else "x.png"))
     image = FolderImages(tmp_path)[0]
     assert (image.shape, image.dtype) == ((3, 9, 7), torch.uint8)
-    if mode in ("L", "LA", "1"):
-        assert torch.equal(image[0], image[1]) and torch.equal(image[1], image[2])
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), np.asarray(stored.convert("RGB")))
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_sixteen_bits_keep_their_upper_eight(tmp_path, order):
+    """Both byte orders, 0 to white: black stays black, white white, and half is half."""
+    grey = np.linspace(0, 65535, 63).astype(np.uint16).reshape(9, 7)
+    mode = "I;16B" if order == ">u2" else "I;16"
+    stored = Image.frombytes(mode, (7, 9), grey.astype(order).tobytes())
+    stored.save(tmp_path / "x.tif")
+    with Image.open(tmp_path / "x.tif") as image:
+        assert image.mode == mode
+    image = FolderImages(tmp_path)[0]
+    assert (image.shape, image.dtype) == ((3, 9, 7), torch.uint8)
+    assert all(np.array_equal(channel.numpy(), grey // 256) for channel in image)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_thirty_two_bits_are_refused(tmp_path, dtype):
+    Image.fromarray(np.ones((4, 5), dtype)).save(tmp_path / "x.tif")
+    with pytest.raises(ValueError, match=r"x.tif cannot be read as an image \(32 bits a pixel, of which none says"):
+        FolderImages(tmp_path)[0]
+
+
+def test_the_orientation_a_camera_noted_is_left_alone_as_in_torchvision(tmp_path):
+    stored = Image.fromarray(image_files.pixels(1, 9, 7, 3)[0])
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    stored.save(tmp_path / "x.png", exif=turn)
+    assert np.array_equal(FolderImages(tmp_path)[0].permute(1, 2, 0).numpy(), np.asarray(stored))
+
+
+def test_files_and_classes_are_those_of_torchvision(tmp_path):
+    """A class may be a link to a folder elsewhere, as parts of ImageNet often are."""
+    image_files.image_folder(tmp_path / "here", {"b": 2, "a/deep": 2, "a": 1})
+    image_files.image_folder(tmp_path / "elsewhere", {"x": 1})
+    (tmp_path / "here" / "linked").symlink_to(tmp_path / "elsewhere")
+    ours, theirs = FolderImages(tmp_path / "here"), ImageFolder(tmp_path / "here")
+    assert ours.classes == tuple(theirs.classes)
+    assert sorted(zip(map(str, ours.paths), ours.labels.tolist(), strict=True)) == sorted(theirs.imgs)
+    for i, path in enumerate(ours.paths):
+        assert np.array_equal(ours[i].permute(1, 2, 0).numpy(), np.asarray(theirs.loader(path)))
+
+
+def test_no_image_is_passed_over(tmp_path):
+    image_files.image_folder(tmp_path, {"a": 1, ".": 2})
+    with pytest.raises(ValueError, match=r"has subfolders, and 2 images beside them, such as 000.png: move these into"):
+        FolderImages(tmp_path)
+
+
+def test_a_class_without_images_is_named(tmp_path):
+    image_files.image_folder(tmp_path, {"a": 1, "b": 0, "c": 0})
+    with pytest.raises(FileNotFoundError, match="has no images for 2 of its 3 classes, such as b, c: fill these"):
+        FolderImages(tmp_path)
+    assert len(FolderImages(tmp_path, classes=["a"])) == 1
 
 
 def test_jpeg_files_are_read_as_pillow_reads_them(tmp_path):
@@ -84,6 +135,17 @@ def test_a_damaged_file_is_named_and_left_out_only_if_asked(tmp_path, kind, endi
         left = FolderImages(tmp_path, skip_corrupt=True)
     assert (len(left), left.labels.tolist()) == (4, [0, 0, 1, 1])
     assert bad not in left.paths
+
+
+@pytest.mark.parametrize("name", ["folder", "imagenet100"])
+def test_damaged_files_of_a_data_set_are_left_out_if_asked(tmp_path, monkeypatch, name):
+    if name == "imagenet100":
+        monkeypatch.setattr(Path, "read_text", lambda *_, **__: "# the list\na\nb\n")
+    image_files.image_folder(tmp_path / "train", {"a": 3, "b": 2})
+    damage(tmp_path / "train" / "b" / "000.png", "empty")
+    assert len(load_images(name, "train", tmp_path)) == 5
+    with pytest.warns(UserWarning, match=r"1 files cannot be read and are left out: .*b/000.png"):
+        assert load_images(name, "train", tmp_path, skip_corrupt=True).labels.tolist() == [0, 0, 0, 1]
 
 
 def test_many_damaged_files_make_one_warning(tmp_path):

@@ -11,7 +11,7 @@ from sklearn.model_selection import train_test_split
 from torchvision.datasets import CIFAR10, STL10
 
 from emc2_lite.vision.downloads import fetch_archive
-from emc2_lite.vision.folder import FolderImages
+from emc2_lite.vision.folder import FolderImages, class_names
 from emc2_lite.vision.images import LabelledImages
 
 
@@ -54,19 +54,22 @@ def load_images(
         part: "train", what an encoder is trained on (STL-10: its unlabelled images); "labelled", where probes are
             fitted (STL-10: its training images; else the same as "train"); "test".
         folder: where the data lie, or are downloaded to. Of "folder" its subfolders train/ and test/ (or val/) are the
-            parts; without train/ all images are "train" and "labelled".
+            parts, with the same classes; without train/ all images are "train" and "labelled".
         samples: the first so many images; all if not given.
         download: fetch CIFAR-10 or STL-10 if they are not there.
         skip_corrupt: leave out image files that cannot be read, with a warning.
 
     Raises:
-        ValueError: on another name or part, more samples than there are, or damaged files.
+        ValueError: on another name or part, fewer than 1 or more samples than there are, damaged files, or parts
+            with different classes.
         FileNotFoundError: if the data are not there.
     """
     if name not in DATASETS:
         raise ValueError(f"The data set is {name!r}: use one of {', '.join(DATASETS)}.")
     if part not in _STL10_SPLITS:
         raise ValueError(f'part is {part!r}: use "train", "labelled" or "test".')
+    if samples is not None and samples < 1:
+        raise ValueError(f"samples is {samples}: ask for 1 image or more.")
     split = "test" if part == "test" else "train"
     if name == "stl10":
         return load_stl10(_STL10_SPLITS[part], folder, count=samples, download=download)
@@ -206,15 +209,20 @@ def load_imagenet100(split: str, folder: str | Path, *, skip_corrupt: bool = Fal
 
 def _part_of(folder: Path, split: str) -> Path:
     """The folder of a part: train/, test/ or val/ where there is a train/, else the folder itself."""
-    names = ("train",) if split == "train" else ("test", "val")
-    for name in names if (folder / "train").is_dir() else ():
-        if (folder / name).is_dir():
-            return folder / name
-    if split == "test":
+    train = folder / "train"
+    if split == "train":
+        return train if train.is_dir() else folder
+    test = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
+    if test is None or not train.is_dir():
         raise FileNotFoundError(
             f"{folder} has no test images: lay them in {folder}/test, and the others in {folder}/train."
         )
-    return folder
+    if odd := sorted(set(class_names(train)) ^ set(class_names(test))):
+        raise ValueError(
+            f"{train} and {test} have not the same classes: {', '.join(odd[:3])} only in one of them; give both the "
+            "same subfolders, or one label would mean two things."
+        )
+    return test
 
 
 def _check_split(split: str, allowed: tuple[str, ...]) -> None:

@@ -1,7 +1,9 @@
 """Downloads that go on where they broke off, and are only given their name when the checksum is right."""
 
 import hashlib
+import http.client
 import shutil
+import ssl
 import tarfile
 import urllib.error
 import urllib.request
@@ -20,25 +22,32 @@ def download(url: str, path: Path, md5: str) -> None:
     Raises:
         ConnectionError: if the connection fails or breaks; what has arrived stays.
         ValueError: if all has arrived and the checksum is another; it is deleted.
-        OSError: if the disk is full.
+        OSError: if the disk is full or cannot be written to; what has arrived stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     there = part.stat().st_size if part.exists() else 0
-    again = "the same command goes on from there" if there else "the same command tries again"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with _opened(url, there) as answer:
             begun = there if answer.status == 206 else 0
             _receive(answer, part, begun)
     except urllib.error.HTTPError as failure:
         if failure.code != 416:  # nothing is left to be sent: the part is whole
-            raise ConnectionError(f"{url} answers {failure.code} {failure.reason}: {again}, or another day.") from None
-    except (urllib.error.URLError, ConnectionError, TimeoutError) as failure:
+            raise ConnectionError(
+                f"{url} answers {failure.code} {failure.reason}: try the same command another day."
+            ) from None
+    except (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as failure:
         reason = getattr(failure, "reason", failure)
         size = part.stat().st_size if part.exists() else 0
         raise ConnectionError(
             f"{url} could not be fetched ({reason}), {size / 1e6:.1f} MB are in {part}: "
             "the same command goes on from there."
+        ) from None
+    except OSError as failure:  # what is left of these is the disk's
+        raise OSError(
+            failure.errno,
+            f"cannot write {part} ({failure.strerror}): what has arrived stays; make room, and the same command goes "
+            "on from there.",
         ) from None
     found = _md5(part)
     if found != md5:
@@ -81,11 +90,16 @@ def fetch_archive(url: str, folder: Path, name: str, md5: str, content: str) -> 
     """Have the tar archive `name` in `folder`, and its top folder `content` unpacked beside it, whole or not at all.
 
     Raises:
-        ConnectionError, ValueError, OSError: as `download`.
+        ConnectionError, ValueError, OSError: as `download`; also if an archive that is there has another checksum.
     """
     archive = folder / name
     if not archive.exists():
         download(url, archive, md5)
+    elif (found := _md5(archive)) != md5:
+        raise ValueError(
+            f"{archive} has checksum {found}, and {md5} was expected: it is damaged or cut short; delete it, and the "
+            "same command fetches it anew."
+        )
     draft = folder / f".{content}.draft"
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -93,7 +107,11 @@ def fetch_archive(url: str, folder: Path, name: str, md5: str, content: str) -> 
             tar.extractall(draft, filter="data")
         shutil.rmtree(folder / content, ignore_errors=True)
         (draft / content).replace(folder / content)
-    except (tarfile.TarError, EOFError) as problem:
-        raise ValueError(f"{archive} is damaged ({problem}): delete it and fetch it again.") from None
+    except OSError as failure:
+        raise OSError(
+            failure.errno,
+            f"cannot unpack {archive} ({failure.strerror}): nothing is left half unpacked; make room, and the same "
+            "command unpacks it.",
+        ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)

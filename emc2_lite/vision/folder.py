@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,7 +21,7 @@ class FolderImages:
     """Images in files; `files[i]` decodes one, (3, H, W) uint8, and sizes may differ from image to image.
 
     Subfolders are classes, in alphabetical order, with all files in and below them; images in a folder without
-    subfolders have no classes, and the label -1.
+    subfolders have no classes, and the label -1. No image is passed over: a folder with both is refused.
 
     Args:
         folder: where to look.
@@ -28,8 +29,8 @@ class FolderImages:
         skip_corrupt: decode every file once now, and leave out those that cannot be read, with one warning.
 
     Raises:
-        FileNotFoundError: if the folder, one of the named classes or any image is missing.
-        ValueError: from `files[i]`, if file i cannot be read.
+        FileNotFoundError: if the folder, one of the named classes or the images of a class are missing.
+        ValueError: if images lie beside subfolders; from `files[i]`, if file i cannot be read.
     """
 
     def __init__(self, folder: str | Path, *, classes: Sequence[str] | None = None, skip_corrupt: bool = False):
@@ -38,17 +39,14 @@ class FolderImages:
             raise FileNotFoundError(
                 f"There is no folder {root}: say where the images lie, data.folder in a configuration."
             )
-        found = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        found = class_names(root)
         if classes is not None and (missing := [name for name in classes if name not in found]):
             raise FileNotFoundError(
                 f"{root} lacks {len(missing)} of the {len(classes)} classes, such as {', '.join(missing[:3])}: "
                 "each must be a subfolder with its images."
             )
         self.classes = tuple(found if classes is None else classes)
-        places = [(root / name, label) for label, name in enumerate(self.classes)] or [(root, -1)]
-        listed = [(path, label) for place, label in places for path in sorted(place.rglob("*")) if _is_image(path)]
-        if not listed:
-            raise FileNotFoundError(f"There are no images in {root}: files are known by endings such as .jpg and .png.")
+        listed = _listed(root, self.classes)
         if skip_corrupt:
             listed = _readable(listed)
         self.paths = [path for path, _ in listed]
@@ -72,30 +70,66 @@ class FolderImages:
         Raises:
             ValueError: if they have not all one size, or a file cannot be read.
         """
-        images = _threads(decode, self.paths, "images")
-        for path, image in zip(self.paths, images, strict=True):
-            if image.shape != images[0].shape:
+        first = self[0]
+        images = torch.empty((len(self), *first.shape), dtype=torch.uint8)
+
+        def place(i: int) -> None:
+            image = self[i]
+            if image.shape != first.shape:
                 raise ValueError(
-                    f"{self.paths[0]} has {_size(images[0])} pixels and {path} {_size(image)}: images of several sizes "
-                    "cannot lie in memory together; leave data.in_memory out."
+                    f"{self.paths[0]} has {_size(first)} pixels and {self.paths[i]} {_size(image)}: images of several "
+                    "sizes cannot lie in memory together; leave data.in_memory out."
                 )
-        return LabelledImages(torch.stack(images), self.labels)
+            images[i] = image
+
+        _threads(place, range(len(self)), "images")
+        return LabelledImages(images, self.labels)
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """Subfolders in alphabetical order."""
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
 
 
 def decode(path: Path) -> Tensor:
-    """An image file of any kind that Pillow reads, as (3, H, W) uint8.
+    """An image file of any kind that Pillow reads, as (3, H, W) uint8; of 16 bits a pixel the upper 8.
 
     Raises:
-        ValueError: if it cannot be read, with its name.
+        ValueError: if it cannot be read, or has 32 bits a pixel, with its name.
     """
     try:
         with Image.open(path) as image:
+            if image.mode in ("I", "F"):
+                raise ValueError("32 bits a pixel, of which none says what is white")
+            if image.mode.startswith("I;16"):  # Pillow would clip at 255 and make nearly everything white
+                return torch.from_numpy((np.asarray(image) >> 8).astype(np.uint8)).repeat(3, 1, 1)
             return pil_to_tensor(image.convert("RGB"))
     except Exception as problem:  # Pillow's readers raise a dozen kinds for damaged files
         raise ValueError(
             f"{path} cannot be read as an image ({problem}): delete or replace it, or leave such files out, "
             "--skip-corrupt (data.skip_corrupt)."
         ) from None
+
+
+def _listed(root: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+    """Every image file and its label; nothing that looks like an image is passed over, and no class is empty."""
+    beside = sorted(path.name for path in root.iterdir() if _is_image(path))
+    if classes and beside:
+        raise ValueError(
+            f"{root} has subfolders, and {len(beside)} images beside them, such as {beside[0]}: move these into the "
+            "subfolder of their class, or all images into a folder without subfolders."
+        )
+    places = [(root / name, label) for label, name in enumerate(classes)] or [(root, -1)]
+    listed = [(path, label) for place, label in places for path in sorted(place.rglob("*")) if _is_image(path)]
+    if not listed:
+        raise FileNotFoundError(f"There are no images in {root}: files are known by endings such as .jpg and .png.")
+    filled = {label for _, label in listed}
+    if empty := [name for label, name in enumerate(classes) if label not in filled]:
+        raise FileNotFoundError(
+            f"{root} has no images for {len(empty)} of its {len(classes)} classes, such as {', '.join(empty[:3])}: "
+            "fill these subfolders or take them away."
+        )
+    return listed
 
 
 def _is_image(path: Path) -> bool:
