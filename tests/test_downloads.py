@@ -86,6 +86,15 @@ def test_a_broken_download_goes_on_or_begins_again(server, tmp_path, ranges):
     assert server.asked == [None, "bytes=700000-"]
 
 
+def test_a_download_may_break_again_and_again(server, tmp_path):
+    for server.breaks_at in (700_000, 1_000_000, 1_200_000):
+        with pytest.raises(ConnectionError, match=rf"{server.breaks_at / 1e6:.1f} MB are in"):
+            download(server.url, tmp_path / "file.bin", MD5)
+    download(server.url, tmp_path / "file.bin", MD5)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=700000-", "bytes=1000000-", "bytes=1200000-"]
+
+
 def test_a_part_that_is_already_whole_is_taken(server, tmp_path):
     (tmp_path / "file.bin.part").write_bytes(CONTENT)
     download(server.url, tmp_path / "file.bin", MD5)

@@ -16,6 +16,7 @@ from emc2_lite.vision import FolderImages, load_images
 
 def test_subfolders_are_classes_in_alphabetical_order(tmp_path):
     written = image_files.image_folder(tmp_path, {"zebra": 2, "ant": 3})
+    image_files.image_folder(tmp_path, {".ipynb_checkpoints": 1})
     files = FolderImages(tmp_path)
     assert files.classes == ("ant", "zebra")
     assert files.labels.tolist() == [0, 0, 0, 1, 1]
@@ -155,6 +156,7 @@ def test_many_damaged_files_make_one_warning(tmp_path):
     with pytest.warns(UserWarning, match="8 files cannot be read and are left out: .* and 3 more") as seen:
         FolderImages(tmp_path, skip_corrupt=True)
     assert len(seen) == 1
+    assert str(seen[0].message).count(".png") == 5
     damage(tmp_path / "a" / "008.png", "empty")
     with pytest.raises(ValueError, match=r"None of the 9 files can be read as an image, such as .*000.png"):
         FolderImages(tmp_path, skip_corrupt=True)

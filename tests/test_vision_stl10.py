@@ -42,8 +42,18 @@ def test_images_are_those_that_torchvision_reads(folder):
 def test_no_more_is_read_than_asked_for(folder, monkeypatch):
     read, fromfile = [], np.fromfile
     monkeypatch.setattr(np, "fromfile", lambda *args, **kwargs: read.append(fromfile(*args, **kwargs)) or read[-1])
-    assert torch.equal(load_stl10("unlabelled", folder, count=2).images, IMAGES[:2])
+    images = load_stl10("unlabelled", folder, count=2).images
+    assert torch.equal(images, IMAGES[:2])
     assert [pixels.nbytes for pixels in read] == [2 * 3 * 96 * 96]
+    assert np.shares_memory(images.numpy(), read[0])  # all of them are 2.8 GB: never twice
+
+
+def test_every_one_of_many_images_is_upright(folder):
+    """More images than are turned upright at a time, and not a multiple of that."""
+    file = folder / "stl10_binary" / "unlabeled_X.bin"
+    file.write_bytes(file.read_bytes() * 34)
+    images = load_stl10("unlabelled", folder, count=34 * COUNT - 1).images
+    assert torch.equal(images, IMAGES.repeat(34, 1, 1, 1)[:-1])
 
 
 def test_a_missing_file_is_named_with_what_to_do(tmp_path):

@@ -169,9 +169,9 @@ def load_stl10(split: str, folder: str | Path, *, count: int | None = None, down
             f"{path} holds {there} images, {wanted} were asked for: it is damaged or cut short, or the count too high; "
             "delete it and download it again, or ask for fewer."
         )
-    pixels = np.fromfile(path, dtype=np.uint8, count=wanted * size)
-    # The file goes through each image column by column.
-    images = torch.from_numpy(pixels).view(wanted, 3, 96, 96).transpose(2, 3).contiguous()
+    images = torch.from_numpy(np.fromfile(path, dtype=np.uint8, count=wanted * size)).view(wanted, 3, 96, 96)
+    for some in images.split(100):  # the file goes column by column; all at once would need the memory twice
+        some.copy_(some.transpose(2, 3).contiguous())
     if split == "unlabelled":
         return LabelledImages(images, torch.full((wanted,), -1))
     of = path.with_name(f"{stem}_y.bin")
