@@ -40,8 +40,11 @@ lab: setup  ## open the chapters in JupyterLab
 test: setup  ## all that CI checks: style, the course, the tests, the notebooks' outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/emc2-lite course
-	$(BIN)/pytest -n auto --dist loadfile $(NBVAL) tests chapters
+	@mkdir -p build
+	@echo "The course runs beside the tests; its report comes at the end."
+	@$(BIN)/emc2-lite course > build/course.log 2>&1 & course=$$!; trap "kill $$course" INT TERM; \
+	  $(BIN)/pytest -n auto --dist loadfile $(NBVAL) tests chapters; tests=$$?; \
+	  wait $$course; course=$$?; cat build/course.log; exit $$((tests | course))
 
 chapters: setup  ## for authors: execute the chapters in place, with stored figures (CHAPTERS=... for some)
 	@$(BIN)/python -m emc2_lite.course.curation $(CHAPTERS)

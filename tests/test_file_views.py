@@ -96,9 +96,11 @@ def test_a_damaged_file_is_named_to_the_caller(views, folder):
     assert views(sound, sound).isfinite().all()
 
 
-def test_originals_are_cut_from_the_middle(views):
+def test_originals_are_cut_from_the_middle(folder):
+    """Of 20 / 0.875 = 22.86 pixels, rounded to 23."""
+    views = FileViews(FolderImages(folder), Augmentation(size=20), CPU, workers=2)
     for i in (1, 6):
-        expected = tv.center_crop(tv.resize(views.files[i], [18], antialias=True), [16, 16])
+        expected = tv.center_crop(tv.resize(views.files[i], [23], antialias=True), [20, 20])
         assert torch.equal(views.originals(torch.tensor([i]))[0], expected / 255)
 
 

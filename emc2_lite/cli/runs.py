@@ -216,7 +216,13 @@ def _images(config) -> tuple[int, tuple[int, int, int], bool]:
     in_memory = known.in_memory or config.data.in_memory
     side = config.views.size if config.views else None
     if known.samples is None or config.data.in_memory:
-        files = load_images(config.data.name, "train", config.data.folder, samples=config.data.samples)
+        files = load_images(
+            config.data.name,
+            "train",
+            config.data.folder,
+            samples=config.data.samples,
+            skip_corrupt=config.data.skip_corrupt,
+        )
         return len(files), tuple(files[0].shape) if in_memory else (3, side, side), in_memory
     return config.data.samples or known.samples, known.shape or (3, side, side), in_memory
 

@@ -117,8 +117,8 @@ def draw_crops(augmentation: Augmentation, uniforms: Tensor, height: int, width:
     top = (y * (height - h + 1)).floor().minimum(height - h)
     left = (x * (width - w + 1)).floor().minimum(width - w)
     none = ~fits.any(dim=1)
-    central_w = min(width, round(height * augmentation.ratio[1]))
-    central_h = min(height, round(width / augmentation.ratio[0]))
+    central_w = min(width, max(1, round(height * augmentation.ratio[1])))
+    central_h = min(height, max(1, round(width / augmentation.ratio[0])))
     return Crops(
         torch.where(none, (height - central_h) // 2, top),
         torch.where(none, (width - central_w) // 2, left),
