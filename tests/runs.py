@@ -46,7 +46,7 @@ def small(method: str = "EMC2", **values) -> Config:
 
 
 def every_fourth_step(monkeypatch) -> None:
-    """Checkpoints at every fourth step, by a clock that ticks once a look."""
+    """Checkpoints at every fourth step of a run with checkpoint_seconds = 4, by a clock that ticks once a look."""
     ticks = itertools.count()
     monkeypatch.setattr(run.time, "monotonic", lambda: next(ticks))
 

@@ -299,9 +299,11 @@ def test_the_widest_kernel_is_taken():
 
 
 def test_other_images_are_refused():
-    with pytest.raises(ValueError, match=re.escape("images has shape (2, 1, 8, 8): pass (N, 3, H, W).")):
-        ImageViews(torch.zeros(2, 1, 8, 8), Augmentation(size=8))
-    for images in (torch.zeros(2, 3, 8, 8, dtype=torch.int64), torch.full((2, 3, 8, 8), 1.5)):
+    for shape in ((2, 1, 8, 8), (0, 3, 8, 8)):
+        with pytest.raises(ValueError, match=re.escape(f"images has shape {shape}: pass (N, 3, H, W).")):
+            ImageViews(torch.zeros(shape), Augmentation(size=8))
+    numbers = [torch.full((2, 3, 8, 8), number) for number in (1.5, -0.5, math.nan)]
+    for images in (torch.zeros(2, 3, 8, 8, dtype=torch.int64), *numbers):
         with pytest.raises(ValueError, match=r"pass torch\.uint8, or floating point from 0 to 1"):
             ImageViews(images, Augmentation(size=8))
     with pytest.raises(ValueError, match="indices must be from 0 to 19"):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import LOSSES, every_fourth_step, in_a_process_that_dies, kill_at, outcome, same, small
+from runs import LOSSES, every_fourth_step, in_a_process_that_dies, kill_at, outcome, same
+from runs import small as small_run
 
 from emc2_lite.runs import train_run
 from emc2_lite.training import checkpoints, metrics, run
@@ -25,6 +26,9 @@ MOMENTS = {
     "between the best checkpoint and the last": kill_at(run, "save_checkpoint", 2, after=True),
     "in the last step": kill_at(TrainingStep, "__call__", 18),
 }
+
+
+small = partial(small_run, training__checkpoint_seconds=4)
 
 
 @pytest.fixture(autouse=True)

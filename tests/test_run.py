@@ -320,3 +320,21 @@ def test_a_plan_of_sgd_without_momentum_needs_no_memory_for_the_optimiser():
     forecast = plan(config, 100, (1, 8, 8), CPU, in_memory=False)
     assert (forecast.memory["optimiser"], forecast.memory["loss"], forecast.memory["images"]) == (0, 0, 0)
     assert forecast.encoded_again == 0
+
+
+def test_taking_up_a_run_restores_torchs_own_random_state():
+    run = new_run()
+    torch.rand(5)
+    state = run.state_dict()
+    expected = torch.rand(3)
+    new_run().load_state_dict(state)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_weights_that_are_not_finite_are_not_saved():
+    run = new_run()
+    for number in (float("nan"), float("inf")):
+        with torch.no_grad():
+            run.encoder.projector.bias[3] = number
+        with pytest.raises(ValueError, match=r"NaN or infinite at step 0: no checkpoint of them is written"):
+            run.state_dict()
