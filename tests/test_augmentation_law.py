@@ -119,3 +119,10 @@ def test_every_parameter_has_uniforms_of_its_own():
     table = torch.corrcoef(torch.stack([column.float() for column in boxes + choices])).fill_diagonal_(0)
     table[-3:, -3:] = 0  # places in one order exclude each other
     assert table.abs().max() < 0.02
+
+
+def test_the_defaults_are_the_papers_for_stl10():
+    jitter = {"jitter": 0.8, "brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
+    others = {"flip": 0.5, "grayscale": 0.2, "blur": 1.0, "sigma": (0.1, 2.0), "kernel": 9}
+    crop = {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3)}
+    assert Augmentation(size=96) == Augmentation(size=96, **crop, **jitter, **others)

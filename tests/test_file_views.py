@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from emc2_lite.vision import Augmentation, FileViews, FolderImages, view_uniforms
+from emc2_lite.vision import Augmentation, FileViews, FolderImages, ImageViews, view_uniforms
 from emc2_lite.vision.augmentation import COLOUR_DRAWS, CROP_DRAWS, draw_colours, draw_crops, finish
 
 CPU = torch.device("cpu")
@@ -87,6 +87,29 @@ def test_what_was_prefetched_is_not_decoded_again_and_nothing_piles_up(folder):
     assert len(views.coming) == 4
 
 
+def test_a_hint_that_is_dropped_is_never_decoded(folder):
+    """One worker, held up until the second hint has taken the place of the first."""
+    files, held = Counting(FolderImages(folder)), threading.Event()
+    views = FileViews(files, AUGMENTATION, CPU, workers=1)
+    views.pool.submit(held.wait, 10)
+    views.prefetch(INDEX, VIEW)
+    views.prefetch(INDEX[3:], VIEW[3:])
+    held.set()
+    views(INDEX[3:4], VIEW[3:4])
+    views(INDEX[:1], VIEW[:1])  # comes after all that was begun
+    assert files.decoded == [7, 2, 0]
+
+
+def test_images_in_files_look_like_those_in_memory(tmp_path):
+    """Without colours, to a level of 255: crops are rounded twice, along rows and columns, and so are their weights."""
+    image_files.image_folder(tmp_path, {"a": 6}, side=40)
+    files, plain = FolderImages(tmp_path), Augmentation(size=16, jitter=0.0, grayscale=0.0, blur=0.0)
+    index = torch.arange(6).repeat(5)
+    ours = FileViews(files, plain, CPU, workers=2)(index, index.sort().values)
+    in_memory = ImageViews(files.in_memory().images, plain)(index, index.sort().values)
+    torch.testing.assert_close(ours, in_memory, rtol=0, atol=1.1 / 255)
+
+
 def test_a_damaged_file_is_named_to_the_caller(views, folder):
     bad = folder / "b" / "001.png"
     bad.write_bytes(bad.read_bytes()[:100])
@@ -94,6 +117,18 @@ def test_a_damaged_file_is_named_to_the_caller(views, folder):
         views(INDEX, VIEW)
     sound = torch.tensor([0, 1])
     assert views(sound, sound).isfinite().all()
+
+
+def test_a_damaged_file_is_told_of_only_when_it_is_asked_for_and_not_for_ever(views, folder):
+    whole = views(INDEX, VIEW)
+    path = folder / "b" / "001.png"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:100])
+    views.prefetch(INDEX, VIEW)
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        views(INDEX, VIEW)
+    path.write_bytes(sound)
+    assert torch.equal(views(INDEX, VIEW), whole)
 
 
 def test_originals_are_cut_from_the_middle(folder):

@@ -338,3 +338,11 @@ def test_weights_that_are_not_finite_are_not_saved():
             run.encoder.projector.bias[3] = number
         with pytest.raises(ValueError, match=r"NaN or infinite at step 0: no checkpoint of them is written"):
             run.state_dict()
+
+
+def test_images_are_handed_over_in_the_runs_layout():
+    for channels_last, layout in ((True, torch.channels_last), (False, torch.contiguous_format)):
+        step, seen = step_of(DigitEncoder(8), NTXentLoss(0.2), channels_last=channels_last), []
+        step.encoder = seen.append
+        step.embed(torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last))
+        assert seen[0].is_contiguous(memory_format=layout)
