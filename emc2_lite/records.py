@@ -39,14 +39,19 @@ def read_record(name: str) -> dict[str, Any]:
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a record whole or not at all: under a temporary name, then renamed."""
+    """Write a record, a row a line, whole or not at all."""
+    rows = {name: [json.dumps(row) for row in record[name]] for name in ("metrics", "final")}
+    head = json.dumps({name: record[name] for name in FIELDS if name not in rows}, indent=1)[:-2]
+    parts = [f' "{name}": [\n  ' + ",\n  ".join(lines) + "\n ]" for name, lines in rows.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, head + ",\n" + ",\n".join(parts) + "\n}\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write the text under a temporary name, then rename: the file is whole, or as it was, and no draft is left."""
     draft = path.with_name(f".{path.name}.draft")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows = {name: [json.dumps(row) for row in record[name]] for name in ("metrics", "final")}
-        head = json.dumps({name: record[name] for name in FIELDS if name not in rows}, indent=1)[:-2]
-        parts = [f' "{name}": [\n  ' + ",\n  ".join(lines) + "\n ]" for name, lines in rows.items()]
-        draft.write_text(head + ",\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from emc2_lite.evaluation import (
     supervised_accuracy,
     validation_split,
 )
-from emc2_lite.records import circumstances, write_record
+from emc2_lite.records import circumstances, write_record, write_whole
 from emc2_lite.training import (
     LAST,
     METRICS,
@@ -169,9 +169,8 @@ def evaluate_run(
         encoder = make_encoder(config.encoder).to(place)
         encoder.load_state_dict(state["encoder"])
         rows = list(_measures(config, encoder, place, labels_a_class, supervised_epochs, download))
-    draft = output / f".{EVALUATION}.draft"
-    draft.write_text(json.dumps({"checkpoint": checkpoint, "step": state["step"], "rows": rows}, indent=1) + "\n")
-    draft.replace(output / EVALUATION)
+    found = {"checkpoint": checkpoint, "step": state["step"], "rows": rows}
+    write_whole(output / EVALUATION, json.dumps(found, indent=1) + "\n")
     return rows
 
 

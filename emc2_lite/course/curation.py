@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 
 from emc2_lite.course.runner import WIDGET_VIEW, execute, stderr_lines
+from emc2_lite.records import write_whole
 
 KEPT_CELL_METADATA = ("tags", "jupyter", "cellView")
 KERNEL = {"display_name": "Python 3", "name": "python3"}
@@ -59,13 +60,8 @@ def curate(executed: nbformat.NotebookNode, *, private: tuple[Path, ...] = ()) -
 
 
 def save(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write ``notebook`` to ``path``, or leave what is there untouched: a temporary file is renamed at the end."""
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        draft.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    """Write ``notebook`` to ``path``, or leave what is there untouched."""
+    write_whole(path, nbformat.writes(notebook) + "\n")
 
 
 def remake(path: Path) -> str | None:

@@ -5,6 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from emc2_lite.records import write_whole
+
 
 class MetricsLog:
     """Appends rows, flat dictionaries with a `step`, to a file of JSON lines while it is entered.
@@ -20,9 +22,7 @@ class MetricsLog:
 
     def __enter__(self) -> "MetricsLog":
         kept = [row for row in read_metrics(self.path) if row["step"] <= self.step] if self.path.exists() else []
-        draft = self.path.with_name(f".{self.path.name}.draft")
-        draft.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        draft.replace(self.path)
+        write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept))
         self.file = self.path.open("a", encoding="utf-8")
         self.board = None
         if find_spec("tensorboard") is not None:
