@@ -164,7 +164,7 @@ def weighted_gradient(table, temperature, weight, pull=lambda r: 1.0):
 
 
 def emc2(
-    chains, z1, z2, index, view, encode, keys, uniforms, *, temperature, burn_in, state, refresh_scores, trap=None
+    chains, z1, z2, index, view, encode, order, uniforms, *, temperature, burn_in, state, refresh_scores, trap=None
 ):
     """One call of the method's section 3; `chains` {(sample, slot): (sample, view, score)} is changed in place.
 
@@ -178,8 +178,8 @@ def emc2(
     total, all_weights, scored, encoded, stored = 0.0, [], set(), set(), {}
     for r in range(2 * b):
         chain = names[r][0], 0 if trap == "one chain for both views" else r // b
-        candidates = [k for k in range(2 * b) if names[k][0] != names[r][0]]
-        candidates.sort(key=lambda k: keys[r][k].item())
+        candidates = order[r].tolist()
+        assert sorted(candidates) == [k for k in range(2 * b) if names[k][0] != names[r][0]]
         held = chains.get(chain)
         held_score = -math.inf
         if held is not None:

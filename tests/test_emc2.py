@@ -6,11 +6,11 @@ import math
 import pytest
 import reference
 import torch
-from trials import Encoder, random_visit
+from trials import Encoder, proposals, random_visit
 
 from emc2_lite.losses import EMC2Loss
-from emc2_lite.losses.emc2 import kept_shares
-from emc2_lite.sampling import ChainRun, metropolis_hastings
+from emc2_lite.sampling import ChainRun
+from emc2_lite.sampling.visit import kept_shares
 
 MODES = {
     "reencoded": {"state": "reencoded"},
@@ -44,8 +44,7 @@ def test_every_visit_is_that_of_the_method(mode, burn_in):
         replay.set_state(generator.get_state())
         loss = criterion(table[index, view[0]], table[index, view[1]], index, view, encoder, generator)
 
-        keys = torch.rand(2 * b, 2 * b, generator=replay, dtype=torch.float64)
-        uniforms = torch.rand(2 * b, 2 * b - 2, generator=replay, dtype=torch.float64)
+        order, uniforms = proposals(b, replay)
         plain, weights, scored, encoded = reference.emc2(
             chains,
             table[index, view[0]],
@@ -53,7 +52,7 @@ def test_every_visit_is_that_of_the_method(mode, burn_in):
             index,
             view,
             lambda i, v: table[i, v],
-            keys,
+            order,
             uniforms,
             temperature=temperature,
             burn_in=burn_in,
@@ -108,7 +107,7 @@ def test_exactly_the_steps_after_burn_in_are_counted():
         0.9: ([{1: 1}, {5: 1}, {}, {2: 1}, {4: 1}, {2: 1}], [0, 0, 1, 0, 0, 0]),
     }
     for burn_in, (in_batch, carried) in expected.items():
-        weights, held = kept_shares(run, order, burn_in)
+        weights, held = kept_shares(run, order, 6, math.floor(burn_in * 4))
         assert held.tolist() == carried
         found = [{k: w for k, w in enumerate(row) if w} for row in weights.tolist()]
         assert found == in_batch
@@ -146,10 +145,10 @@ def call_with_uniforms(criterion, rows, encode, uniform):
     b = len(rows) // 2
     with pytest.MonkeyPatch.context() as patch:
 
-        def fixed(log_scores, initial, **_):
-            return metropolis_hastings(log_scores, initial, uniforms=torch.full_like(log_scores, uniform))
+        def fixed(shape, dtype, device, generator):
+            return torch.full(shape, uniform, dtype=dtype)
 
-        patch.setattr("emc2_lite.losses.emc2.metropolis_hastings", fixed)
+        patch.setattr("emc2_lite.losses.emc2.random_uniforms", fixed)
         return criterion(rows[:b], rows[b:], torch.arange(b), None, encode)
 
 

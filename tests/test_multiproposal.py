@@ -8,7 +8,7 @@ import reference
 import torch
 from trials import assert_multinomial
 
-from emc2_lite.sampling import multiproposal, total_variation
+from emc2_lite.sampling import multiproposal, random_uniforms, total_variation
 
 # A row's negatives: 4 other samples with 2 views each. State 2 j + u is view u of sample j.
 SAMPLES = 4
@@ -60,7 +60,7 @@ def test_a_new_chain_takes_a_proposal_and_a_chain_without_proposals_stays():
 def test_uniforms_are_the_state_s_first():
     """Given or drawn, (rows, 1 + m); the largest of score - log(-log U) is the next state."""
     scores, held = RANDOM.expand(40, -1), torch.zeros(40, dtype=torch.float64)
-    uniforms = torch.rand(40, 1 + 2 * SAMPLES, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    uniforms = random_uniforms((40, 1 + 2 * SAMPLES), held.dtype, held.device, torch.Generator().manual_seed(3))
     given = multiproposal(scores, held, uniforms=uniforms)
     drawn = multiproposal(scores, held, generator=torch.Generator().manual_seed(3))
     assert all(torch.equal(a, b) for a, b in zip(given, drawn, strict=True))

@@ -9,7 +9,7 @@ import torch
 from trials import Encoder, assert_mean, assert_multinomial, call, gradient_of, random_visit
 
 from emc2_lite.losses import NegativeCacheLoss
-from emc2_lite.sampling import gumbel_max
+from emc2_lite.sampling import gumbel_max, random_uniforms
 
 
 def fill(criterion, table):
@@ -53,7 +53,7 @@ def test_every_visit_is_that_of_the_method(refresh, num_negatives):
             index,
             view,
             lambda i, v, table=table: table[i, v],
-            torch.rand(2 * b, num_negatives, 2 * samples, generator=replay, dtype=torch.float64),
+            random_uniforms((2 * b, num_negatives, 2 * samples), table.dtype, table.device, replay),
             num_samples=samples,
             temperature=temperature,
             refresh=refresh,

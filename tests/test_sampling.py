@@ -14,6 +14,7 @@ from emc2_lite.sampling import (
     effective_sample_size,
     gumbel_max,
     metropolis_hastings,
+    random_uniforms,
     spectral_gap,
     total_variation,
     transition_matrix,
@@ -90,7 +91,7 @@ def test_sampler_leaves_its_inputs_alone_and_carries_no_gradient():
 def test_a_generator_draws_the_uniforms_that_could_be_given():
     scores, initial, _ = chain_inputs(30, 20, torch.float32)
     drawn = metropolis_hastings(scores, initial, generator=torch.Generator().manual_seed(5))
-    uniforms = torch.rand(30, 20, generator=torch.Generator().manual_seed(5))
+    uniforms = random_uniforms((30, 20), scores.dtype, scores.device, torch.Generator().manual_seed(5))
     given = metropolis_hastings(scores, initial, uniforms=uniforms)
     assert all(torch.equal(a, b) for a, b in zip(drawn, given, strict=True))
 

@@ -9,7 +9,7 @@ import math
 import pytest
 import reference
 import torch
-from trials import Encoder, call, gradient_of, random_visit
+from trials import Encoder, call, gradient_of, proposals, random_visit
 
 from emc2_lite.losses import (
     DCLLoss,
@@ -54,8 +54,7 @@ def test_emc2(trap, state):
         replay = torch.Generator()
         replay.set_state(generator.get_state())
         losses = {"library": call(criterion, table, index, view, Encoder(table), generator)}
-        keys = torch.rand(2 * b, 2 * b, generator=replay, dtype=torch.float64)
-        uniforms = torch.rand(2 * b, 2 * b - 2, generator=replay, dtype=torch.float64)
+        order, uniforms = proposals(b, replay)
         for which in (None, trap):
             losses[which] = reference.emc2(
                 chains[which],
@@ -64,7 +63,7 @@ def test_emc2(trap, state):
                 index,
                 view,
                 lambda i, v, table=table: table[i, v],
-                keys,
+                order,
                 uniforms,
                 temperature=temperature,
                 burn_in=0.5,

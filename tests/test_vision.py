@@ -92,7 +92,7 @@ def test_uniforms_do_not_change_with_the_library():
 
 def test_no_uniform_is_zero_or_one(monkeypatch):
     for extreme in (0, -1):  # all bits 0, all bits 1
-        monkeypatch.setattr("emc2_lite.vision.views._mix", lambda x, extreme=extreme: torch.full_like(x, extreme))
+        monkeypatch.setattr("emc2_lite.vision.views.mix", lambda x, extreme=extreme: torch.full_like(x, extreme))
         draws = view_uniforms(torch.tensor([0]), torch.tensor([0]), 3)
         assert ((draws > 0) & (draws < 1)).all()
 

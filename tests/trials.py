@@ -5,7 +5,8 @@ import math
 import torch
 from scipy.stats import chi2
 
-from emc2_lite.losses import DCLLoss, EMC2Loss, NegativeCacheLoss, NTXentLoss, SogCLRLoss
+from emc2_lite.losses import DCLLoss, EMC2Loss, NegativeCacheLoss, NTXentLoss, SogCLRLoss, random_candidate_order
+from emc2_lite.sampling import random_uniforms
 
 # Each makes a loss for num_samples samples with embeddings of length dim.
 LOSSES = {
@@ -40,6 +41,12 @@ class Encoder:
 def random_visit(num_samples, num_views, b, generator):
     index = torch.randperm(num_samples, generator=generator)[:b]
     return index, torch.stack([torch.randperm(num_views, generator=generator)[:2] for _ in range(b)], dim=1)
+
+
+def proposals(b, generator):
+    """What an EMC2 loss of 2b rows in float64 draws: the candidates of each row in order, and their uniforms."""
+    order = random_candidate_order(b, torch.device("cpu"), generator)
+    return order, random_uniforms(order.shape, torch.float64, order.device, generator)
 
 
 def call(criterion, table, index, view=None, encode=None, generator=None):

@@ -22,9 +22,8 @@ def check_embeddings(embeddings: Tensor, name: str) -> None:
     if not embeddings.is_floating_point():
         raise ValueError(f"{name} is {embeddings.dtype}: pass floating-point embeddings.")
     half = embeddings.dtype in (torch.float16, torch.bfloat16)
-    lengths = embeddings.detach().float().norm(dim=-1)
-    off = (lengths - 1).abs().max().item()
-    if math.isfinite(off) and off <= (1e-2 if half else 1e-3):
+    lengths = torch.linalg.vector_norm(embeddings.detach().float(), dim=-1)
+    if (lengths - 1).abs_().max().item() <= (1e-2 if half else 1e-3):  # not so if it is NaN
         return
     if not torch.isfinite(embeddings).all():
         raise ValueError(f"{name} holds NaN or infinite values: look for a diverged encoder or a broken image.")
@@ -48,26 +47,27 @@ def check_batch(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, num_
     check_embeddings(z1, "z1")
     check_embeddings(z2, "z2")
     _check_integers(index, "index", (b,), z1.device)
+    indices = index.tolist()
     if view is not None:
         check_tensor(view, "view")
         _check_integers(view, "view", (2, b), z1.device)
-        if view.min() < 0:
-            raise ValueError(f"view holds {int(view.min())}: view numbers start at 0.")
-        same = view[0] == view[1]
-        if same.any():
-            raise ValueError(
-                f"view holds {int(view[0][same][0])} twice for sample {int(index[same][0])}: the two views of a sample "
-                "must differ, or each is its own positive; draw two different view numbers."
-            )
-    in_order = index.sort().values
-    low, high = int(in_order[0]), int(in_order[-1])
+        first, second = view.tolist()
+        if (low := min(*first, *second)) < 0:
+            raise ValueError(f"view holds {low}: view numbers start at 0.")
+        for sample, one, other in zip(indices, first, second, strict=True):
+            if one == other:
+                raise ValueError(
+                    f"view holds {one} twice for sample {sample}: the two views of a sample must differ, or each is "
+                    "its own positive; draw two different view numbers."
+                )
+    low, high = min(indices), max(indices)
     if low < 0 or (num_samples is not None and high >= num_samples):
         bounds = "0 or more" if num_samples is None else f"from 0 to {num_samples - 1} (num_samples = {num_samples})"
         raise ValueError(f"index holds {low if low < 0 else high}: dataset indices must be {bounds}.")
-    repeated = in_order[1:][in_order[1:] == in_order[:-1]]
-    if repeated.numel():
+    if len(set(indices)) < b:
+        repeated = next(i for i in indices if indices.count(i) > 1)
         raise ValueError(
-            f"index holds {int(repeated[0])} more than once: each sample may come once a batch, "
+            f"index holds {repeated} more than once: each sample may come once a batch, "
             "or it would be its own negative; sample the batch without replacement."
         )
 

@@ -1,20 +1,52 @@
-"""What the five estimators have in common: how they are called, what they check, what they keep."""
+"""What the five estimators have in common: how they are called, what they check, what they keep, and the gradient."""
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from emc2_lite.losses.checks import check_batch, check_temperature
-from emc2_lite.losses.two_view import TwoViewBlock, two_view_block
+from emc2_lite.losses.two_view import TwoViewBlock, own_entries, two_view_block
 
 Encode = Callable[[Tensor, Tensor], Tensor]
 
 
+class Others(NamedTuple):
+    """Views from outside the batch: their embeddings (k, d), with gradient, and their weights (2b, k); or none."""
+
+    embeddings: Tensor | None = None
+    weights: Tensor | None = None
+
+    def __bool__(self) -> bool:
+        return self.embeddings is not None
+
+
+class Estimate(NamedTuple):
+    """What an estimator makes of a batch.
+
+    weights: (2b, 2b), the repulsive weight w(r, k) of each negative, 0 at the views of the row's own sample; detached.
+    stats: the numbers to read.
+    pull: (2b,), the weight of each row's positive; 1 if not given.
+    others: negatives from outside the batch, if there are any.
+    loss: a 0-dimensional tensor, the value to return; if not given, the mean over rows of the weighted scores.
+    """
+
+    weights: Tensor
+    stats: Any
+    pull: Tensor | None = None
+    others: Others = Others()
+    loss: Tensor | None = None
+
+
 class Criterion(nn.Module):
     """A scalar whose gradient estimates that of the global contrastive loss, from a batch of two views a sample.
+
+    Whatever the estimator, that gradient is a weighting of scores, with weights w and pulls a held constant:
+
+        mean over rows r of  -a(r) grad l(r, pos) + sum_k w(r, k) grad l(r, k).
 
     Call ``criterion(z1, z2, index, view=None, encode=None, generator=None)`` with
 
@@ -25,8 +57,9 @@ class Criterion(nn.Module):
     * generator: the source of the loss's own random numbers; torch's default when not given.
 
     All means are over the 2b rows and nothing is rescaled, so the gradients of all estimators compare with the exact
-    one as they are. ``stats`` holds the last call's readable numbers. State is in buffers with one place for each
-    (sample, view slot), z1 in slot 0 and z2 in slot 1; a refused call or a refused state dict leaves it as it was.
+    one as they are. The scalar can be differentiated once. ``stats`` holds the last call's readable numbers. State is
+    in buffers with one place for each (sample, view slot), z1 in slot 0 and z2 in slot 1; a refused call or a refused
+    state dict leaves it as it was.
 
     Raises:
         ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, and on a damaged state or one that
@@ -65,17 +98,53 @@ class Criterion(nn.Module):
                     "move the loss, loss.to(z1.device)."
                 )
         block = two_view_block(z1, z2, index, view, self.temperature)
-        loss, self.stats = self.estimate(block, encode, generator)
-        return loss
+        weights, self.stats, pull, (others, of_others), loss = self.estimate(block, encode, generator)
+        own = own_entries(weights)
+        own[0, 1], own[1, 0] = (-1, -1) if pull is None else pull.neg().chunk(2)
+        with torch.autocast(z1.device.type, enabled=False):
+            return _Weighting.apply(z1, z2, others, block, weights, of_others, loss)
 
-    def estimate(
-        self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None
-    ) -> tuple[Tensor, Any]:
-        """The scalar with the estimate as its gradient, and the numbers to read; writes the state as its last act."""
+    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
+        """The weights of the batch's negatives, and the numbers to read; writes the state as its last act."""
         raise NotImplementedError
 
     def check_saved(self, saved: dict[str, Tensor]) -> None:
         """Raise ValueError if the saved buffers, whose shapes are right, hold what no run can have left."""
+
+
+class _Weighting(torch.autograd.Function):
+    """F = (1 / 2b) sum over r, k of w(r, k) l(r, k) + the same over the other views, or the value given instead.
+
+    With w constant and l(r, k) = <z_r, z_k> / T, row r counts as an anchor and as everyone's negative:
+
+        dF / dz_r = sum over k of [w(r, k) + w(k, r)] z_k / (2b T) + sum over other views o of w(r, o) e_o / (2b T),
+        dF / de_o = sum over r of w(r, o) z_r / (2b T).
+    """
+
+    @staticmethod
+    def forward(ctx, z1, z2, others, block, weights, of_others, loss):
+        rows = block.embeddings
+        ctx.scale = 1 / (len(rows) * block.temperature)
+        ctx.dtypes = z1.dtype, z2.dtype, None if others is None else others.dtype
+        others = None if others is None else others.to(rows)
+        ctx.save_for_backward(rows, weights, others, of_others)
+        if loss is not None:
+            return loss
+        loss = (weights * block.logits).sum() / len(rows)
+        return loss if others is None else loss + ctx.scale * ((rows @ others.T).mul_(of_others)).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        rows, weights, others, of_others = ctx.saved_tensors
+        scale = grad * ctx.scale
+        with torch.autocast(rows.device.type, enabled=False):
+            of_rows = (weights + weights.T) @ rows
+            if others is not None:
+                of_rows += of_others @ others
+                of_others = (of_others.T @ rows).mul_(scale).to(ctx.dtypes[2])
+        of_z1, of_z2 = of_rows.mul_(scale).chunk(2)
+        return of_z1.to(ctx.dtypes[0]), of_z2.to(ctx.dtypes[1]), of_others, None, None, None, None
 
 
 def _check_saved_state(criterion: Criterion, state_dict: dict, prefix: str, _, strict: bool, *__) -> None:

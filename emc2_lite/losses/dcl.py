@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from emc2_lite.losses.criterion import Criterion, Encode
+from emc2_lite.losses.criterion import Criterion, Encode, Estimate
 from emc2_lite.losses.two_view import TwoViewBlock
 
 
@@ -42,8 +42,7 @@ class DCLLoss(Criterion):
     def __init__(self, temperature: float):
         super().__init__(temperature)
 
-    def estimate(
-        self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None
-    ) -> tuple[Tensor, DCLStats]:
-        loss = (block.negatives_logsumexp() - block.positive).mean()
-        return loss, DCLStats(loss.detach())
+    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
+        log_sum = block.negatives_logsumexp()
+        loss = (log_sum - block.positive).mean()
+        return Estimate(block.softmax_weights(log_sum), DCLStats(loss), loss=loss)

@@ -6,10 +6,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from emc2_lite.losses.criterion import Criterion, Encode
-from emc2_lite.losses.encoding import encode_distinct, scores_with_gradient
-from emc2_lite.losses.two_view import TwoViewBlock
-from emc2_lite.sampling import ChainRun, metropolis_hastings, multiproposal
+from emc2_lite.losses.criterion import Criterion, Encode, Estimate, Others
+from emc2_lite.losses.encoding import encode_distinct, encode_others
+from emc2_lite.losses.two_view import TwoViewBlock, random_candidate_order
+from emc2_lite.sampling import Visit, metropolis_visit, multiproposal
+from emc2_lite.splitmix import random_uniforms
 
 
 class EMC2Stats(NamedTuple):
@@ -74,8 +75,8 @@ class EMC2Loss(Criterion):
         refresh_scores: see above.
         kernel: "metropolis" (the paper's) or "multiproposal" (beyond it; only with state="reencoded").
 
-    Call as any `Criterion`; `encode` is needed if "reencoded". The generator draws, for "metropolis", first (2b, 2b)
-    numbers for the order of the candidates, then (2b, m) uniforms.
+    Call as any `Criterion`; `encode` is needed if "reencoded". For "metropolis" the generator serves first
+    `random_candidate_order`, then `random_uniforms` for the (2b, m) proposals.
 
     Raises:
         ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing or
@@ -118,60 +119,51 @@ class EMC2Loss(Criterion):
         self.register_buffer("chain_view", torch.zeros((num_samples, 2), dtype=torch.int64))
         self.register_buffer("chain_score", torch.full((num_samples, 2), -torch.inf))
 
-    def estimate(
-        self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None
-    ) -> tuple[Tensor, EMC2Stats]:
+    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
         reencoded = self.state == "reencoded"
         if reencoded and encode is None:
             raise ValueError(
                 'EMC2Loss(state="reencoded") was called without encode: pass encode(index, view) -> (k, d) embeddings, '
                 'or choose state="stored" and accept its bias.'
             )
-        logits = block.logits.detach()
-
-        # The view that each chain comes with, its score, and the batch column it stands in, if any.
-        held_index = block.state_of(self.chain_index).long()
-        held_view = block.state_of(self.chain_view)
-        held_score = block.state_of(self.chain_score).to(logits)
-        held_column = block.columns_of(held_index, held_view)
-        outside = (held_index >= 0) & ~held_column.any(dim=1)
-        scored = 0
-        if reencoded and self.refresh_scores:
-            with torch.no_grad():
-                held, scored = encode_distinct(encode, held_index[outside], held_view[outside], block.embeddings)
-                fresh = (logits * held_column).sum(dim=1)
-                fresh[outside] = (block.embeddings[outside] * held).sum(dim=1) / self.temperature
-                held_score = torch.where(held_index >= 0, fresh, -torch.inf)
+        chains = block.chains()
+        states = [buffer.view(-1) for buffer in (self.chain_index, self.chain_view, self.chain_score)]
+        held_index, held_view, held_score = (of_chains[chains] for of_chains in states)
+        held_score, scored = held_score.to(block.logits), 0
+        if reencoded:
+            held_column = block.column_of(held_index, held_view)
+            outside = (held_index >= 0) & (held_column < 0)
+            if self.refresh_scores:
+                held_score, scored = fresh_scores(block, held_index, held_view, held_column, outside, encode)
 
         if self.kernel == "metropolis":
-            visit = metropolis_visit(block, held_score, self.burn_in, generator)
+            visit = metropolis(block, held_score, self.burn_in, generator)
         else:
-            visit = multiproposal_visit(block, held_index, held_score, generator)
+            visit = many_proposals(block, held_index, held_score, generator)
 
-        weights, held_term, encoded = visit.weights, 0.0, 0
+        weights, others = visit.weights, Others()
         if reencoded:
-            weights = weights + visit.held_weight[:, None] * held_column
-            holds = outside & (visit.held_weight > 0)
-            held_scores, encoded = scores_with_gradient(
-                block, holds, held_index[holds], held_view[holds], encode, self.temperature
-            )
-            held_term = (visit.held_weight[holds] * held_scores).sum()
+            in_batch = visit.held_weight.where(held_column >= 0, 0)
+            weights.scatter_add_(1, held_column.clamp_min(0)[:, None], in_batch[:, None])
+            rows = (outside & (visit.held_weight > 0)).nonzero().squeeze(1)
+            others, _ = encode_others(block, rows, held_index[rows], held_view[rows], visit.held_weight[rows], encode)
         else:
-            in_batch_weight = 1 - visit.held_weight
-            weights = torch.where(in_batch_weight > 0, 1 / in_batch_weight, 0)[:, None] * weights
-        loss = ((weights * block.logits).sum() - block.positive.sum() + held_term) / len(logits)
+            of_batch = 1 - visit.held_weight
+            weights *= torch.where(of_batch > 0, 1 / of_batch, 0)[:, None]
 
         stayed, column = visit.column < 0, visit.column.clamp_min(0)
-        block.store(self.chain_index, torch.where(stayed, held_index, block.index[column]))
-        block.store(self.chain_view, torch.where(stayed, held_view, block.view[column]))
-        block.store(self.chain_score, visit.log_score)
-        return loss, EMC2Stats(
-            loss=(block.negatives_logsumexp() - block.positive).detach().mean(),
+        states[0][chains] = torch.where(stayed, held_index, block.index[column].int())
+        states[1][chains] = torch.where(stayed, held_view, block.view[column])
+        states[2][chains] = visit.log_score.to(self.chain_score)
+        encoded = len(others.embeddings) if others else 0
+        stats = EMC2Stats(
+            loss=(block.negatives_logsumexp() - block.positive).mean(),
             acceptance_rate=visit.acceptance_rate,
-            carried_over_share=(visit.held_weight > 0).to(logits).mean(),
+            carried_over_share=(visit.held_weight > 0).to(weights).mean(),
             views_encoded=scored + encoded,
             views_encoded_with_gradient=encoded,
         )
+        return Estimate(weights, stats, others=others)
 
     def check_saved(self, saved: dict[str, Tensor]) -> None:
         index = saved.get("chain_index")
@@ -182,42 +174,40 @@ class EMC2Loss(Criterion):
             )
 
 
-class Visit(NamedTuple):
-    """What a kernel makes of one batch: repulsive weights, and where each row's chain ends.
+def fresh_scores(
+    block: TwoViewBlock, index: Tensor, view: Tensor, column: Tensor, outside: Tensor, encode: Encode
+) -> tuple[Tensor, int]:
+    """Each row's score with the view it holds, under today's weights, -inf for a new chain; and the encodings it took.
 
-    weights: (2b, 2b) over batch columns, and held_weight: (2b,) of the carried-over state; detached.
-    column: (2b,) int64, the batch column of the last state, -1 for the carried-over one; log_score: (2b,), its score.
-    acceptance_rate: share of the steps that moved, a 0-dimensional tensor.
+    index, view: (2b,), the views, index -1 for a new chain; column: (2b,), where they stand in the batch; outside:
+    (2b,) bool, which of them do not.
     """
+    in_batch = block.logits.gather(1, column.clamp_min(0)[:, None]).squeeze(1)
+    scores = in_batch.where(index >= 0, -torch.inf)
+    rows = outside.nonzero().squeeze(1)
+    with torch.no_grad():
+        held, place = encode_distinct(encode, index[rows], view[rows], block.embeddings)
+        scores[rows] = (block.embeddings[rows] * held[place]).sum(dim=1) / block.temperature
+    return scores, len(held)
 
-    weights: Tensor
-    held_weight: Tensor
-    column: Tensor
-    log_score: Tensor
-    acceptance_rate: Tensor
 
-
-def metropolis_visit(
-    block: TwoViewBlock, held_score: Tensor, burn_in: float, generator: torch.Generator | None
-) -> Visit:
+def metropolis(block: TwoViewBlock, held_score: Tensor, burn_in: float, generator: torch.Generator | None) -> Visit:
     """Metropolis-Hastings over each row's negatives in random order; the weights are shares of the kept steps."""
-    logits = block.logits.detach()
-    order = random_candidate_order(block.own, logits.dtype, generator)
-    run = metropolis_hastings(logits.gather(1, order), held_score, generator=generator)
-    last = run.state[:, -1]
-    column = torch.where(last < 0, -1, order.gather(1, last.clamp_min(0)[:, None]).squeeze(1))
-    return Visit(*kept_shares(run, order, burn_in), column, run.log_score, run.accepted.to(logits).mean())
+    logits = block.logits
+    order = random_candidate_order(len(logits) // 2, logits.device, generator)
+    log_uniforms = random_uniforms(order.shape, logits.dtype, logits.device, generator).log_()
+    return metropolis_visit(logits, order, log_uniforms, held_score, math.floor(burn_in * order.shape[1]))
 
 
-def multiproposal_visit(
+def many_proposals(
     block: TwoViewBlock, held_index: Tensor, held_score: Tensor, generator: torch.Generator | None
 ) -> Visit:
     """One step over a symmetric set of each row's negatives; the weights average it and the set of the other views."""
-    logits = block.logits.detach()
+    logits = block.negative_logits()
     b = len(logits) // 2
-    first = torch.rand(2 * b, b, generator=generator, dtype=logits.dtype, device=logits.device) < 0.5
+    first = random_uniforms((2 * b, b), logits.dtype, logits.device, generator) < 0.5
     first = torch.cat((first, ~first), dim=1)
-    allowed = ~block.own & (held_index[:, None] != block.index)
+    allowed = held_index[:, None] != block.index
     new = (held_index < 0)[:, None]
     move, other = (
         multiproposal(logits.masked_fill(~(allowed & (chosen | new)), -torch.inf), held_score, generator=generator)
@@ -225,25 +215,3 @@ def multiproposal_visit(
     )
     stayed = (move.state < 0).to(logits)
     return Visit((move.weights + other.weights) / 2, stayed, move.state, move.log_score, 1 - stayed.mean())
-
-
-def random_candidate_order(own: Tensor, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
-    """The columns of each row's negatives, in an order drawn per row: (2b, 2b) `own` -> (2b, 2b - 2) int64.
-
-    A fixed order would spend the whole burn-in on one of the two views.
-    """
-    keys = torch.rand(own.shape, generator=generator, dtype=dtype, device=own.device)
-    return keys.masked_fill_(own, 2.0).argsort(dim=1)[:, :-2]
-
-
-def kept_shares(run: ChainRun, order: Tensor, burn_in: float) -> tuple[Tensor, Tensor]:
-    """The shares w of a visit's kept steps: (2b, 2b) over batch columns, and (2b,) at the carried-over state.
-
-    `run.state` (2b, m) are positions in `order` (2b, m), -1 the carried-over state. The first B = floor(burn_in m)
-    steps are dropped and exactly R = m - B kept, repeats included; the shares of a row sum to 1.
-    """
-    kept = run.state[:, math.floor(burn_in * order.shape[1]) :]
-    columns = order.gather(1, kept.clamp_min(0))
-    counts = run.log_score.new_zeros(len(order), len(order))
-    counts.scatter_add_(1, columns, (kept >= 0).to(counts))
-    return counts / kept.shape[1], (kept < 0).sum(dim=1).to(counts) / kept.shape[1]

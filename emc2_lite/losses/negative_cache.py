@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from emc2_lite.losses.checks import check_embeddings
-from emc2_lite.losses.criterion import Criterion, Encode
-from emc2_lite.losses.encoding import encode_distinct, scores_with_gradient
+from emc2_lite.losses.criterion import Criterion, Encode, Estimate
+from emc2_lite.losses.encoding import encode_distinct, encode_others
 from emc2_lite.losses.two_view import TwoViewBlock
 from emc2_lite.sampling import gumbel_max
 
@@ -88,10 +88,8 @@ class NegativeCacheLoss(Criterion):
         self.register_buffer("cache_view", torch.full((num_samples, 2), -1, dtype=torch.int64))
         self.register_buffer("cursor", torch.zeros((), dtype=torch.int64))
 
-    def estimate(
-        self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None
-    ) -> tuple[Tensor, NegativeCacheStats]:
-        anchors = block.embeddings.detach()
+    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
+        anchors = block.embeddings
         if anchors.shape[1] != self.dim:
             raise ValueError(f"z1 has d = {anchors.shape[1]}, but the cache was made for dim = {self.dim}.")
         if encode is None:
@@ -99,46 +97,47 @@ class NegativeCacheLoss(Criterion):
                 "NegativeCacheLoss was called without encode: pass encode(index, view) -> (k, d) embeddings; "
                 "the cache is encoded again through it, and so are the negatives drawn from it."
             )
-        entries = 2 * self.num_samples
-        slot = torch.arange(2, device=anchors.device).repeat_interleave(len(anchors) // 2)
-        of_batch = 2 * block.index + slot
+        entries, of_batch = 2 * self.num_samples, block.chains()
         count = math.ceil(round(self.refresh * entries, 6))  # 0.07 of 100 are 7, also in floating point
         renewed = (self.cursor + torch.arange(count, device=anchors.device)) % entries
         renewed = renewed[~torch.isin(renewed, of_batch)]
         views = self.cache_view.flatten().index_put((of_batch,), block.view)
         views[renewed] = torch.where(views[renewed] < 0, renewed % 2, views[renewed])
         with torch.no_grad():
-            fresh, refreshed = encode_distinct(encode, renewed // 2, views[renewed], anchors)
+            fresh, place = encode_distinct(encode, renewed // 2, views[renewed], anchors)
 
         with torch.autocast(anchors.device.type, enabled=False):
             scores = anchors @ self.cache.flatten(0, 1).to(anchors).T / self.temperature
-            scores[:, of_batch] = block.logits.detach()
-            scores[:, renewed] = anchors @ fresh.T / self.temperature
+            scores[:, of_batch] = block.logits
+            scores[:, renewed] = anchors @ fresh[place].T / self.temperature
         scores.masked_fill_(views < 0, -torch.inf)
         scores.scatter_(1, 2 * block.index[:, None] + torch.arange(2, device=anchors.device), -torch.inf)
-        drawn = gumbel_max(scores[:, None].expand(-1, self.num_negatives, -1), generator=generator)
+        drawn = gumbel_max(scores[:, None].expand(-1, self.num_negatives, -1), generator=generator).flatten()
 
         rows = torch.arange(len(anchors), device=anchors.device).repeat_interleave(self.num_negatives)
-        column = block.columns_of(drawn.flatten() // 2, views[drawn.flatten()])
-        outside = ~column.any(dim=1)
-        named = drawn.flatten()[outside]
-        held, encoded = scores_with_gradient(block, rows[outside], named // 2, views[named], encode, self.temperature)
-        weights = torch.zeros_like(scores[:, : len(anchors)]).index_add_(0, rows, column.to(scores))
-        loss = ((weights * block.logits).sum() + held.sum()) / self.num_negatives - block.positive.sum()
+        share = torch.full_like(rows, 1 / self.num_negatives, dtype=scores.dtype)
+        column = block.column_of(drawn // 2, views[drawn])
+        weights = torch.zeros_like(block.logits).index_put_(
+            (rows, column.clamp_min(0)), share.where(column >= 0, 0), accumulate=True
+        )
+        outside = (column < 0).nonzero().squeeze(1)
+        rows, named = rows[outside], drawn[outside]
+        others, true_scores = encode_others(block, rows, named // 2, views[named], share[outside], encode)
 
-        stale = torch.zeros_like(rows, dtype=scores.dtype)
-        stale[outside] = (scores.gather(1, drawn).flatten()[outside] - held.detach()).abs()
+        staleness = (scores[rows, named] - true_scores).abs().sum() / len(drawn)
         self.cache.view(entries, -1)[of_batch] = anchors.to(self.cache)
-        self.cache.view(entries, -1)[renewed] = fresh.to(self.cache)
+        self.cache.view(entries, -1)[renewed] = fresh[place].to(self.cache)
         self.cache_view.copy_(views.view_as(self.cache_view))
         self.cursor.copy_((self.cursor + count) % entries)
-        return loss / len(anchors), NegativeCacheStats(
-            loss=(scores.logsumexp(dim=1) - block.positive.detach()).mean(),
-            staleness=stale.mean(),
+        encoded = len(others.embeddings) if others else 0
+        stats = NegativeCacheStats(
+            loss=(scores.logsumexp(dim=1) - block.positive).mean(),
+            staleness=staleness,
             filled=(views >= 0).to(scores).mean(),
-            views_encoded=refreshed + encoded,
+            views_encoded=len(fresh) + encoded,
             views_encoded_with_gradient=encoded,
         )
+        return Estimate(weights, stats, others=others)
 
     def check_saved(self, saved: dict[str, Tensor]) -> None:
         if {"cache", "cache_view"} <= saved.keys() and (filled := saved["cache_view"] >= 0).any():

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from emc2_lite.losses.criterion import Criterion, Encode
+from emc2_lite.losses.criterion import Criterion, Encode, Estimate
 from emc2_lite.losses.two_view import TwoViewBlock
 
 
@@ -42,9 +42,8 @@ class NTXentLoss(Criterion):
     def __init__(self, temperature: float):
         super().__init__(temperature)
 
-    def estimate(
-        self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None
-    ) -> tuple[Tensor, NTXentStats]:
+    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
         log_denominator = torch.logaddexp(block.positive, block.negatives_logsumexp())
-        loss = (log_denominator - block.positive).mean()
-        return loss, NTXentStats(loss.detach())
+        excess = block.positive - log_denominator
+        loss = -excess.mean()
+        return Estimate(block.softmax_weights(log_denominator), NTXentStats(loss), -torch.expm1(excess), loss=loss)

@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from emc2_lite.losses.criterion import Criterion, Encode
+from emc2_lite.losses.criterion import Criterion, Encode, Estimate
 from emc2_lite.losses.two_view import TwoViewBlock
 
 
@@ -63,18 +63,16 @@ class SogCLRLoss(Criterion):
         # log 0 marks an average that no visit has begun: a mean of exponentials of finite scores is never 0.
         self.register_buffer("log_u", torch.full((num_samples, 2), -torch.inf))
 
-    def estimate(
-        self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None
-    ) -> tuple[Tensor, SogCLRStats]:
+    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
         log_m = math.log(block.num_negatives)
-        log_mean = block.negatives_logsumexp().detach() - log_m
-        held = block.state_of(self.log_u).to(log_mean)
+        log_mean = block.negatives_logsumexp() - log_m
+        chains, averages = block.chains(), self.log_u.view(-1)
+        held = averages[chains].to(log_mean)
         kept = held + (math.log1p(-self.gamma) if self.gamma < 1 else -math.inf)
         log_u = torch.where(held.isneginf(), log_mean, torch.logaddexp(kept, log_mean + math.log(self.gamma)))
-        weights = (block.negative_logits().detach() - (log_u + log_m)[:, None]).exp()
-        loss = ((weights * block.logits).sum() - block.positive.sum()) / len(weights)
-        block.store(self.log_u, log_u)
-        return loss, SogCLRStats((log_u + log_m - block.positive.detach()).mean(), weights.sum(dim=1).mean())
+        weights = block.softmax_weights(log_u + log_m)
+        averages[chains] = log_u.to(averages)
+        return Estimate(weights, SogCLRStats((log_u + log_m - block.positive).mean(), weights.sum(dim=1).mean()))
 
     def check_saved(self, saved: dict[str, Tensor]) -> None:
         log_u = saved.get("log_u")

@@ -2,27 +2,32 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from emc2_lite.splitmix import compiled, random_words
 
 
 class TwoViewBlock(NamedTuple):
     """Scores among the 2b rows of a batch; row r and row (r + b) mod 2b are the two views of one sample.
 
-    embeddings: (2b, d), first all of z1, then all of z2, in float32 or float64.
+    embeddings: (2b, d), first all of z1, then all of z2, in float32 or float64, detached.
     logits: (2b, 2b), l(r, k) = <z_r, z_k> / temperature, dimensionless.
     positive: (2b,), l(r, pos), the score of the row's other view.
-    own: (2b, 2b) bool, True where the column is a view of the row's own sample; the other m = 2b - 2 are its negatives.
     index: (2b,) int64, the dataset index of each row's sample.
     view: (2b,) int64, the number of each row's view.
+    temperature: dimensionless.
+    with_gradient: whether a gradient is wanted of z1 or z2.
     """
 
     embeddings: Tensor
     logits: Tensor
     positive: Tensor
-    own: Tensor
     index: Tensor
     view: Tensor
+    temperature: float
+    with_gradient: bool
 
     @property
     def num_negatives(self) -> int:
@@ -31,23 +36,32 @@ class TwoViewBlock(NamedTuple):
 
     def negative_logits(self) -> Tensor:
         """The scores, -inf at the views of the row's own sample: (2b, 2b)."""
-        return self.logits.masked_fill(self.own, -torch.inf)
+        logits = self.logits.clone()
+        own_entries(logits).fill_(-torch.inf)
+        return logits
 
     def negatives_logsumexp(self) -> Tensor:
         """log of the sum over each row's in-batch negatives of exp l(r, k): (2b,), nats."""
         return self.negative_logits().logsumexp(dim=1)
 
-    def columns_of(self, index: Tensor, view: Tensor) -> Tensor:
-        """Where the named views (k,), (k,) stand in the batch: (k, 2b) bool, a row without True if they do not."""
-        return (index[:, None] == self.index) & (view[:, None] == self.view)
+    def softmax_weights(self, log_normaliser: Tensor) -> Tensor:
+        """exp(l(r, k) - log_normaliser(r)) of each negative, 0 at the views of the row's own sample: (2b, 2b)."""
+        return self.negative_logits().sub_(log_normaliser[:, None]).exp_()
 
-    def state_of(self, buffer: Tensor) -> Tensor:
-        """What a per-(sample, view slot) buffer (N, 2, ...) holds for each row: (2b, ...)."""
-        return buffer[self.index[: len(self.index) // 2]].transpose(0, 1).flatten(0, 1)
+    def column_of(self, index: Tensor, view: Tensor) -> Tensor:
+        """The column in which each named view (k,), (k,) stands in the batch, -1 if it does not: (k,) int64."""
+        b = len(self.index) // 2
+        samples, order = self.index[:b].sort()
+        place = torch.searchsorted(samples, index).clamp_max_(b - 1)
+        sample = order[place]
+        second = self.view[b:][sample] == view
+        there = (samples[place] == index) & (second | (self.view[:b][sample] == view))
+        return torch.where(there, sample + b * second, -1)
 
-    def store(self, buffer: Tensor, of_rows: Tensor) -> None:
-        """Write one value a row, (2b, ...), into a per-(sample, view slot) buffer (N, 2, ...)."""
-        buffer[self.index[: len(self.index) // 2]] = of_rows.unflatten(0, (2, -1)).transpose(0, 1).to(buffer.dtype)
+    def chains(self) -> Tensor:
+        """The place of each row's (sample, view slot) in a buffer (N, 2, ...) laid out as (2N, ...): (2b,) int64."""
+        first = 2 * self.index[: len(self.index) // 2]
+        return torch.cat((first, first + 1))
 
 
 def two_view_block(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, temperature: float) -> TwoViewBlock:
@@ -55,14 +69,53 @@ def two_view_block(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, t
 
     z1, z2: (b, d); index: (b,); view: (2, b), or None for 0 and 1.
     """
-    b = z1.shape[0]
     if view is None:
         view = torch.stack((torch.zeros_like(index), torch.ones_like(index)))
-    embeddings = torch.cat((z1, z2))
+    embeddings = torch.cat((z1.detach(), z2.detach()))
     if embeddings.dtype != torch.float64:
         embeddings = embeddings.float()
     with torch.autocast(embeddings.device.type, enabled=False):
-        logits = embeddings @ embeddings.T / temperature
-    positive = torch.cat((logits.diagonal(b), logits.diagonal(-b)))
-    own = torch.eye(b, dtype=torch.bool, device=z1.device).repeat(2, 2)
-    return TwoViewBlock(embeddings, logits, positive, own, index.repeat(2), view.flatten())
+        logits = (embeddings @ embeddings.T).div_(temperature)
+    return TwoViewBlock(
+        embeddings,
+        logits,
+        torch.cat((own_entries(logits)[0, 1], own_entries(logits)[1, 0])),
+        index.repeat(2),
+        view.flatten(),
+        temperature,
+        torch.is_grad_enabled() and (z1.requires_grad or z2.requires_grad),
+    )
+
+
+def own_entries(of_pairs: Tensor) -> Tensor:
+    """Those of (2b, 2b) at the views of the row's own sample, to write to: (row slot, column slot, sample)."""
+    b = len(of_pairs) // 2
+    return of_pairs.view(2, b, 2, b).diagonal(dim1=1, dim2=3)
+
+
+def random_candidate_order(b: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """The columns of each row's negatives, in an order drawn per row: (2b, 2b - 2) int64.
+
+    A fixed order would spend the whole burn-in on one of the two views. On the CPU the rows are shuffled (Fisher and
+    Yates 1938; the choice among n is biased by less than n / 2^32), elsewhere they are sorted by random keys.
+    """
+    if device.type == "cpu":
+        order = torch.empty(2 * b, 2 * b - 2, dtype=torch.int64)
+        _deal(order.numpy(), random_words(order.numel(), generator).reshape(order.shape))
+        return order
+    keys = torch.rand(2 * b, 2 * b, generator=generator, device=device)
+    own_entries(keys).fill_(2.0)
+    return keys.argsort(dim=1)[:, :-2]
+
+
+@compiled
+def _deal(order, words):
+    rows, m = order.shape
+    b = rows // 2
+    for row in range(rows):
+        own = row % b
+        for j in range(m):
+            order[row, j] = j + (j >= own) + (j >= own + b - 1)
+        for j in range(m - 1):
+            other = j + np.int64(((words[row, j] >> np.uint64(32)) * np.uint64(m - j)) >> np.uint64(32))
+            order[row, j], order[row, other] = order[row, other], order[row, j]

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from emc2_lite.splitmix import random_uniforms
+
 
 def checked_scores(log_scores: Tensor, dims: int | None = None) -> Tensor:
     """Return the scores detached, or raise ValueError in one sentence; `dims` fixes the number of dimensions."""
@@ -38,7 +40,7 @@ def one_score_a_row(initial_log_score: Tensor, log_scores: Tensor) -> Tensor:
 def given_or_drawn(uniforms: Tensor | None, log_scores: Tensor, generator: torch.Generator | None) -> Tensor:
     """One Uniform[0, 1) a score, of the scores' shape, dtype and device: those given, else drawn from `generator`."""
     if uniforms is None:
-        return torch.rand(log_scores.shape, generator=generator, dtype=log_scores.dtype, device=log_scores.device)
+        return random_uniforms(log_scores.shape, log_scores.dtype, log_scores.device, generator)
     if generator is not None:
         raise ValueError("Both uniforms and generator were given: pass one of them.")
     if uniforms.shape != log_scores.shape:

@@ -1,13 +1,13 @@
 """Metropolis-Hastings with uniform proposals, over rows of scores."""
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
-import numba
-import numpy as np
 import torch
 from torch import Tensor
 
 from emc2_lite.sampling.draws import checked_scores, given_or_drawn, one_score_a_row
+from emc2_lite.splitmix import compiled
 
 
 class ChainRun(NamedTuple):
@@ -43,8 +43,8 @@ def metropolis_hastings(
             then moves to the first proposal of positive probability.
         uniforms: (rows, steps) the U_j in [0, 1); drawn from `generator` when not given.
         generator: source of the uniforms; torch's default when not given.
-        backend: "auto" (numba on the CPU, torch elsewhere), "numba" or "torch". All give the same path, bit for bit,
-            from the same uniforms.
+        backend: "auto" (numba on the CPU, Triton on a CUDA device that has it, torch elsewhere), "numba", "triton" or
+            "torch". All give the same path, bit for bit, from the same uniforms.
 
     Returns:
         ChainRun(state, accepted, log_score); nothing in it carries a gradient.
@@ -57,20 +57,30 @@ def metropolis_hastings(
     """
     log_scores = checked_scores(log_scores, dims=2)
     initial = one_score_a_row(initial_log_score, log_scores)
-    uniforms = given_or_drawn(uniforms, log_scores, generator)
-    # Every backend compares the same two numbers, so their paths agree to the last bit.
-    challenge = log_scores - uniforms.log()
+    log_uniforms = given_or_drawn(uniforms, log_scores, generator).log()
+    return run_chains(log_scores, log_uniforms, initial, backend)
 
+
+def run_chains(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor, backend: str = "auto") -> ChainRun:
+    """`metropolis_hastings` after its checks: log_scores and log U (rows, steps), the scores (rows,) of the start.
+
+    Every backend compares the same two numbers, log_scores - log U and the current score, so their paths agree to the
+    last bit.
+    """
+    kind = log_scores.device.type
     if backend == "auto":
-        backend = "numba" if log_scores.device.type == "cpu" else "torch"
+        backend = {"cpu": "numba", "cuda": "triton" if find_spec("triton") else "torch"}.get(kind, "torch")
     if backend == "numba":
-        return _run_numba(log_scores, challenge, initial)
+        return _run_numba(log_scores, log_uniforms, initial)
+    if backend == "triton":
+        return _run_triton(log_scores, log_uniforms, initial)
     if backend == "torch":
-        return _run_torch(log_scores, challenge, initial)
-    raise ValueError(f'backend is {backend!r}: use "auto", "numba" or "torch".')
+        return _run_torch(log_scores, log_uniforms, initial)
+    raise ValueError(f'backend is {backend!r}: use "auto", "numba", "triton" or "torch".')
 
 
-def _run_torch(log_scores: Tensor, challenge: Tensor, initial: Tensor) -> ChainRun:
+def _run_torch(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor) -> ChainRun:
+    challenge = log_scores - log_uniforms
     accepted = torch.empty_like(log_scores, dtype=torch.bool)
     current = initial.clone()
     for step in range(log_scores.shape[1]):
@@ -81,32 +91,37 @@ def _run_torch(log_scores: Tensor, challenge: Tensor, initial: Tensor) -> ChainR
     return ChainRun(state, accepted, current)
 
 
-def _run_numba(log_scores: Tensor, challenge: Tensor, initial: Tensor) -> ChainRun:
+def _run_triton(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor) -> ChainRun:
+    if find_spec("triton") is None:
+        raise ValueError('backend="triton", but Triton is not installed: use "auto", or install triton.')
+    import triton
+
+    if log_scores.device.type != "cuda" and not triton.knobs.runtime.interpret:
+        raise ValueError(f'backend="triton" runs on CUDA, but the scores are on {log_scores.device}: use "auto".')
+    from emc2_lite.sampling.metropolis_triton import run_triton
+
+    return ChainRun(*run_triton(log_scores, log_uniforms, initial))
+
+
+def _run_numba(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor) -> ChainRun:
     if log_scores.device.type != "cpu":
         raise ValueError(f'backend="numba" runs on the CPU, but the scores are on {log_scores.device}: use "auto".')
-    rows, steps = log_scores.shape
-    state = np.empty((rows, steps), dtype=np.int64)
-    accepted = np.empty((rows, steps), dtype=np.bool_)
-    last = initial.numpy().copy()
-    _sweep(log_scores.contiguous().numpy(), challenge.contiguous().numpy(), last, state, accepted)
-    return ChainRun(torch.from_numpy(state), torch.from_numpy(accepted), torch.from_numpy(last))
+    state = torch.empty(log_scores.shape, dtype=torch.int64)
+    accepted = torch.empty(log_scores.shape, dtype=torch.bool)
+    last = initial.clone()
+    _sweep(*(t.contiguous().numpy() for t in (log_scores, log_uniforms, last, state, accepted)))
+    return ChainRun(state, accepted, last)
 
 
-def _compiled(function):
-    try:
-        return numba.njit(cache=True)(function)
-    except RuntimeError:  # nowhere to write the cache: compile anew in each process
-        return numba.njit(function)
-
-
-@_compiled
-def _sweep(log_scores, challenge, current, state, accepted):
+@compiled
+def _sweep(log_scores, log_uniforms, current, state, accepted):
     for row in range(log_scores.shape[0]):
-        held, held_score = -1, current[row]
+        held, held_score, since = -1, current[row], 0
+        accepted[row] = False
         for step in range(log_scores.shape[1]):
-            moves = challenge[row, step] > held_score
-            if moves:
-                held, held_score = step, log_scores[row, step]
-            accepted[row, step] = moves
-            state[row, step] = held
+            if log_scores[row, step] - log_uniforms[row, step] > held_score:
+                state[row, since:step] = held
+                held, held_score, since = step, log_scores[row, step], step
+                accepted[row, step] = True
+        state[row, since:] = held
         current[row] = held_score

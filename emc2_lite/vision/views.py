@@ -11,36 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from emc2_lite.splitmix import GAMMA, as_signed, mix, shifted
+
 
 def view_uniforms(index: Tensor, view: Tensor, count: int) -> Tensor:
     """`count` Uniform(0, 1) numbers for each (index, view) pair: (k,), (k,) int64 -> (k, count) float32.
 
-    A counter-based generator: SplitMix64 (Steele, Lea and Flood 2014) of the pair and the position in the row. Integer
-    arithmetic makes it the same on every device; 23 bits survive, so that the half added to them is exact and neither 0
-    nor 1 ever occurs.
+    SplitMix64 of the pair and the position in the row, the same on every device. 23 bits survive, so that the half
+    added to them is exact and neither 0 nor 1 ever occurs.
     """
-    key = _mix(_mix(index + _GOLDEN) + view * _GOLDEN)
-    bits = _mix(key[:, None] + torch.arange(1, count + 1, device=index.device) * _GOLDEN)
-    return (_shift(bits, 41).float() + 0.5) / 2**23
-
-
-def _signed(unsigned: int) -> int:
-    return unsigned - 2**64 if unsigned >= 2**63 else unsigned
-
-
-_GOLDEN = _signed(0x9E3779B97F4A7C15)
-_FACTORS = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
-
-
-def _mix(x: Tensor) -> Tensor:
-    x = (x ^ _shift(x, 30)) * _FACTORS[0]
-    x = (x ^ _shift(x, 27)) * _FACTORS[1]
-    return x ^ _shift(x, 31)
-
-
-def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical right shift; torch's own copies the sign."""
-    return (x >> bits) & (2 ** (64 - bits) - 1)
+    step = as_signed(GAMMA)
+    key = mix(mix(index + step) + view * step)
+    bits = mix(key[:, None] + torch.arange(1, count + 1, device=index.device) * step)
+    return (shifted(bits, 41).float() + 0.5) / 2**23
 
 
 class Views(ABC):

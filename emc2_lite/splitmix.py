@@ -1,0 +1,90 @@
+"""SplitMix64: random numbers as a hash of a key and a position, so that each can be made without those before it.
+
+Integer arithmetic modulo 2^64, the same on every device. Source: Steele, Lea and Flood 2014, Fast splittable
+pseudorandom number generators.
+"""
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+GAMMA = 0x9E3779B97F4A7C15
+_FACTORS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def compiled(function):
+    """numba.njit, kept in a cache on disk where there is somewhere to write it."""
+    try:
+        return numba.njit(cache=True)(function)
+    except RuntimeError:
+        return numba.njit(function)
+
+
+def as_signed(unsigned: int) -> int:
+    """The int64 of the same 64 bits."""
+    return unsigned - 2**64 if unsigned >= 2**63 else unsigned
+
+
+def shifted(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64; torch's own copies the sign."""
+    return (x >> bits) & (2 ** (64 - bits) - 1)
+
+
+def mix(x: Tensor) -> Tensor:
+    """The hash: int64 -> int64, all 64 bits of it random."""
+    x = (x ^ shifted(x, 30)) * as_signed(_FACTORS[0])
+    x = (x ^ shifted(x, 27)) * as_signed(_FACTORS[1])
+    return x ^ shifted(x, 31)
+
+
+def random_words(count: int, generator: torch.Generator | None) -> np.ndarray:
+    """`count` random 64-bit words, uint64, on the CPU: the hashes of key + j GAMMA, j = 0, 1, ...
+
+    The key is the only number that `generator` (torch's default if None) has to draw.
+    """
+    words = np.empty(count, dtype=np.uint64)
+    _fill_words(words, _key(generator))
+    return words
+
+
+def random_uniforms(
+    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, generator: torch.Generator | None
+) -> Tensor:
+    """Uniform(0, 1) numbers; on the CPU from `random_words`, ten times faster than torch.rand and never 0.
+
+    23 bits of a word make a float32 and 52 a float64, so that the half added to them is exact. Elsewhere torch.rand.
+    """
+    if device.type != "cpu":
+        return torch.rand(shape, generator=generator, dtype=dtype, device=device)
+    uniforms = torch.empty(shape, dtype=dtype)
+    _fill_uniforms(uniforms.view(-1).numpy(), _key(generator), 23 if dtype == torch.float32 else 52)
+    return uniforms
+
+
+def _key(generator: torch.Generator | None) -> np.uint64:
+    return np.uint64(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
+
+
+_GAMMA, _FIRST, _SECOND = (np.uint64(constant) for constant in (GAMMA, *_FACTORS))
+
+
+@compiled
+def _word(key, j):
+    x = key + np.uint64(j) * _GAMMA
+    x = (x ^ (x >> np.uint64(30))) * _FIRST
+    x = (x ^ (x >> np.uint64(27))) * _SECOND
+    return x ^ (x >> np.uint64(31))
+
+
+@compiled
+def _fill_words(words, key):
+    for j in range(words.size):
+        words[j] = _word(key, j)
+
+
+@compiled
+def _fill_uniforms(uniforms, key, bits):
+    shift, scale = np.uint64(64 - bits), 0.5**bits
+    for j in range(uniforms.size):
+        uniforms[j] = (np.float64(np.int64(_word(key, j) >> shift)) + 0.5) * scale
