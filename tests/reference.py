@@ -171,7 +171,8 @@ def emc2(
     `trap` puts back a mistake that public implementations make; test_traps.py names them.
 
     Returns the surrogate loss, the weights [(in-batch {column: weight}, carried-over weight)] of the rows, and the
-    pairs encoded without and with gradient, each a set.
+    pairs that have to be encoded without and with gradient, each a set: all scores are fresh, but those without effect
+    need not be.
     """
     z, b = [*z1, *z2], len(z1)
     names = [(int(index[r % b]), int(view[r // b, r % b])) for r in range(2 * b)]
@@ -185,7 +186,7 @@ def emc2(
         if held is not None:
             held_score = held[2]
             if state == "reencoded" and refresh_scores and trap != "a score that is never refreshed":
-                if held[:2] not in names:
+                if held[:2] not in names and not forgets_its_start(z, r, candidates, uniforms[r], temperature, burn_in):
                     scored.add(held[:2])
                 with torch.no_grad():
                     embedding = z[names.index(held[:2])] if held[:2] in names else encode(*held[:2])
@@ -219,6 +220,15 @@ def emc2(
         stored[chain] = (*(held[:2] if states[-1] < 0 else names[candidates[states[-1]]]), last_score)
     chains.update(stored)
     return total / (2 * b), all_weights, scored, encoded
+
+
+def forgets_its_start(z, r, candidates, uniforms, temperature, burn_in):
+    """Whether a candidate of the burn-in, or the first after it, beats the highest score that two views can have."""
+    for j in range(math.floor(burn_in * len(candidates)) + 1):
+        challenge = (z[r] @ z[candidates[j]]).item() / temperature - math.log(uniforms[j])
+        if challenge > 1.01 * z[r].norm().item() / temperature:
+            return True
+    return False
 
 
 def visit_law(log_scores, orders, burn_in):

@@ -9,7 +9,9 @@ import torch
 from trials import Encoder, proposals, random_visit
 
 from emc2_lite.losses import EMC2Loss
-from emc2_lite.sampling import ChainRun
+from emc2_lite.losses.emc2 import draw_proposals, start_is_forgotten
+from emc2_lite.losses.two_view import two_view_block
+from emc2_lite.sampling import ChainRun, metropolis_visit
 from emc2_lite.sampling.visit import kept_shares
 
 MODES = {
@@ -77,6 +79,36 @@ def test_every_visit_is_that_of_the_method(mode, burn_in):
         ]
         encoder.asked.clear()
     assert visits_with_a_carried_over_term > 20
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_a_chain_that_forgets_its_start_makes_the_same_visit_from_any_state(temperature):
+    """From no state, from a score in the middle and from the highest: same weights, end and score; others differ."""
+    rows, generator = reference.unit_vectors(16, 4), torch.Generator().manual_seed(0)
+    block = two_view_block(rows[:8], rows[8:], torch.arange(8), None, temperature)
+    forgotten_rows, rows_that_differ = 0, 0
+    for _ in range(50):
+        proposals = draw_proposals(block, 0.5, generator)
+        forgotten = start_is_forgotten(block, proposals)
+        starts = (-math.inf, 0.0, 1 / temperature)
+        visits = [metropolis_visit(block.logits, torch.full((16,), s).double(), proposals) for s in starts]
+        for visit in visits:
+            for name in ("weights", "held_weight", "column", "log_score"):
+                assert torch.equal(getattr(visit, name)[forgotten], getattr(visits[0], name)[forgotten])
+        assert (visits[-1].held_weight[forgotten] == 0).all() and (visits[-1].column[forgotten] >= 0).all()
+        forgotten_rows += forgotten.sum().item()
+        rows_that_differ += (visits[0].weights != visits[-1].weights).any(dim=1).sum().item()
+    assert forgotten_rows > 50 and rows_that_differ > 50
+
+
+def test_a_start_without_effect_is_not_encoded():
+    """A uniform of a half, 0.69 nats, beats the highest score there is if rows are alike, not if at right angles."""
+    for rows, encodings in ((torch.eye(6)[:1].repeat(6, 1), 0), (torch.eye(6), 1)):
+        criterion = EMC2Loss(10, 0.07)
+        set_chains(criterion, 9, 5, score=1000)
+        call_with_uniforms(criterion, rows, lambda i, v: torch.eye(6)[5:], 0.5)
+        assert criterion.stats.views_encoded == encodings
+        assert (criterion.chain_index[:3] < 3).all()
 
 
 @metropolis_modes

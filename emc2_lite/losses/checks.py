@@ -6,6 +6,8 @@ import numbers
 import torch
 from torch import Tensor
 
+LONGEST = 1.01  # the length of an embedding that passes as normalised in half precision
+
 
 def check_temperature(temperature: float) -> None:
     if not (isinstance(temperature, numbers.Real) and math.isfinite(temperature) and temperature > 0):
@@ -23,7 +25,7 @@ def check_embeddings(embeddings: Tensor, name: str) -> None:
         raise ValueError(f"{name} is {embeddings.dtype}: pass floating-point embeddings.")
     half = embeddings.dtype in (torch.float16, torch.bfloat16)
     lengths = torch.linalg.vector_norm(embeddings.detach().float(), dim=-1)
-    if (lengths - 1).abs_().max().item() <= (1e-2 if half else 1e-3):  # not so if it is NaN
+    if (lengths - 1).abs_().max().item() <= (LONGEST - 1 if half else 1e-3):  # not so if it is NaN
         return
     if not torch.isfinite(embeddings).all():
         raise ValueError(f"{name} holds NaN or infinite values: look for a diverged encoder or a broken image.")

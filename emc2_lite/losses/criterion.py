@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from emc2_lite.losses.checks import check_batch, check_temperature
-from emc2_lite.losses.two_view import TwoViewBlock, own_entries, two_view_block
+from emc2_lite.losses.two_view import TwoViewBlock, full_precision, own_entries, two_view_block
 
 Encode = Callable[[Tensor, Tensor], Tensor]
 
@@ -101,7 +101,7 @@ class Criterion(nn.Module):
         weights, self.stats, pull, (others, of_others), loss = self.estimate(block, encode, generator)
         own = own_entries(weights)
         own[0, 1], own[1, 0] = (-1, -1) if pull is None else pull.neg().chunk(2)
-        with torch.autocast(z1.device.type, enabled=False):
+        with full_precision(z1):
             return _Weighting.apply(z1, z2, others, block, weights, of_others, loss)
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
@@ -138,7 +138,7 @@ class _Weighting(torch.autograd.Function):
     def backward(ctx, grad):
         rows, weights, others, of_others = ctx.saved_tensors
         scale = grad * ctx.scale
-        with torch.autocast(rows.device.type, enabled=False):
+        with full_precision(rows):
             of_rows = (weights + weights.T) @ rows
             if others is not None:
                 of_rows += of_others @ others

@@ -6,10 +6,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from emc2_lite.losses.checks import LONGEST
 from emc2_lite.losses.criterion import Criterion, Encode, Estimate, Others
 from emc2_lite.losses.encoding import encode_distinct, encode_others
 from emc2_lite.losses.two_view import TwoViewBlock, random_candidate_order
-from emc2_lite.sampling import Visit, metropolis_visit, multiproposal
+from emc2_lite.sampling import Proposals, Visit, metropolis_visit, multiproposal
 from emc2_lite.splitmix import random_uniforms
 
 
@@ -18,7 +19,8 @@ class EMC2Stats(NamedTuple):
 
     loss: mean over rows of -l(r, pos) + log sum of exp l(r, k) over the in-batch negatives, nats. It can be compared
         between steps of one batch size; the value that `forward` returns only carries the gradient.
-    acceptance_rate: share of all steps of the chains that moved.
+    acceptance_rate: share of all steps of the chains that moved; a chain whose start is forgotten, and so not encoded,
+        starts as a new one.
     carried_over_share: share of rows that count their carried-over state.
     views_encoded: views that the call encoded again, with and without gradient, counted in encodings.
     views_encoded_with_gradient: those of them that were encoded with gradient.
@@ -44,10 +46,10 @@ class EMC2Loss(Criterion):
     The carried-over state was drawn in an earlier batch, and its embedding is gone:
 
     * ``state="reencoded"``: views that rows still hold after burn-in are encoded again with gradient, each once.
-      With ``refresh_scores=True`` every carried-over view is first encoded without gradient, so that the chain starts
-      from its score under today's weights; with False it starts from the score stored at the last visit, which is
-      cheaper, and lets chains defend views by scores of an untrained encoder.
-      A view that is in the batch is already encoded, and is not encoded again.
+      With ``refresh_scores=True`` carried-over views are first encoded without gradient, so that the chain starts from
+      the score under today's weights; with False it starts from the score stored at the last visit, which is cheaper,
+      and lets chains defend views by scores of an untrained encoder. Not encoded are a view that is in the batch, and
+      one that its chain leaves during burn-in whatever its score (`start_is_forgotten`): the visit is the same.
     * ``state="stored"``: nothing is encoded; the chain starts from the stored score, and in-batch weights are divided
       by 1 - w(r, 0) (a row with no in-batch step kept has no repulsion). Cheap, and biased at low temperature.
       `refresh_scores` is not read.
@@ -130,16 +132,24 @@ class EMC2Loss(Criterion):
         states = [buffer.view(-1) for buffer in (self.chain_index, self.chain_view, self.chain_score)]
         held_index, held_view, held_score = (of_chains[chains] for of_chains in states)
         held_score, scored = held_score.to(block.logits), 0
+        proposals = draw_proposals(block, self.burn_in, generator) if self.kernel == "metropolis" else None
         if reencoded:
             held_column = block.column_of(held_index, held_view)
             outside = (held_index >= 0) & (held_column < 0)
             if self.refresh_scores:
-                held_score, scored = fresh_scores(block, held_index, held_view, held_column, outside, encode)
+                in_batch = block.logits.gather(1, held_column.clamp_min(0)[:, None]).squeeze(1)
+                held_score = in_batch.where(held_column >= 0, -torch.inf)
+                wanted = outside if proposals is None else outside & ~start_is_forgotten(block, proposals)
+                rows = wanted.nonzero().squeeze(1)
+                with torch.no_grad():
+                    held, place = encode_distinct(encode, held_index[rows], held_view[rows], block.embeddings)
+                    held_score[rows] = (block.embeddings[rows] * held[place]).sum(dim=1) / self.temperature
+                scored = len(held)
 
-        if self.kernel == "metropolis":
-            visit = metropolis(block, held_score, self.burn_in, generator)
-        else:
+        if proposals is None:
             visit = many_proposals(block, held_index, held_score, generator)
+        else:
+            visit = metropolis_visit(block.logits, held_score, proposals)
 
         weights, others = visit.weights, Others()
         if reencoded:
@@ -157,7 +167,7 @@ class EMC2Loss(Criterion):
         states[2][chains] = visit.log_score.to(self.chain_score)
         encoded = len(others.embeddings) if others else 0
         stats = EMC2Stats(
-            loss=(block.negatives_logsumexp() - block.positive).mean(),
+            loss=(block.exponentials().log_sum - block.positive).mean(),
             acceptance_rate=visit.acceptance_rate,
             carried_over_share=(visit.held_weight > 0).to(weights).mean(),
             views_encoded=scored + encoded,
@@ -174,29 +184,25 @@ class EMC2Loss(Criterion):
             )
 
 
-def fresh_scores(
-    block: TwoViewBlock, index: Tensor, view: Tensor, column: Tensor, outside: Tensor, encode: Encode
-) -> tuple[Tensor, int]:
-    """Each row's score with the view it holds, under today's weights, -inf for a new chain; and the encodings it took.
-
-    index, view: (2b,), the views, index -1 for a new chain; column: (2b,), where they stand in the batch; outside:
-    (2b,) bool, which of them do not.
-    """
-    in_batch = block.logits.gather(1, column.clamp_min(0)[:, None]).squeeze(1)
-    scores = in_batch.where(index >= 0, -torch.inf)
-    rows = outside.nonzero().squeeze(1)
-    with torch.no_grad():
-        held, place = encode_distinct(encode, index[rows], view[rows], block.embeddings)
-        scores[rows] = (block.embeddings[rows] * held[place]).sum(dim=1) / block.temperature
-    return scores, len(held)
-
-
-def metropolis(block: TwoViewBlock, held_score: Tensor, burn_in: float, generator: torch.Generator | None) -> Visit:
-    """Metropolis-Hastings over each row's negatives in random order; the weights are shares of the kept steps."""
+def draw_proposals(block: TwoViewBlock, burn_in: float, generator: torch.Generator | None) -> Proposals:
+    """Each row's negatives in random order, and a uniform for each."""
     logits = block.logits
     order = random_candidate_order(len(logits) // 2, logits.device, generator)
     log_uniforms = random_uniforms(order.shape, logits.dtype, logits.device, generator).log_()
-    return metropolis_visit(logits, order, log_uniforms, held_score, math.floor(burn_in * order.shape[1]))
+    return Proposals(order, log_uniforms, math.floor(burn_in * order.shape[1]))
+
+
+def start_is_forgotten(block: TwoViewBlock, proposals: Proposals) -> Tensor:
+    """Whether a row's visit is the same wherever its chain starts: (2b,) bool.
+
+    No score exceeds |z_r| |z_k| / temperature. If a proposal of the burn-in, or the first one after it, beats that
+    ceiling, l_j - log U_j > ceiling, then the chain moves to it from any state: kept steps and end are the same for
+    all starts, and where it started need not be encoded.
+    """
+    offered = slice(proposals.dropped + 1)
+    challenge = block.logits.gather(1, proposals.order[:, offered]) - proposals.log_uniforms[:, offered]
+    ceiling = torch.linalg.vector_norm(block.embeddings, dim=1) * LONGEST / block.temperature
+    return challenge.amax(dim=1) > ceiling
 
 
 def many_proposals(

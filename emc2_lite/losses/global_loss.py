@@ -1,5 +1,9 @@
 """The global contrastive loss of a finite set of views, exact in value and gradient: the oracle of the course."""
 
+import math
+from collections import defaultdict
+from itertools import combinations_with_replacement
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -8,7 +12,7 @@ from emc2_lite.losses.checks import check_embeddings, check_temperature, check_t
 
 
 def global_contrastive_loss(
-    embeddings: Tensor, temperature: float, *, chunk_size: int = 1024, include_positive: bool = False
+    embeddings: Tensor, temperature: float, *, chunk_size: int | None = None, include_positive: bool = False
 ) -> Tensor:
     """Contrast every view with every view of every other sample.
 
@@ -18,12 +22,13 @@ def global_contrastive_loss(
 
         -E[grad l(positive)] + E over rows r, E over k ~ p_r of [grad l(r, k)].
 
-    Time O((NV)^2 d). Memory O(chunk_size NV), forward and backward: scores are made again, not kept.
+    Time O((NV)^2 d). Memory O(chunk_size^2 + NV (d + NV / chunk_size)): backward makes the scores again.
 
     Args:
         embeddings: (N, V, d) normalised; N >= 2 samples with V >= 2 views each.
         temperature: > 0, dimensionless.
-        chunk_size: rows of scores that are held at once; it changes memory and speed, not the value.
+        chunk_size: scores are held for at most this many rows and columns at once, or V if that is more; it changes
+            memory and speed, not the value. None: 768 on a CPU, so that they stay in its cache, and 4096 elsewhere.
         include_positive: put exp l(iv, iw) into the sum as well: the limit of NT-Xent as the batch becomes the set.
 
     Returns:
@@ -35,7 +40,7 @@ def global_contrastive_loss(
     Source: Yuan et al. 2022 (SogCLR), equation 2; Yau et al. 2024 (EMC2), equation 1.
     """
     check_temperature(temperature)
-    if chunk_size < 1:
+    if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1 row.")
     check_tensor(embeddings, "embeddings")
     if embeddings.dim() != 3 or embeddings.shape[0] < 2 or embeddings.shape[1] < 2:
@@ -46,6 +51,8 @@ def global_contrastive_loss(
     num_samples, num_views, _ = embeddings.shape
     if embeddings.dtype != torch.float64:
         embeddings = embeddings.float()
+    if chunk_size is None:
+        chunk_size = 768 if embeddings.device.type == "cpu" else 4096
     with torch.autocast(embeddings.device.type, enabled=False):
         log_sum = _NegativesLogSumExp.apply(embeddings, temperature, chunk_size).view(num_samples, num_views, 1)
         positives = embeddings @ embeddings.mT / temperature
@@ -59,40 +66,63 @@ class _NegativesLogSumExp(torch.autograd.Function):
 
     l is symmetric, so the row z_r meets z_k twice, as an anchor and as a negative, and
 
-        d (sum_r g_r s_r) / d z_r  =  sum over k in neg(r) of [ g_r exp(l(r,k) - s_r) + g_k exp(l(r,k) - s_k) ] z_k / T.
+        d (sum_r g_r s_r) / d z_r  =  sum over k in neg(r) of  w(r, k) z_k / T,
+        w(r, k)  =  g_r exp(l(r, k) - s_r) + g_k exp(l(r, k) - s_k)  =  exp l(r, k) [g_r exp(-s_r) + g_k exp(-s_k)].
 
-    One pass over the rows therefore finishes each chunk of the gradient, without a second accumulator.
+    w is symmetric too: a tile of scores above the diagonal serves its rows and its columns, and none below is made.
+
+    The last form takes one exp, and serves where 1 / T is at most a third of the range of exponents of the dtype
+    (T >= 0.0344 in float32, 0.00424 in float64). As |l| <= 1 / T, exp l is in range there, and so is g_r exp(-s_r)
+    for |g_r| / NV above 1e-25 (float32). At a lower T no exponent is used that can be above 0.
     """
 
     @staticmethod
     def forward(ctx, embeddings, temperature, chunk_size):
-        log_sum = torch.cat([chunk.logsumexp(1) for _, chunk in _score_chunks(embeddings, temperature, chunk_size)])
-        ctx.save_for_backward(embeddings, log_sum)
         ctx.temperature, ctx.chunk_size = temperature, chunk_size
+        ctx.in_range = 3 / temperature <= -math.log(torch.finfo(embeddings.dtype).tiny)
+        log_sums = defaultdict(list)
+        for rows, columns, scores in _tiles(embeddings, temperature, chunk_size):
+            if ctx.in_range:
+                scores.exp_()
+            for part, dim in ((rows, 1), (columns, 0)) if rows != columns else ((rows, 1),):
+                log_sums[part.start].append(scores.sum(dim).log_() if ctx.in_range else scores.logsumexp(dim))
+        log_sum = torch.cat([torch.stack(of_tiles).logsumexp(0) for of_tiles in log_sums.values()])
+        ctx.save_for_backward(embeddings, log_sum)
         return log_sum
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         embeddings, log_sum = ctx.saved_tensors
-        flat = embeddings.flatten(0, 1)
-        result = torch.empty_like(flat)
-        for rows, scores in _score_chunks(embeddings, ctx.temperature, ctx.chunk_size):
-            weights = (scores - log_sum).exp_().mul_(grad)
-            weights.addcmul_(scores.sub_(log_sum[rows, None]).exp_(), grad[rows, None])
-            torch.mm(weights, flat, out=result[rows])
+        flat, share = embeddings.flatten(0, 1), grad * torch.exp(-log_sum)
+        result = torch.zeros_like(flat)
+        for rows, columns, scores in _tiles(embeddings, ctx.temperature, ctx.chunk_size):
+            if ctx.in_range:
+                weights = scores.exp_().mul_(share[rows, None] + share[columns])
+            else:
+                weights = (scores - log_sum[columns]).exp_().mul_(grad[columns])
+                weights.addcmul_(scores.sub_(log_sum[rows, None]).exp_(), grad[rows, None])
+            result[rows].addmm_(weights, flat[columns])
+            if rows != columns:
+                result[columns].addmm_(weights.T, flat[rows])
         return result.div_(ctx.temperature).view_as(embeddings), None, None
 
 
-def _score_chunks(embeddings: Tensor, temperature: float, chunk_size: int):
-    """Yield (slice of rows, (rows, NV) scores), -inf at the views of the row's own sample."""
-    num_samples, num_views, _ = embeddings.shape
+def _tiles(embeddings: Tensor, temperature: float, chunk_size: int):
+    """Yield (rows, columns, scores) of the tiles on and above the diagonal, -inf at a row's own sample.
+
+    Rows and columns are slices of whole samples. The scores are in one buffer, overwritten by the next tile.
+    """
+    num_views = embeddings.shape[1]
     flat = embeddings.flatten(0, 1)
     scaled = flat / temperature
-    sample = torch.arange(num_samples, device=flat.device).repeat_interleave(num_views)
-    own_views = torch.arange(num_views, device=flat.device)
-    for start in range(0, len(flat), chunk_size):
-        rows = slice(start, start + chunk_size)
-        scores = scaled[rows] @ flat.T
-        scores.scatter_(1, sample[rows, None] * num_views + own_views, -torch.inf)
-        yield rows, scores
+    size = max(chunk_size // num_views, 1) * num_views
+    parts = [slice(start, min(start + size, len(flat))) for start in range(0, len(flat), size)]
+    buffer = flat.new_empty(min(size, len(flat)) ** 2)
+    for rows, columns in combinations_with_replacement(parts, 2):
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        scores = buffer[: math.prod(shape)].view(shape)
+        torch.mm(scaled[rows], flat[columns].T, out=scores)
+        if rows == columns:
+            scores.unflatten(1, (-1, num_views)).unflatten(0, (-1, num_views)).diagonal(0, 0, 2).fill_(-torch.inf)
+        yield rows, columns, scores

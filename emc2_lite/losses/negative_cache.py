@@ -9,7 +9,7 @@ from torch import Tensor
 from emc2_lite.losses.checks import check_embeddings
 from emc2_lite.losses.criterion import Criterion, Encode, Estimate
 from emc2_lite.losses.encoding import encode_distinct, encode_others
-from emc2_lite.losses.two_view import TwoViewBlock
+from emc2_lite.losses.two_view import TwoViewBlock, full_precision
 from emc2_lite.sampling import gumbel_max
 
 
@@ -106,7 +106,7 @@ class NegativeCacheLoss(Criterion):
         with torch.no_grad():
             fresh, place = encode_distinct(encode, renewed // 2, views[renewed], anchors)
 
-        with torch.autocast(anchors.device.type, enabled=False):
+        with full_precision(anchors):
             scores = anchors @ self.cache.flatten(0, 1).to(anchors).T / self.temperature
             scores[:, of_batch] = block.logits
             scores[:, renewed] = anchors @ fresh[place].T / self.temperature

@@ -43,7 +43,8 @@ class NTXentLoss(Criterion):
         super().__init__(temperature)
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
-        log_denominator = torch.logaddexp(block.positive, block.negatives_logsumexp())
+        negatives = block.exponentials()
+        log_denominator = torch.logaddexp(block.positive, negatives.log_sum)
         excess = block.positive - log_denominator
         loss = -excess.mean()
-        return Estimate(block.softmax_weights(log_denominator), NTXentStats(loss), -torch.expm1(excess), loss=loss)
+        return Estimate(negatives.over(log_denominator), NTXentStats(loss), -torch.expm1(excess), loss=loss)

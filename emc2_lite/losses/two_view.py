@@ -1,5 +1,6 @@
 """The similarity block of a two-view batch: the one place where rows, positives and negatives are laid out."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -40,13 +41,12 @@ class TwoViewBlock(NamedTuple):
         own_entries(logits).fill_(-torch.inf)
         return logits
 
-    def negatives_logsumexp(self) -> Tensor:
-        """log of the sum over each row's in-batch negatives of exp l(r, k): (2b,), nats."""
-        return self.negative_logits().logsumexp(dim=1)
-
-    def softmax_weights(self, log_normaliser: Tensor) -> Tensor:
-        """exp(l(r, k) - log_normaliser(r)) of each negative, 0 at the views of the row's own sample: (2b, 2b)."""
-        return self.negative_logits().sub_(log_normaliser[:, None]).exp_()
+    def exponentials(self) -> "Exponentials":
+        """What the in-batch negatives add up to, row by row."""
+        logits = self.negative_logits()
+        largest = logits.amax(dim=1)
+        shifted = logits.sub_(largest[:, None]).exp_()
+        return Exponentials(shifted, largest, shifted.sum(dim=1).log_().add_(largest))
 
     def column_of(self, index: Tensor, view: Tensor) -> Tensor:
         """The column in which each named view (k,), (k,) stands in the batch, -1 if it does not: (k,) int64."""
@@ -64,27 +64,49 @@ class TwoViewBlock(NamedTuple):
         return torch.cat((first, first + 1))
 
 
+class Exponentials(NamedTuple):
+    """exp l of a batch's negatives, shifted so that none overflows.
+
+    shifted: (2b, 2b), exp(l(r, k) - largest(r)), 0 at the views of the row's own sample.
+    largest: (2b,), the largest score of each row's negatives.
+    log_sum: (2b,), log of the sum over each row's negatives of exp l(r, k), nats.
+    """
+
+    shifted: Tensor
+    largest: Tensor
+    log_sum: Tensor
+
+    def over(self, log_normaliser: Tensor) -> Tensor:
+        """exp(l(r, k) - log_normaliser(r)), (2b, 2b), in the place of `shifted`."""
+        return self.shifted.mul_((self.largest - log_normaliser).exp_()[:, None])
+
+
 def two_view_block(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, temperature: float) -> TwoViewBlock:
     """Lay out a batch; half-precision embeddings are raised to float32, for exp l overflows below it.
 
     z1, z2: (b, d); index: (b,); view: (2, b), or None for 0 and 1.
     """
-    if view is None:
-        view = torch.stack((torch.zeros_like(index), torch.ones_like(index)))
+    view = torch.cat((torch.zeros_like(index), torch.ones_like(index))) if view is None else view.flatten()
     embeddings = torch.cat((z1.detach(), z2.detach()))
     if embeddings.dtype != torch.float64:
         embeddings = embeddings.float()
-    with torch.autocast(embeddings.device.type, enabled=False):
+    with full_precision(embeddings):
         logits = (embeddings @ embeddings.T).div_(temperature)
     return TwoViewBlock(
         embeddings,
         logits,
         torch.cat((own_entries(logits)[0, 1], own_entries(logits)[1, 0])),
-        index.repeat(2),
-        view.flatten(),
+        torch.cat((index, index)),
+        view,
         temperature,
         torch.is_grad_enabled() and (z1.requires_grad or z2.requires_grad),
     )
+
+
+def full_precision(like: Tensor) -> AbstractContextManager:
+    """Products in the operands' own dtype, whatever autocast says on the device of `like`."""
+    device = like.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def own_entries(of_pairs: Tensor) -> Tensor:
@@ -96,16 +118,22 @@ def own_entries(of_pairs: Tensor) -> Tensor:
 def random_candidate_order(b: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
     """The columns of each row's negatives, in an order drawn per row: (2b, 2b - 2) int64.
 
-    A fixed order would spend the whole burn-in on one of the two views. On the CPU the rows are shuffled (Fisher and
-    Yates 1938; the choice among n is biased by less than n / 2^32), elsewhere they are sorted by random keys.
+    A fixed order would spend the whole burn-in on one of the two views.
     """
-    if device.type == "cpu":
-        order = torch.empty(2 * b, 2 * b - 2, dtype=torch.int64)
-        _deal(order.numpy(), random_words(order.numel(), generator).reshape(order.shape))
-        return order
+    return (_dealt if device.type == "cpu" else _sorted_by_keys)(b, device, generator)
+
+
+def _sorted_by_keys(b: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
     keys = torch.rand(2 * b, 2 * b, generator=generator, device=device)
     own_entries(keys).fill_(2.0)
     return keys.argsort(dim=1)[:, :-2]
+
+
+def _dealt(b: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Fisher and Yates 1938, Durstenfeld 1964; the choice among n places is biased by less than n / 2^32."""
+    order = torch.empty(2 * b, 2 * b - 2, dtype=torch.int64, device=device)
+    _deal(order.numpy(), random_words(order.numel(), generator).reshape(order.shape))
+    return order
 
 
 @compiled

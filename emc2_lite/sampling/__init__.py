@@ -7,12 +7,13 @@ from emc2_lite.sampling.diagnostics import effective_sample_size, spectral_gap, 
 from emc2_lite.sampling.gumbel import gumbel_max
 from emc2_lite.sampling.metropolis import ChainRun, metropolis_hastings
 from emc2_lite.sampling.multiproposal import ManyProposals, multiproposal
-from emc2_lite.sampling.visit import Visit, metropolis_visit
+from emc2_lite.sampling.visit import Proposals, Visit, metropolis_visit
 from emc2_lite.splitmix import random_uniforms
 
 __all__ = [
     "ChainRun",
     "ManyProposals",
+    "Proposals",
     "Visit",
     "effective_sample_size",
     "gumbel_max",

@@ -25,23 +25,31 @@ class Visit(NamedTuple):
     acceptance_rate: Tensor
 
 
-def metropolis_visit(scores: Tensor, order: Tensor, log_uniforms: Tensor, initial: Tensor, dropped: int) -> Visit:
+class Proposals(NamedTuple):
+    """What the chains of a visit are offered.
+
+    order: (rows, m) int64, the columns that a row's chain is offered, in this order.
+    log_uniforms: (rows, m), log U_j: the chain moves to candidate j iff l_j - log U_j > l_current.
+    dropped: B, the steps of burn-in; m - B are kept, repeats included.
+    """
+
+    order: Tensor
+    log_uniforms: Tensor
+    dropped: int
+
+
+def metropolis_visit(scores: Tensor, initial: Tensor, proposals: Proposals) -> Visit:
     """Metropolis-Hastings over each row's candidates; the weights are the shares of the kept steps.
 
-    Args:
-        scores: (rows, columns) float32 or float64, in nats.
-        order: (rows, m) int64, the columns that a row's chain is offered, in this order.
-        log_uniforms: (rows, m), log U_j: the chain moves to candidate j iff l_j - log U_j > l_current.
-        initial: (rows,) scores of the states that the chains come with, -inf for new chains.
-        dropped: B, the steps of burn-in; m - B are kept, repeats included.
-
-    On the CPU one compiled pass reads each score once; elsewhere the chains' paths are made first. Nothing is checked.
+    scores: (rows, columns) float32 or float64, in nats; initial: (rows,) scores of the states that the chains come
+    with, -inf for new chains. On the CPU one compiled pass reads each score once; elsewhere the chains' paths are made
+    first. Nothing is checked.
     """
-    pass_over = _visit_compiled if scores.device.type == "cpu" else _visit_by_paths
-    return pass_over(scores, order, log_uniforms, initial, dropped)
+    return (_visit_compiled if scores.device.type == "cpu" else _visit_by_paths)(scores, initial, proposals)
 
 
-def _visit_by_paths(scores: Tensor, order: Tensor, log_uniforms: Tensor, initial: Tensor, dropped: int) -> Visit:
+def _visit_by_paths(scores: Tensor, initial: Tensor, proposals: Proposals) -> Visit:
+    order, log_uniforms, dropped = proposals
     run = run_chains(scores.gather(1, order), log_uniforms, initial)
     last = run.state[:, -1]
     column = torch.where(last < 0, -1, order.gather(1, last.clamp_min(0)[:, None]).squeeze(1))
@@ -60,13 +68,15 @@ def kept_shares(run: ChainRun, order: Tensor, columns: int, dropped: int) -> tup
     return counts / kept.shape[1], (kept < 0).to(counts).mean(dim=1)
 
 
-def _visit_compiled(scores: Tensor, order: Tensor, log_uniforms: Tensor, initial: Tensor, dropped: int) -> Visit:
+def _visit_compiled(scores: Tensor, initial: Tensor, proposals: Proposals) -> Visit:
+    order, log_uniforms, dropped = proposals
     rows, columns = scores.shape
     shares = torch.zeros(rows, columns + 1, dtype=scores.dtype)
     column = torch.empty(rows, dtype=torch.int64)
     log_score = initial.clone()
     moves = _visit(*(t.numpy() for t in (scores, order, log_uniforms, shares, column, log_score)), dropped)
-    return Visit(shares[:, :-1], shares[:, -1], column, log_score, scores.new_tensor(moves / order.numel()))
+    rate = torch.tensor(moves / order.numel(), dtype=scores.dtype)
+    return Visit(shares[:, :-1], shares[:, -1], column, log_score, rate)
 
 
 @compiled

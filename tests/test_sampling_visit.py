@@ -1,0 +1,68 @@
+"""The compiled pass over a visit's candidates counts what the chains' paths say, and candidates come in any order."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from trials import assert_multinomial
+
+from emc2_lite.losses.two_view import _dealt, _sorted_by_keys, random_candidate_order
+from emc2_lite.sampling.visit import Proposals, _visit_by_paths, _visit_compiled
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("burn_in", [0, 0.5, 0.9])
+@pytest.mark.parametrize("b", [2, 5, 40])
+def test_compiled_visit_is_that_of_the_paths(b, burn_in, dtype):
+    generator = torch.Generator().manual_seed(b)
+    for scale in (0.1, 3, 30):
+        scores = (scale * torch.randn(2 * b, 2 * b, generator=generator)).to(dtype)
+        initial = (scale * torch.randn(2 * b, generator=generator)).to(dtype)
+        initial[::3] = -math.inf
+        initial[1] = 1e6
+        order = random_candidate_order(b, CPU, generator)
+        log_uniforms = torch.rand(order.shape, generator=generator, dtype=dtype).log()
+        dropped = math.floor(burn_in * order.shape[1])
+        compiled, by_paths = (
+            visit(scores, initial, Proposals(order, log_uniforms, dropped))
+            for visit in (_visit_compiled, _visit_by_paths)
+        )
+        for name in ("column", "log_score"):
+            assert torch.equal(getattr(compiled, name), getattr(by_paths, name))
+        for name in ("weights", "held_weight", "acceptance_rate"):
+            torch.testing.assert_close(getattr(compiled, name), getattr(by_paths, name), rtol=1e-6, atol=0)
+        assert compiled.held_weight[1] == 1 and compiled.column[1] == -1
+
+
+@pytest.mark.parametrize("deal", [_dealt, _sorted_by_keys])
+def test_every_order_of_a_row_s_negatives_is_equally_likely(deal):
+    """Null: in 4,000 deals the orders of a row's 4 candidates are multinomial over all 24; false-alarm rate 1e-5 a row.
+
+    So are the pairs of orders of rows 0 and 4, 576 of them: rows are dealt independently.
+    """
+    generator = torch.Generator().manual_seed(0)
+    number = {order: n for n, order in enumerate(itertools.permutations(range(4)))}
+    deals = torch.stack([deal(3, CPU, generator) for _ in range(4_000)])
+    drawn = []
+    for row in range(6):
+        negatives = [k for k in range(6) if k % 3 != row % 3]
+        found = [number[tuple(map(negatives.index, order))] for order in deals[:, row].tolist()]
+        drawn.append(torch.tensor(found))
+        assert_multinomial(drawn[-1], torch.full((24,), 1 / 24))
+    assert_multinomial(24 * drawn[0] + drawn[4], torch.full((576,), 1 / 576))
+
+
+def test_large_batches_are_dealt_evenly():
+    """Null: in the first and in the last place of 300 deals at b = 40, each of a row's 78 columns is equally likely."""
+    generator, b = torch.Generator().manual_seed(0), 40
+    deals = torch.stack([random_candidate_order(b, CPU, generator) for _ in range(300)])
+    own = torch.arange(2 * b)[:, None]
+    assert (deals % b != own % b).all()
+    assert torch.equal(deals[0].sort(dim=1).values, _sorted_by_keys(b, CPU, generator).sort(dim=1).values)
+    for place in (0, -1):
+        column = deals[:, :, place]
+        among_negatives = column - (column > own.T % b).long() - (column > own.T % b + b).long()
+        assert_multinomial(among_negatives.flatten(), torch.full((2 * b - 2,), 1 / (2 * b - 2)))
