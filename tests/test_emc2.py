@@ -106,7 +106,7 @@ def test_a_start_without_effect_is_not_encoded():
     for rows, encodings in ((torch.eye(6)[:1].repeat(6, 1), 0), (torch.eye(6), 1)):
         criterion = EMC2Loss(10, 0.07)
         set_chains(criterion, 9, 5, score=1000)
-        call_with_uniforms(criterion, rows, lambda i, v: torch.eye(6)[5:], 0.5)
+        call_with_uniforms(criterion, rows, lambda i, v: -torch.eye(6)[5:], 0.5)
         assert criterion.stats.views_encoded == encodings
         assert (criterion.chain_index[:3] < 3).all()
 

@@ -1,0 +1,167 @@
+"""Whole training steps: views, encoder, loss, gradient, Adam."""
+
+from functools import partial
+from itertools import count
+
+import pytest
+import torch
+
+from bench.conftest import DEVICE
+from emc2_lite.losses import METHODS, make_criterion
+from emc2_lite.training.loop import TrainingStep, views_of_epoch
+from emc2_lite.vision import Augmentation, DigitEncoder, DigitViews, ImageViews, ResNetEncoder, load_digits
+
+B, DIM = 32, 128
+STORED = "EMC2, stored"
+
+
+class Steps:
+    """Training steps of one loss, epoch by epoch over `samples` images; counts the views encoded again."""
+
+    def __init__(self, views, encoder, method, temperature, learning_rate):
+        torch.manual_seed(0)
+        self.samples, encoder = len(views), encoder().to(DEVICE)
+        settings = {"state": "stored"} if method == STORED else {}
+        name = "EMC2" if method == STORED else method
+        criterion = make_criterion(name, num_samples=self.samples, dim=DIM, temperature=temperature, **settings)
+        optimiser = torch.optim.Adam(encoder.parameters(), learning_rate)
+        generator = torch.Generator(DEVICE).manual_seed(0)
+        self.update = TrainingStep(encoder, views, criterion.to(DEVICE), optimiser, generator)
+        self.turn, self.again = count(), []
+
+    def __call__(self):
+        epoch, batch = divmod(next(self.turn), self.samples // B)
+        order = torch.randperm(self.samples, generator=torch.Generator().manual_seed(epoch)).to(DEVICE)
+        index = order[batch * B : (batch + 1) * B]
+        self.update(index, views_of_epoch(epoch, index))
+        stats = self.update.criterion.stats
+        if hasattr(stats, "views_encoded"):
+            self.again.append((stats.views_encoded, stats.views_encoded_with_gradient))
+
+    def encoder_only(self):
+        """The limit: a batch that lies there, through the encoder, forward and backward, and the update."""
+        index = torch.arange(B, device=DEVICE)
+        images = self.update.views(index.repeat(2), views_of_epoch(0, index).flatten())
+
+        def step():
+            self.update.optimiser.zero_grad()
+            (0.0 * self.update.embed(images).mean()).backward()
+            self.update.optimiser.step()
+
+        return step
+
+    def note(self):
+        if not self.again:
+            return ""
+        every, with_gradient = (sum(kind) / len(self.again) / (2 * B) for kind in zip(*self.again, strict=True))
+        return f"encoded again, a view of the batch: {every:.2f}, {with_gradient:.2f} with gradient"
+
+
+def digits(method, temperature=0.2):
+    views = DigitViews(load_digits("train").images.to(DEVICE))
+    return Steps(views, partial(DigitEncoder, DIM), method, temperature, 1e-3)
+
+
+def trained(steps, count):
+    for _ in range(count):
+        steps()
+    steps.again.clear()
+    return steps
+
+
+@pytest.mark.parametrize("method", [m for m in (*METHODS, STORED) if m != "NT-Xent"])
+def test_digits_step(compare, method):
+    contender, reference = (trained(digits(m), 150) for m in (method, "NT-Xent"))
+    compare(
+        "digits step",
+        f"b={B}",
+        (method, contender),
+        ("NT-Xent", reference),
+        rounds=120,
+        target=1.1 if method == STORED else None,
+        note=contender.note,
+    )
+
+
+def test_digits_limit(compare):
+    steps = trained(digits("NT-Xent"), 20)
+    compare("digits step", f"b={B}", ("NT-Xent", steps), ("limit: encoder alone", steps.encoder_only()), rounds=120)
+
+
+def photographs(count=96):
+    """Smooth random images: colours of a coarse grid, enlarged to 96 x 96."""
+    grids = torch.rand(count, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    images = torch.nn.functional.interpolate(grids, (96, 96), mode="bicubic", align_corners=False).clamp(0, 1)
+    return (255 * images).to(torch.uint8).to(DEVICE)
+
+
+def resnet(method, temperature=0.07):
+    views = ImageViews(photographs(), Augmentation(96))
+    return Steps(views, partial(ResNetEncoder, dim=DIM), method, temperature, 1e-4)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "NT-Xent"])
+def test_resnet_step(compare, method):
+    contender, reference = (trained(resnet(m), 6) for m in (method, "NT-Xent"))
+    compare(
+        "ResNet-18 step, 96 x 96",
+        f"b={B}",
+        (method, contender),
+        ("NT-Xent", reference),
+        rounds=5,
+        target=1.7 if method == "EMC2" else None,
+        note=contender.note,
+    )
+
+
+def test_resnet_limit(compare):
+    steps = trained(resnet("NT-Xent"), 1)
+    limit = ("limit: encoder alone", steps.encoder_only())
+    compare("ResNet-18 step, 96 x 96", f"b={B}", ("NT-Xent", steps), limit, rounds=4)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.4])
+def test_arrangements_of_forward_passes(compare, share):
+    """2b views to score, of which a share counts: all without gradient and those again with it, or all with it at once."""
+    steps = resnet("NT-Xent")
+    index = torch.arange(2 * B, device=DEVICE)
+    images = steps.update.views(index, index)
+    some = images[: round(share * len(images))]
+
+    def two_passes():
+        with torch.no_grad():
+            steps.update.embed(images)
+        steps.update.embed(some).sum().backward()
+
+    def one_pass():
+        steps.update.embed(images)[: len(some)].sum().backward()
+
+    size = f"{share:.0%} count"
+    compare("passes of ResNet-18", size, ("without, then some with", two_passes), ("all with", one_pass), rounds=4)
+
+
+def test_scores_in_half_precision(compare):
+    """Encoding without gradient in bfloat16; the note says how far scores at temperature 0.07 are off."""
+    steps = resnet("NT-Xent")
+    index = torch.arange(2 * B, device=DEVICE)
+    images = steps.update.views(index, index)
+
+    @torch.no_grad()
+    def exact():
+        return steps.update.embed(images)
+
+    @torch.no_grad()
+    def half():
+        with torch.autocast(DEVICE.type, torch.bfloat16):
+            return steps.update.embed(images)
+
+    off = (half() @ half().T - exact() @ exact().T).abs().mean().item() / 0.07
+    note = f"scores are off by {off:.2g} nats in the mean"
+    compare(
+        "passes of ResNet-18",
+        f"{2 * B} views",
+        ("in bfloat16", half),
+        ("in float32", exact),
+        rounds=5,
+        note=lambda: note,
+    )
