@@ -21,6 +21,11 @@ def compiled(function):
         return numba.njit(function)
 
 
+def compiles_for(device: torch.device) -> bool:
+    """Whether compiled code serves tensors on this device; torch's operations serve all others."""
+    return device.type == "cpu"
+
+
 def as_signed(unsigned: int) -> int:
     """The int64 of the same 64 bits."""
     return unsigned - 2**64 if unsigned >= 2**63 else unsigned
@@ -38,31 +43,22 @@ def mix(x: Tensor) -> Tensor:
     return x ^ shifted(x, 31)
 
 
-def random_words(count: int, generator: torch.Generator | None) -> np.ndarray:
-    """`count` random 64-bit words, uint64, on the CPU: the hashes of key + j GAMMA, j = 0, 1, ...
-
-    The key is the only number that `generator` (torch's default if None) has to draw.
-    """
-    words = np.empty(count, dtype=np.uint64)
-    _fill_words(words, _key(generator))
-    return words
-
-
 def random_uniforms(
     shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, generator: torch.Generator | None
 ) -> Tensor:
-    """Uniform(0, 1) numbers; on the CPU from `random_words`, ten times faster than torch.rand and never 0.
+    """Uniform(0, 1) numbers; on the CPU by hashing, ten times faster than torch.rand and never 0.
 
     23 bits of a word make a float32 and 52 a float64, so that the half added to them is exact. Elsewhere torch.rand.
     """
-    if device.type != "cpu":
+    if not compiles_for(device):
         return torch.rand(shape, generator=generator, dtype=dtype, device=device)
     uniforms = torch.empty(shape, dtype=dtype)
-    _fill_uniforms(uniforms.view(-1).numpy(), _key(generator), 23 if dtype == torch.float32 else 52)
+    _fill_uniforms(uniforms.view(-1).numpy(), random_key(generator), 23 if dtype == torch.float32 else 52)
     return uniforms
 
 
-def _key(generator: torch.Generator | None) -> np.uint64:
+def random_key(generator: torch.Generator | None) -> np.uint64:
+    """The one number that `generator` (torch's default if None) draws for many: the numbers are hashes of it."""
     return np.uint64(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
 
 
@@ -70,7 +66,8 @@ _GAMMA, _FIRST, _SECOND = (np.uint64(constant) for constant in (GAMMA, *_FACTORS
 
 
 @compiled
-def _word(key, j):
+def random_word(key, j):
+    """The 64 random bits, uint64, number j of a key: the hash of key + j GAMMA. For compiled code."""
     x = key + np.uint64(j) * _GAMMA
     x = (x ^ (x >> np.uint64(30))) * _FIRST
     x = (x ^ (x >> np.uint64(27))) * _SECOND
@@ -78,13 +75,7 @@ def _word(key, j):
 
 
 @compiled
-def _fill_words(words, key):
-    for j in range(words.size):
-        words[j] = _word(key, j)
-
-
-@compiled
 def _fill_uniforms(uniforms, key, bits):
     shift, scale = np.uint64(64 - bits), 0.5**bits
     for j in range(uniforms.size):
-        uniforms[j] = (np.float64(np.int64(_word(key, j) >> shift)) + 0.5) * scale
+        uniforms[j] = (np.float64(np.int64(random_word(key, j) >> shift)) + 0.5) * scale

@@ -16,7 +16,8 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("burn_in", [0, 0.5, 0.9])
 @pytest.mark.parametrize("b", [2, 5, 40])
-def test_compiled_visit_is_that_of_the_paths(b, burn_in, dtype):
+@pytest.mark.parametrize("leave_out_held", [False, True])
+def test_compiled_visit_is_that_of_the_paths(b, burn_in, dtype, leave_out_held):
     generator = torch.Generator().manual_seed(b)
     for scale in (0.1, 3, 30):
         scores = (scale * torch.randn(2 * b, 2 * b, generator=generator)).to(dtype)
@@ -27,7 +28,7 @@ def test_compiled_visit_is_that_of_the_paths(b, burn_in, dtype):
         log_uniforms = torch.rand(order.shape, generator=generator, dtype=dtype).log()
         dropped = math.floor(burn_in * order.shape[1])
         compiled, by_paths = (
-            visit(scores, initial, Proposals(order, log_uniforms, dropped))
+            visit(scores, initial, Proposals(order, log_uniforms, dropped), leave_out_held)
             for visit in (_visit_compiled, _visit_by_paths)
         )
         for name in ("column", "log_score"):
@@ -35,6 +36,8 @@ def test_compiled_visit_is_that_of_the_paths(b, burn_in, dtype):
         for name in ("weights", "held_weight", "acceptance_rate"):
             torch.testing.assert_close(getattr(compiled, name), getattr(by_paths, name), rtol=1e-6, atol=0)
         assert compiled.held_weight[1] == 1 and compiled.column[1] == -1
+        left = compiled.weights.sum(dim=1) + (0 if leave_out_held else compiled.held_weight)
+        torch.testing.assert_close(left, torch.ones_like(left).where(compiled.held_weight < 1, 1 - leave_out_held))
 
 
 @pytest.mark.parametrize("deal", [_dealt, _sorted_by_keys])

@@ -130,8 +130,8 @@ class _Weighting(torch.autograd.Function):
         ctx.save_for_backward(rows, weights, others, of_others)
         if loss is not None:
             return loss
-        loss = (weights * block.logits).sum() / len(rows)
-        return loss if others is None else loss + ctx.scale * ((rows @ others.T).mul_(of_others)).sum()
+        loss = torch.dot(weights.view(-1), block.logits.view(-1)) / len(rows)
+        return loss if others is None else loss + ctx.scale * torch.dot((rows @ others.T).view(-1), of_others.view(-1))
 
     @staticmethod
     @once_differentiable

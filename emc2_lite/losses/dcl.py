@@ -43,6 +43,6 @@ class DCLLoss(Criterion):
         super().__init__(temperature)
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
-        negatives = block.exponentials()
-        loss = (negatives.log_sum - block.positive).mean()
-        return Estimate(negatives.over(negatives.log_sum), DCLStats(loss), loss=loss)
+        softmax, log_sum = block.softmax()
+        loss = (log_sum - block.positive).mean()
+        return Estimate(softmax, DCLStats(loss), loss=loss)

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from emc2_lite.losses.checks import LONGEST
 from emc2_lite.losses.criterion import Criterion, Encode, Estimate, Others
-from emc2_lite.losses.encoding import encode_distinct, encode_others
+from emc2_lite.losses.encoding import distinct_views, encode_others, encode_views
 from emc2_lite.losses.two_view import TwoViewBlock, random_candidate_order
 from emc2_lite.sampling import Proposals, Visit, metropolis_visit, multiproposal
-from emc2_lite.splitmix import random_uniforms
+from emc2_lite.splitmix import compiled, compiles_for, random_uniforms
 
 
 class EMC2Stats(NamedTuple):
@@ -130,50 +130,41 @@ class EMC2Loss(Criterion):
             )
         chains = block.chains()
         states = [buffer.view(-1) for buffer in (self.chain_index, self.chain_view, self.chain_score)]
-        held_index, held_view, held_score = (of_chains[chains] for of_chains in states)
+        held_index, held_view, held_score = (of_chains.index_select(0, chains) for of_chains in states)
         held_score, scored = held_score.to(block.logits), 0
         proposals = draw_proposals(block, self.burn_in, generator) if self.kernel == "metropolis" else None
         if reencoded:
-            held_column = block.column_of(held_index, held_view)
-            outside = (held_index >= 0) & (held_column < 0)
+            column = block.column_of(held_index, held_view)
+            outside = (held_index >= 0) & (column < 0)
+            if proposals is not None:
+                outside &= ~start_is_forgotten(block, proposals)
+            rows = outside.nonzero().squeeze(1)
+            views, place = distinct_views(held_index[rows], held_view[rows])
             if self.refresh_scores:
-                in_batch = block.logits.gather(1, held_column.clamp_min(0)[:, None]).squeeze(1)
-                held_score = in_batch.where(held_column >= 0, -torch.inf)
-                wanted = outside if proposals is None else outside & ~start_is_forgotten(block, proposals)
-                rows = wanted.nonzero().squeeze(1)
-                with torch.no_grad():
-                    held, place = encode_distinct(encode, held_index[rows], held_view[rows], block.embeddings)
-                    held_score[rows] = (block.embeddings[rows] * held[place]).sum(dim=1) / self.temperature
-                scored = len(held)
+                scored = views.shape[1]
+                held_score = fresh_scores(block, column, rows, views, place, encode)
 
         if proposals is None:
             visit = many_proposals(block, held_index, held_score, generator)
         else:
-            visit = metropolis_visit(block.logits, held_score, proposals)
+            visit = metropolis_visit(block.logits, held_score, proposals, leave_out_held=not reencoded)
 
-        weights, others = visit.weights, Others()
+        others = Others()
         if reencoded:
-            in_batch = visit.held_weight.where(held_column >= 0, 0)
-            weights.scatter_add_(1, held_column.clamp_min(0)[:, None], in_batch[:, None])
-            rows = (outside & (visit.held_weight > 0)).nonzero().squeeze(1)
-            others, _ = encode_others(block, rows, held_index[rows], held_view[rows], visit.held_weight[rows], encode)
-        else:
-            of_batch = 1 - visit.held_weight
-            weights *= torch.where(of_batch > 0, 1 / of_batch, 0)[:, None]
+            in_batch = visit.held_weight.where(column >= 0, 0)
+            visit.weights.scatter_add_(1, column.clamp_min(0)[:, None], in_batch[:, None])
+            others = encode_others(block, rows, views, place, visit.held_weight[rows], encode)
 
-        stayed, column = visit.column < 0, visit.column.clamp_min(0)
-        states[0][chains] = torch.where(stayed, held_index, block.index[column].int())
-        states[1][chains] = torch.where(stayed, held_view, block.view[column])
-        states[2][chains] = visit.log_score.to(self.chain_score)
+        store(states, chains, block, visit)
         encoded = len(others.embeddings) if others else 0
         stats = EMC2Stats(
-            loss=(block.exponentials().log_sum - block.positive).mean(),
+            loss=(block.softmax()[1] - block.positive).mean(),
             acceptance_rate=visit.acceptance_rate,
-            carried_over_share=(visit.held_weight > 0).to(weights).mean(),
+            carried_over_share=visit.held_weight.count_nonzero() / len(chains),
             views_encoded=scored + encoded,
             views_encoded_with_gradient=encoded,
         )
-        return Estimate(weights, stats, others=others)
+        return Estimate(visit.weights, stats, others=others)
 
     def check_saved(self, saved: dict[str, Tensor]) -> None:
         index = saved.get("chain_index")
@@ -182,6 +173,26 @@ class EMC2Loss(Criterion):
                 f"The saved chains hold samples {int(index.min())} to {int(index.max())} of {self.num_samples}: "
                 "the state is damaged; load an earlier one."
             )
+
+
+def store(states: list[Tensor], chains: Tensor, block: TwoViewBlock, visit: Visit) -> None:
+    """Write the rows' last states, index, view and score, into the places `chains` (2b,) of the flat buffers."""
+    index, view, score = states
+    if compiles_for(index.device):
+        _store(*(t.numpy() for t in (*states, chains, block.index, block.view, visit.column, visit.log_score)))
+        return
+    stayed, last = visit.column < 0, visit.column.clamp_min(0)
+    index[chains] = torch.where(stayed, index[chains], block.index[last].int())
+    view[chains] = torch.where(stayed, view[chains], block.view[last])
+    score[chains] = visit.log_score.to(score)
+
+
+@compiled
+def _store(index, view, score, chains, batch_index, batch_view, column, log_score):
+    for row, chain in enumerate(chains):
+        if column[row] >= 0:
+            index[chain], view[chain] = batch_index[column[row]], batch_view[column[row]]
+        score[chain] = log_score[row]
 
 
 def draw_proposals(block: TwoViewBlock, burn_in: float, generator: torch.Generator | None) -> Proposals:
@@ -200,9 +211,25 @@ def start_is_forgotten(block: TwoViewBlock, proposals: Proposals) -> Tensor:
     all starts, and where it started need not be encoded.
     """
     offered = slice(proposals.dropped + 1)
-    challenge = block.logits.gather(1, proposals.order[:, offered]) - proposals.log_uniforms[:, offered]
+    challenge = block.logits.gather(1, proposals.order[:, offered].long()) - proposals.log_uniforms[:, offered]
     ceiling = torch.linalg.vector_norm(block.embeddings, dim=1) * LONGEST / block.temperature
     return challenge.amax(dim=1) > ceiling
+
+
+def fresh_scores(
+    block: TwoViewBlock, column: Tensor, rows: Tensor, views: Tensor, place: Tensor, encode: Encode
+) -> Tensor:
+    """Each row's score with the view that its chain holds, under today's weights: (2b,), -inf where it does not matter.
+
+    column: (2b,), where that view stands in the batch, -1 if it does not; rows: (n,), those whose view has to be
+    encoded, and place: (n,), which of the pairs `views` (2, k) it is.
+    """
+    in_batch = block.logits.gather(1, column.clamp_min(0)[:, None]).squeeze(1)
+    scores = in_batch.where(column >= 0, -torch.inf)
+    with torch.no_grad():
+        held = encode_views(encode, views, block.embeddings)[place]
+    scores[rows] = (block.embeddings[rows] * held).sum(dim=1) / block.temperature
+    return scores
 
 
 def many_proposals(

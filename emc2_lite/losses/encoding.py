@@ -1,4 +1,4 @@
-"""Views that are not in the batch and have to be encoded again, each distinct one once a call."""
+"""Views that are not in the batch and have to be encoded again, each distinct one once a pass."""
 
 import torch
 from torch import Tensor
@@ -8,16 +8,17 @@ from emc2_lite.losses.criterion import Encode, Others
 from emc2_lite.losses.two_view import TwoViewBlock
 
 
-def encode_distinct(encode: Encode, index: Tensor, view: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The embeddings of the distinct ones of the pairs (index, view), and the place of each pair among them.
+def distinct_views(index: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the pairs index, view: (n,), the distinct ones, (2, k), and the place of each pair among them, (n,)."""
+    return torch.unique(torch.stack((index, view)), dim=1, return_inverse=True)
 
-    index, view: (n,) int64 -> (k, d) in the dtype of `like`, a tensor (..., d), and (n,) int64.
-    """
-    pairs, place = torch.unique(torch.stack((index, view)), dim=1, return_inverse=True)
-    count = pairs.shape[1]
+
+def encode_views(encode: Encode, views: Tensor, like: Tensor) -> Tensor:
+    """Embeddings of the pairs `views` (2, k): (k, d) in the dtype of `like`, a tensor (..., d); checked."""
+    count = views.shape[1]
     if count == 0:
-        return like.new_zeros(0, like.shape[-1]), place
-    embeddings = encode(pairs[0], pairs[1])
+        return like.new_zeros(0, like.shape[-1])
+    embeddings = encode(views[0], views[1])
     check_tensor(embeddings, "What encode returned")
     if embeddings.shape != (count, like.shape[-1]):
         raise ValueError(
@@ -25,28 +26,30 @@ def encode_distinct(encode: Encode, index: Tensor, view: Tensor, like: Tensor) -
             f"it must return one embedding a view, {(count, like.shape[-1])}."
         )
     check_embeddings(embeddings, "What encode returned")
-    return embeddings.to(like), place
+    return embeddings.to(like)
 
 
 def encode_others(
-    block: TwoViewBlock, rows: Tensor, index: Tensor, view: Tensor, weight: Tensor, encode: Encode
-) -> tuple[Others, Tensor]:
-    """Views from outside the batch as negatives of its rows, with gradient; and their scores, detached, (n,).
+    block: TwoViewBlock, rows: Tensor, views: Tensor, place: Tensor, weight: Tensor, encode: Encode
+) -> Others:
+    """Negatives from outside the batch, encoded with gradient if any row counts them.
 
-    rows, index, view: (n,) int64, a row of the batch and the view that counts in it; weight: (n,), how much.
+    rows: (n,) int64, rows of the batch; place: (n,), which of the pairs `views` (2, k) each of them meets;
+    weight: (n,), how much that counts, 0 or more.
 
     Raises:
         ValueError: if the batch has gradient and what `encode` returned has none.
     """
-    embeddings, place = encode_distinct(encode, index, view, block.embeddings)
-    if not len(embeddings):
-        return Others(), weight
+    counting = weight.nonzero().squeeze(1)
+    used, place = torch.unique(place[counting], return_inverse=True)
+    if not len(used):
+        return Others()
+    embeddings = encode_views(encode, views[:, used], block.embeddings)
     if block.with_gradient and not embeddings.requires_grad:
         raise ValueError(
             "encode returned embeddings without gradient for views that count in the loss: "
             "call the encoder in it without torch.no_grad() and without detach()."
         )
-    weights = weight.new_zeros(len(block.embeddings), len(embeddings))
-    weights.index_put_((rows, place), weight, accumulate=True)
-    scores = (block.embeddings[rows] * embeddings.detach()[place]).sum(dim=1) / block.temperature
-    return Others(embeddings, weights), scores
+    weights = weight.new_zeros(len(block.embeddings), len(used))
+    weights.index_put_((rows[counting], place), weight[counting], accumulate=True)
+    return Others(embeddings, weights)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from emc2_lite.losses.checks import check_embeddings
 from emc2_lite.losses.criterion import Criterion, Encode, Estimate
-from emc2_lite.losses.encoding import encode_distinct, encode_others
+from emc2_lite.losses.encoding import distinct_views, encode_others, encode_views
 from emc2_lite.losses.two_view import TwoViewBlock, full_precision
 from emc2_lite.sampling import gumbel_max
 
@@ -104,12 +104,13 @@ class NegativeCacheLoss(Criterion):
         views = self.cache_view.flatten().index_put((of_batch,), block.view)
         views[renewed] = torch.where(views[renewed] < 0, renewed % 2, views[renewed])
         with torch.no_grad():
-            fresh, place = encode_distinct(encode, renewed // 2, views[renewed], anchors)
+            named, place = distinct_views(renewed // 2, views[renewed])
+            fresh = encode_views(encode, named, anchors)[place]
 
         with full_precision(anchors):
             scores = anchors @ self.cache.flatten(0, 1).to(anchors).T / self.temperature
             scores[:, of_batch] = block.logits
-            scores[:, renewed] = anchors @ fresh[place].T / self.temperature
+            scores[:, renewed] = anchors @ fresh.T / self.temperature
         scores.masked_fill_(views < 0, -torch.inf)
         scores.scatter_(1, 2 * block.index[:, None] + torch.arange(2, device=anchors.device), -torch.inf)
         drawn = gumbel_max(scores[:, None].expand(-1, self.num_negatives, -1), generator=generator).flatten()
@@ -121,12 +122,16 @@ class NegativeCacheLoss(Criterion):
             (rows, column.clamp_min(0)), share.where(column >= 0, 0), accumulate=True
         )
         outside = (column < 0).nonzero().squeeze(1)
-        rows, named = rows[outside], drawn[outside]
-        others, true_scores = encode_others(block, rows, named // 2, views[named], share[outside], encode)
+        rows, drawn = rows[outside], drawn[outside]
+        away, place = distinct_views(drawn // 2, views[drawn])
+        others = encode_others(block, rows, away, place, share[outside], encode)
 
-        staleness = (scores[rows, named] - true_scores).abs().sum() / len(drawn)
+        staleness = torch.zeros((), dtype=scores.dtype, device=scores.device)
+        if others:
+            true_scores = (anchors[rows] * others.embeddings.detach()[place]).sum(dim=1) / self.temperature
+            staleness = (scores[rows, drawn] - true_scores).abs().sum() / (len(anchors) * self.num_negatives)
         self.cache.view(entries, -1)[of_batch] = anchors.to(self.cache)
-        self.cache.view(entries, -1)[renewed] = fresh[place].to(self.cache)
+        self.cache.view(entries, -1)[renewed] = fresh.to(self.cache)
         self.cache_view.copy_(views.view_as(self.cache_view))
         self.cursor.copy_((self.cursor + count) % entries)
         encoded = len(others.embeddings) if others else 0
@@ -134,7 +139,7 @@ class NegativeCacheLoss(Criterion):
             loss=(scores.logsumexp(dim=1) - block.positive).mean(),
             staleness=staleness,
             filled=(views >= 0).to(scores).mean(),
-            views_encoded=len(fresh) + encoded,
+            views_encoded=named.shape[1] + encoded,
             views_encoded_with_gradient=encoded,
         )
         return Estimate(weights, stats, others=others)

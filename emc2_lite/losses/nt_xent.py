@@ -43,8 +43,9 @@ class NTXentLoss(Criterion):
         super().__init__(temperature)
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
-        negatives = block.exponentials()
-        log_denominator = torch.logaddexp(block.positive, negatives.log_sum)
+        softmax, log_sum = block.softmax()
+        log_denominator = torch.logaddexp(block.positive, log_sum)
         excess = block.positive - log_denominator
         loss = -excess.mean()
-        return Estimate(negatives.over(log_denominator), NTXentStats(loss), -torch.expm1(excess), loss=loss)
+        weights = softmax.mul_((log_sum - log_denominator).exp_()[:, None])
+        return Estimate(weights, NTXentStats(loss), -torch.expm1(excess), loss=loss)

@@ -65,13 +65,13 @@ class SogCLRLoss(Criterion):
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
         log_m = math.log(block.num_negatives)
-        negatives = block.exponentials()
-        log_mean = negatives.log_sum - log_m
+        softmax, log_sum = block.softmax()
+        log_mean = log_sum - log_m
         chains, averages = block.chains(), self.log_u.view(-1)
         held = averages[chains].to(log_mean)
         kept = held + (math.log1p(-self.gamma) if self.gamma < 1 else -math.inf)
         log_u = torch.where(held.isneginf(), log_mean, torch.logaddexp(kept, log_mean + math.log(self.gamma)))
-        weights = negatives.over(log_u + log_m)
+        weights = softmax.mul_((log_mean - log_u).exp_()[:, None])
         averages[chains] = log_u.to(averages)
         return Estimate(weights, SogCLRStats((log_u + log_m - block.positive).mean(), weights.sum(dim=1).mean()))
 

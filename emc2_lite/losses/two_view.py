@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emc2_lite.splitmix import compiled, random_words
+from emc2_lite.splitmix import compiled, compiles_for, random_key, random_word
 
 
 class TwoViewBlock(NamedTuple):
@@ -41,12 +41,14 @@ class TwoViewBlock(NamedTuple):
         own_entries(logits).fill_(-torch.inf)
         return logits
 
-    def exponentials(self) -> "Exponentials":
-        """What the in-batch negatives add up to, row by row."""
+    def softmax(self) -> tuple[Tensor, Tensor]:
+        """The softmax over each row's in-batch negatives, (2b, 2b), and log of the sum of their exp l, (2b,), nats.
+
+        The softmax is 0 at the views of the row's own sample. Of its largest entry p the sum is exp(l) / p.
+        """
         logits = self.negative_logits()
-        largest = logits.amax(dim=1)
-        shifted = logits.sub_(largest[:, None]).exp_()
-        return Exponentials(shifted, largest, shifted.sum(dim=1).log_().add_(largest))
+        softmax = logits.softmax(dim=1)
+        return softmax, logits.amax(dim=1) - softmax.amax(dim=1).log()
 
     def column_of(self, index: Tensor, view: Tensor) -> Tensor:
         """The column in which each named view (k,), (k,) stands in the batch, -1 if it does not: (k,) int64."""
@@ -62,23 +64,6 @@ class TwoViewBlock(NamedTuple):
         """The place of each row's (sample, view slot) in a buffer (N, 2, ...) laid out as (2N, ...): (2b,) int64."""
         first = 2 * self.index[: len(self.index) // 2]
         return torch.cat((first, first + 1))
-
-
-class Exponentials(NamedTuple):
-    """exp l of a batch's negatives, shifted so that none overflows.
-
-    shifted: (2b, 2b), exp(l(r, k) - largest(r)), 0 at the views of the row's own sample.
-    largest: (2b,), the largest score of each row's negatives.
-    log_sum: (2b,), log of the sum over each row's negatives of exp l(r, k), nats.
-    """
-
-    shifted: Tensor
-    largest: Tensor
-    log_sum: Tensor
-
-    def over(self, log_normaliser: Tensor) -> Tensor:
-        """exp(l(r, k) - log_normaliser(r)), (2b, 2b), in the place of `shifted`."""
-        return self.shifted.mul_((self.largest - log_normaliser).exp_()[:, None])
 
 
 def two_view_block(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, temperature: float) -> TwoViewBlock:
@@ -116,34 +101,39 @@ def own_entries(of_pairs: Tensor) -> Tensor:
 
 
 def random_candidate_order(b: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """The columns of each row's negatives, in an order drawn per row: (2b, 2b - 2) int64.
+    """The columns of each row's negatives, in an order drawn per row: (2b, 2b - 2) int32.
 
     A fixed order would spend the whole burn-in on one of the two views.
     """
-    return (_dealt if device.type == "cpu" else _sorted_by_keys)(b, device, generator)
+    return (_dealt if compiles_for(device) else _sorted_by_keys)(b, device, generator)
 
 
 def _sorted_by_keys(b: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
     keys = torch.rand(2 * b, 2 * b, generator=generator, device=device)
     own_entries(keys).fill_(2.0)
-    return keys.argsort(dim=1)[:, :-2]
+    return keys.argsort(dim=1)[:, :-2].int()
 
 
 def _dealt(b: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
     """Fisher and Yates 1938, Durstenfeld 1964; the choice among n places is biased by less than n / 2^32."""
-    order = torch.empty(2 * b, 2 * b - 2, dtype=torch.int64, device=device)
-    _deal(order.numpy(), random_words(order.numel(), generator).reshape(order.shape))
+    order = torch.empty(2 * b, 2 * b - 2, dtype=torch.int32, device=device)
+    _deal(order.numpy(), random_key(generator))
     return order
 
 
 @compiled
-def _deal(order, words):
+def _deal(order, key):
+    """Shuffle the candidates of both views of a sample with the halves of the same random words."""
     rows, m = order.shape
     b = rows // 2
-    for row in range(rows):
-        own = row % b
+    places = np.empty((2, m), dtype=np.int32)
+    for sample in range(b):
+        first, second = order[sample], order[sample + b]
         for j in range(m):
-            order[row, j] = j + (j >= own) + (j >= own + b - 1)
+            first[j] = second[j] = j + (j >= sample) + (j >= sample + b - 1)
+            word, left = random_word(key, sample * m + j), np.uint64(m - j)
+            places[0, j] = j + np.int64(((word >> np.uint64(32)) * left) >> np.uint64(32))
+            places[1, j] = j + np.int64(((word & np.uint64(0xFFFFFFFF)) * left) >> np.uint64(32))
         for j in range(m - 1):
-            other = j + np.int64(((words[row, j] >> np.uint64(32)) * np.uint64(m - j)) >> np.uint64(32))
-            order[row, j], order[row, other] = order[row, other], order[row, j]
+            first[j], first[places[0, j]] = first[places[0, j]], first[j]
+            second[j], second[places[1, j]] = second[places[1, j]], second[j]

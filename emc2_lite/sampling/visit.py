@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from emc2_lite.sampling.metropolis import ChainRun, run_chains
-from emc2_lite.splitmix import compiled
+from emc2_lite.splitmix import compiled, compiles_for
 
 
 class Visit(NamedTuple):
@@ -28,7 +28,7 @@ class Visit(NamedTuple):
 class Proposals(NamedTuple):
     """What the chains of a visit are offered.
 
-    order: (rows, m) int64, the columns that a row's chain is offered, in this order.
+    order: (rows, m) int32, the columns that a row's chain is offered, in this order.
     log_uniforms: (rows, m), log U_j: the chain moves to candidate j iff l_j - log U_j > l_current.
     dropped: B, the steps of burn-in; m - B are kept, repeats included.
     """
@@ -38,22 +38,28 @@ class Proposals(NamedTuple):
     dropped: int
 
 
-def metropolis_visit(scores: Tensor, initial: Tensor, proposals: Proposals) -> Visit:
+def metropolis_visit(scores: Tensor, initial: Tensor, proposals: Proposals, *, leave_out_held: bool = False) -> Visit:
     """Metropolis-Hastings over each row's candidates; the weights are the shares of the kept steps.
 
-    scores: (rows, columns) float32 or float64, in nats; initial: (rows,) scores of the states that the chains come
-    with, -inf for new chains. On the CPU one compiled pass reads each score once; elsewhere the chains' paths are made
-    first. Nothing is checked.
+    On the CPU one compiled pass reads each score once; elsewhere the chains' paths are made first. Nothing is checked.
+
+    Args:
+        scores: (rows, columns) float32 or float64, in nats.
+        initial: (rows,) scores of the states that the chains come with, -inf for new chains.
+        leave_out_held: count only kept steps at candidates: weights are divided by 1 - held_weight, or are all 0.
     """
-    return (_visit_compiled if scores.device.type == "cpu" else _visit_by_paths)(scores, initial, proposals)
+    visit = _visit_compiled if compiles_for(scores.device) else _visit_by_paths
+    return visit(scores, initial, proposals, leave_out_held)
 
 
-def _visit_by_paths(scores: Tensor, initial: Tensor, proposals: Proposals) -> Visit:
-    order, log_uniforms, dropped = proposals
+def _visit_by_paths(scores: Tensor, initial: Tensor, proposals: Proposals, leave_out_held: bool) -> Visit:
+    order, log_uniforms, dropped = proposals.order.long(), proposals.log_uniforms, proposals.dropped
     run = run_chains(scores.gather(1, order), log_uniforms, initial)
     last = run.state[:, -1]
     column = torch.where(last < 0, -1, order.gather(1, last.clamp_min(0)[:, None]).squeeze(1))
     weights, held_weight = kept_shares(run, order, scores.shape[1], dropped)
+    if leave_out_held:
+        weights /= (1 - held_weight).where(held_weight < 1, 1)[:, None]
     return Visit(weights, held_weight, column, run.log_score, run.accepted.to(scores).mean())
 
 
@@ -68,32 +74,43 @@ def kept_shares(run: ChainRun, order: Tensor, columns: int, dropped: int) -> tup
     return counts / kept.shape[1], (kept < 0).to(counts).mean(dim=1)
 
 
-def _visit_compiled(scores: Tensor, initial: Tensor, proposals: Proposals) -> Visit:
+def _visit_compiled(scores: Tensor, initial: Tensor, proposals: Proposals, leave_out_held: bool) -> Visit:
     order, log_uniforms, dropped = proposals
-    rows, columns = scores.shape
-    shares = torch.zeros(rows, columns + 1, dtype=scores.dtype)
-    column = torch.empty(rows, dtype=torch.int64)
-    log_score = initial.clone()
-    moves = _visit(*(t.numpy() for t in (scores, order, log_uniforms, shares, column, log_score)), dropped)
-    rate = torch.tensor(moves / order.numel(), dtype=scores.dtype)
-    return Visit(shares[:, :-1], shares[:, -1], column, log_score, rate)
+    visit = Visit(
+        weights=torch.zeros_like(scores),
+        held_weight=torch.zeros_like(initial),
+        column=torch.empty(len(scores), dtype=torch.int64),
+        log_score=initial.clone(),
+        acceptance_rate=torch.empty((), dtype=scores.dtype),
+    )
+    _visit(*(t.numpy() for t in (scores, order, log_uniforms, *visit)), dropped, leave_out_held)
+    return visit
 
 
 @compiled
-def _visit(scores, order, log_uniforms, shares, column, log_score, dropped):
-    """Fill shares (rows, columns + 1), whose last column, -1, is the state a chain came with; count the moves."""
+def _visit(
+    scores, order, log_uniforms, weights, held_weight, column, log_score, acceptance_rate, dropped, leave_out_held
+):
     rows, steps = order.shape
     moves = 0
     for row in range(rows):
-        held, held_score, since = -1, log_score[row], dropped
+        held, held_score, since, counted = -1, log_score[row], dropped, steps - dropped
         for step in range(steps):
             candidate = order[row, step]
             if scores[row, candidate] - log_uniforms[row, step] > held_score:
                 if step > since:
-                    shares[row, held] = (step - since) / (steps - dropped)
+                    if held >= 0:
+                        weights[row, held] = (step - since) / counted
+                    else:
+                        held_weight[row] = (step - since) / counted
+                        if leave_out_held:
+                            counted -= step - since
                     since = step
                 held, held_score = candidate, scores[row, candidate]
                 moves += 1
-        shares[row, held] = (steps - since) / (steps - dropped)
+        if held >= 0:
+            weights[row, held] = (steps - since) / counted
+        else:
+            held_weight[row] = (steps - since) / counted
         column[row], log_score[row] = held, held_score
-    return moves
+    acceptance_rate[()] = moves / order.size

@@ -3,60 +3,81 @@
 import pytest
 import torch
 
+from bench.bench_losses import SAMPLES, TEMPERATURE, clustered
 from bench.conftest import DEVICE
 from emc2_lite.losses import random_candidate_order
 from emc2_lite.sampling import Proposals, metropolis_hastings, metropolis_visit, random_uniforms
 
-TARGETS = {32: 40, 128: None, 512: 15, 2048: None}
+ROUNDS = {32: 60, 128: 20, 512: 8, 2048: 2}
+every_size = pytest.mark.parametrize("b", ROUNDS)
 
 
-def scores(b, steps):
-    """Scores of vectors in random directions, d = 128, at temperature 0.07: their standard deviation is 1.3 nats."""
-    z = torch.nn.functional.normalize(torch.randn(2 * b, 128, generator=torch.Generator().manual_seed(b)), dim=1)
-    return (z @ z.T / 0.07)[:, :steps].contiguous().to(DEVICE)
+def scores(b):
+    """Scores at temperature 0.07 of two views of b samples, drawn from a larger set."""
+    table = clustered(max(SAMPLES, b))
+    z = table[torch.randperm(len(table), generator=torch.Generator().manual_seed(0))[:b]].transpose(0, 1).flatten(0, 1)
+    return z @ z.T / TEMPERATURE
 
 
-def plain_loop(log_scores, initial):
-    """Proposal by proposal, with a random number and a ratio of exponentials for each, as the method is published."""
-    current, states = initial.exp(), []
-    state = torch.full_like(initial, -1, dtype=torch.int64)
-    for step in range(log_scores.shape[1]):
-        proposed = log_scores[:, step].exp()
-        moves = torch.rand_like(initial) < (proposed / current).clamp(max=1)
-        current = torch.where(moves, proposed, current)
-        state = torch.where(moves, step, state)
-        states.append(state)
-    return torch.stack(states, dim=1)
+def visit(logits, initial):
+    """What an EMC2 step does: candidates in random order, uniforms, chains, and the shares of the kept steps."""
+    b = len(logits) // 2
+    order = random_candidate_order(b, DEVICE, None)
+    log_uniforms = random_uniforms(order.shape, logits.dtype, DEVICE, None).log_()
+    return metropolis_visit(logits, initial, Proposals(order, log_uniforms, b - 1))
 
 
-@pytest.mark.parametrize("b", TARGETS)
-def test_sampler(compare, b):
-    log_scores, initial = scores(b, 2 * b - 2), torch.zeros(2 * b, device=DEVICE)
+def proposal_by_proposal(logits, initial, order):
+    """The same, as it is published: a ratio of exponentials, a random number and masked updates for each proposal."""
+    rows = torch.arange(len(logits), device=DEVICE)
+    weights, state, current = torch.zeros_like(logits), torch.full_like(rows, -1), initial.exp()
+    dropped, steps = order.shape[1] // 2, order.shape[1]
+    for step in range(steps):
+        column = order[:, step]
+        proposed = logits[rows, column].exp()
+        moves = torch.rand_like(current) < (proposed / current).clamp(max=1)
+        state[moves], current[moves] = column[moves], proposed[moves]
+        if step >= dropped:
+            in_batch = state >= 0
+            weights[rows[in_batch], state[in_batch]] += 1 / (steps - dropped)
+    return weights, state
+
+
+@every_size
+def test_visit_against_the_loop(compare, b):
+    logits, initial = scores(b), torch.zeros(2 * b, device=DEVICE)
+    order = random_candidate_order(b, DEVICE, None).long()
     compare(
-        "sampler",
+        "visit of the chains",
         f"b={b}",
-        ("metropolis_hastings", lambda: metropolis_hastings(log_scores, initial)),
-        ("loop over proposals", lambda: plain_loop(log_scores, initial)),
-        rounds={32: 60, 128: 20, 512: 8, 2048: 2}[b],
-        target=TARGETS[b],
+        ("metropolis_visit", lambda: visit(logits, initial)),
+        ("loop over proposals", lambda: proposal_by_proposal(logits, initial, order)),
+        rounds=ROUNDS[b],
+        target={32: 40, 512: 15}.get(b),
         faster=True,
     )
 
 
-@pytest.mark.parametrize("b", TARGETS)
-def test_visit(compare, b):
-    """What an EMC2 step does: candidates in random order, uniforms, and the shares of the kept steps."""
-    logits, initial = scores(b, 2 * b), torch.zeros(2 * b, device=DEVICE)
-
-    def visit():
-        order = random_candidate_order(b, DEVICE, None)
-        log_uniforms = random_uniforms(order.shape, logits.dtype, DEVICE, None).log_()
-        return metropolis_visit(logits, initial, Proposals(order, log_uniforms, b - 1))
-
+@every_size
+def test_visit_against_its_limit(compare, b):
+    logits, initial = scores(b), torch.zeros(2 * b, device=DEVICE)
     compare(
-        "visit",
+        "visit of the chains",
         f"b={b}",
-        ("order, uniforms, shares", visit),
+        ("metropolis_visit", lambda: visit(logits, initial)),
         ("limit: one read of the scores", lambda: logits.amax(dim=1)),
-        rounds={32: 60, 128: 40, 512: 20, 2048: 5}[b],
+        rounds=ROUNDS[b] + 5,
+    )
+
+
+@every_size
+def test_paths_against_the_loop_of_torch(compare, b):
+    log_scores, initial = scores(b)[:, 2:].contiguous(), torch.zeros(2 * b, device=DEVICE)
+    compare(
+        "paths of the chains",
+        f"b={b}",
+        ("metropolis_hastings", lambda: metropolis_hastings(log_scores, initial)),
+        ('backend="torch"', lambda: metropolis_hastings(log_scores, initial, backend="torch")),
+        rounds=ROUNDS[b],
+        faster=True,
     )

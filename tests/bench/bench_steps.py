@@ -122,7 +122,7 @@ def test_resnet_limit(compare):
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.4])
 def test_arrangements_of_forward_passes(compare, share):
-    """2b views to score, of which a share counts: all without gradient and those again with it, or all with it at once."""
+    """2b views to score, of which a share counts: all without gradient and those again with it, or all with it."""
     steps = resnet("NT-Xent")
     index = torch.arange(2 * B, device=DEVICE)
     images = steps.update.views(index, index)

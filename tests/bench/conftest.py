@@ -14,7 +14,7 @@ import torch
 from emc2_lite.records import ROOT, circumstances, write_record
 
 ROWS: list[dict] = []
-COLUMNS = ("benchmark", "size", "contender", "ms", "reference", "reference_ms", "ratio", "target", "note")
+BURST = 0.005  # seconds
 DEVICE = torch.device(os.environ.get("BENCH_DEVICE", "cpu"))
 
 
@@ -32,42 +32,39 @@ def timed(work) -> float:
 def compare(benchmark):
     """compare(name, size, contender=(label, work), reference=(label, work), ...) -> the row of the table.
 
-    Each round runs the reference and then the contender; `ms` are medians, and `ratio` is the median over the rounds of
-    contender / reference, or of reference / contender where faster=True, "times as fast". `target` is what the ratio
-    is to stay under (over, for faster=True). `note(row)` may add a sentence after the run.
+    Each round runs the reference and then the contender, what is short in bursts of some milliseconds. `ms` are medians
+    over the rounds, and `ratio` is the median of contender / reference, or of reference / contender, "times as fast",
+    where faster=True. `target` is what the ratio is to stay under (over, for faster=True); `note` is asked in the end.
     """
 
     def run(name, size, contender, reference, *, rounds, target=None, faster=False, note=lambda: ""):
         (label, work), (other, against) = contender, reference
+        bursts = {do: 1 + int(BURST / min(timed(do) for _ in range(4))) for do in (work, against)}
+
+        def burst(do):
+            for _ in range(bursts[do]):
+                do()
+
         references = []
-
-        def in_turn():
-            references.append(timed(against))
-
-        for _ in range(max(1, min(5, rounds // 4))):
-            against(), work()
         benchmark.group = name
-        benchmark.pedantic(lambda: timed(work), setup=in_turn, rounds=rounds)
-        times = benchmark.stats.stats.data
-        pairs = list(zip(times, references[-len(times) :], strict=True))
-        ratios = sorted(theirs / ours if faster else ours / theirs for ours, theirs in pairs)
-        row = dict(
-            zip(
-                COLUMNS,
-                (
-                    name,
-                    size,
-                    label,
-                    _rounded(1000 * median(times)),
-                    other,
-                    _rounded(1000 * median(references)),
-                    _rounded(median(ratios)),
-                    None if target is None else f"{'>=' if faster else '<='} {target}",
-                    note(),
-                ),
-                strict=True,
-            )
+        benchmark.pedantic(
+            lambda: timed(lambda: burst(work)),
+            setup=lambda: references.append(timed(lambda: burst(against)) / bursts[against]),
+            rounds=rounds,
         )
+        times = [taken / bursts[work] for taken in benchmark.stats.stats.data]
+        pairs = zip(times, references[-len(times) :], strict=True)
+        row = {
+            "benchmark": name,
+            "size": size,
+            "contender": label,
+            "ms": _rounded(1000 * median(times)),
+            "reference": other,
+            "reference_ms": _rounded(1000 * median(references)),
+            "ratio": _rounded(median(theirs / ours if faster else ours / theirs for ours, theirs in pairs)),
+            "target": None if target is None else f"{'at least' if faster else 'at most'} {target}",
+            "note": note(),
+        }
         ROWS.append(row)
         return row
 
@@ -86,8 +83,8 @@ def pytest_sessionstart(session):
 def pytest_terminal_summary(terminalreporter):
     if not ROWS:
         return
-    lines = [COLUMNS, *(tuple("" if row[c] is None else str(row[c]) for c in COLUMNS) for row in ROWS)]
-    widths = [max(len(line[c]) for line in lines) for c in range(len(COLUMNS))]
+    lines = [list(ROWS[0]), *(["" if cell is None else str(cell) for cell in row.values()] for row in ROWS)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     terminalreporter.write_line("")
     for line in lines:
         terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
