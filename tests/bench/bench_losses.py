@@ -19,13 +19,16 @@ CRITERIA = {
 
 
 def clustered(samples):
-    """(N, 2, d): 64 clusters of samples that are somewhat alike (cosine 0.6), views more so; as after some training."""
+    """(N, 2, d): 14 clusters of samples that are somewhat alike (cosine 0.6), and views more so.
+
+    At b = 32 chains accept and hold about as often as in a run on digits at this temperature (7 % and a quarter).
+    """
     generator = torch.Generator().manual_seed(0)
 
     def directions(*shape):
         return torch.nn.functional.normalize(torch.randn(*shape, D, generator=generator), dim=-1)
 
-    centre = directions(64)[torch.arange(samples) % 64]
+    centre = directions(14)[torch.arange(samples) % 14]
     sample = centre + 0.8 * directions(samples)
     return torch.nn.functional.normalize(sample[:, None] + 0.4 * directions(samples, 2), dim=-1).to(DEVICE)
 
