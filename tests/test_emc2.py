@@ -6,7 +6,7 @@ import math
 import pytest
 import reference
 import torch
-from trials import Encoder, proposals, random_visit
+from trials import Encoder, proposals, random_visit, without_compiled_code
 
 from emc2_lite.losses import EMC2Loss
 from emc2_lite.losses.emc2 import draw_proposals, start_is_forgotten
@@ -31,10 +31,12 @@ def set_chains(criterion, index, view, score=0.0):
     criterion.chain_score.fill_(score)
 
 
-@pytest.mark.parametrize("burn_in", [0, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize(("burn_in", "compiled"), [(0, True), (0.5, True), (0.7, True), (0.9, True), (0.5, False)])
 @metropolis_modes
-def test_every_visit_is_that_of_the_method(mode, burn_in):
+def test_every_visit_is_that_of_the_method(mode, burn_in, compiled, monkeypatch):
     """60 successive visits, replayed by a plain loop from the same random numbers: weights, gradient, state, price."""
+    if not compiled:
+        without_compiled_code(monkeypatch)
     samples, views, b, temperature = 9, 3, 4, 0.2
     table = reference.unit_vectors(samples, views, 3).requires_grad_()
     criterion = EMC2Loss(samples, temperature, burn_in, **mode).double()

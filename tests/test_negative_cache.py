@@ -9,7 +9,8 @@ import torch
 from trials import Encoder, assert_mean, assert_multinomial, call, gradient_of, random_visit
 
 from emc2_lite.losses import NegativeCacheLoss
-from emc2_lite.sampling import gumbel_max, random_uniforms
+from emc2_lite.sampling import random_uniforms
+from emc2_lite.sampling.gumbel import perturbed_argmax
 
 
 def fill(criterion, table):
@@ -22,11 +23,11 @@ def noted_draws(monkeypatch):
     """A list that gets the entries drawn in each call, (2b, K), numbered 2 sample + slot."""
     draws = []
 
-    def noting(scores, **kwargs):
-        draws.append(gumbel_max(scores, **kwargs))
+    def noting(scores, uniforms):
+        draws.append(perturbed_argmax(scores, uniforms))
         return draws[-1]
 
-    monkeypatch.setattr("emc2_lite.losses.negative_cache.gumbel_max", noting)
+    monkeypatch.setattr("emc2_lite.losses.negative_cache.perturbed_argmax", noting)
     return draws
 
 

@@ -43,6 +43,12 @@ def random_visit(num_samples, num_views, b, generator):
     return index, torch.stack([torch.randperm(num_views, generator=generator)[:2] for _ in range(b)], dim=1)
 
 
+def without_compiled_code(monkeypatch):
+    """Take the way of devices that compiled code does not serve."""
+    for module in ("splitmix", "losses.two_view", "losses.emc2", "sampling.visit"):
+        monkeypatch.setattr(f"emc2_lite.{module}.compiles_for", lambda device: False)
+
+
 def proposals(b, generator):
     """What an EMC2 loss of 2b rows in float64 draws: the candidates of each row in order, and their uniforms."""
     order = random_candidate_order(b, torch.device("cpu"), generator)

@@ -10,7 +10,8 @@ from emc2_lite.losses.checks import LONGEST
 from emc2_lite.losses.criterion import Criterion, Encode, Estimate, Others
 from emc2_lite.losses.encoding import distinct_views, encode_others, encode_views
 from emc2_lite.losses.two_view import TwoViewBlock, random_candidate_order
-from emc2_lite.sampling import Proposals, Visit, metropolis_visit, multiproposal
+from emc2_lite.sampling import Proposals, Visit, metropolis_visit
+from emc2_lite.sampling.multiproposal import one_step
 from emc2_lite.splitmix import compiled, compiles_for, random_uniforms
 
 
@@ -243,7 +244,11 @@ def many_proposals(
     allowed = held_index[:, None] != block.index
     new = (held_index < 0)[:, None]
     move, other = (
-        multiproposal(logits.masked_fill(~(allowed & (chosen | new)), -torch.inf), held_score, generator=generator)
+        one_step(
+            held_score,
+            logits.masked_fill(~(allowed & (chosen | new)), -torch.inf),
+            random_uniforms((2 * b, 1 + 2 * b), logits.dtype, logits.device, generator),
+        )
         for chosen in (first, ~first)
     )
     stayed = (move.state < 0).to(logits)

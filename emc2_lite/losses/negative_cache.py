@@ -10,7 +10,8 @@ from emc2_lite.losses.checks import check_embeddings
 from emc2_lite.losses.criterion import Criterion, Encode, Estimate
 from emc2_lite.losses.encoding import distinct_views, encode_others, encode_views
 from emc2_lite.losses.two_view import TwoViewBlock, full_precision
-from emc2_lite.sampling import gumbel_max
+from emc2_lite.sampling.gumbel import perturbed_argmax
+from emc2_lite.splitmix import random_uniforms
 
 
 class NegativeCacheStats(NamedTuple):
@@ -113,7 +114,9 @@ class NegativeCacheLoss(Criterion):
             scores[:, renewed] = anchors @ fresh.T / self.temperature
         scores.masked_fill_(views < 0, -torch.inf)
         scores.scatter_(1, 2 * block.index[:, None] + torch.arange(2, device=anchors.device), -torch.inf)
-        drawn = gumbel_max(scores[:, None].expand(-1, self.num_negatives, -1), generator=generator).flatten()
+        places = (len(anchors), self.num_negatives, entries)
+        uniforms = random_uniforms(places, scores.dtype, scores.device, generator)
+        drawn = perturbed_argmax(scores[:, None], uniforms).flatten()
 
         rows = torch.arange(len(anchors), device=anchors.device).repeat_interleave(self.num_negatives)
         share = torch.full_like(rows, 1 / self.num_negatives, dtype=scores.dtype)

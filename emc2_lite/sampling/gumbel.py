@@ -31,8 +31,12 @@ def gumbel_max(
     log_scores = checked_scores(log_scores)
     if torch.isneginf(log_scores.amax(dim=-1)).any():
         raise ValueError("A row of log_scores is -inf throughout: it has no state to draw; give it a finite score.")
+    return perturbed_argmax(log_scores, given_or_drawn(uniforms, log_scores, generator))
+
+
+def perturbed_argmax(log_scores: Tensor, uniforms: Tensor) -> Tensor:
+    """`gumbel_max` after its checks, from given uniforms."""
     # U = 0 would give G = -inf, and a U that rounds to 1 in float32 G = +inf: the nearest numbers inside will do.
     numbers = torch.finfo(log_scores.dtype)
-    inside = given_or_drawn(uniforms, log_scores, generator).clamp(numbers.tiny, 1 - numbers.eps / 2)
-    gumbels = -inside.log().neg().log()
+    gumbels = -uniforms.clamp(numbers.tiny, 1 - numbers.eps / 2).log().neg().log()
     return (log_scores + gumbels).argmax(dim=-1)

@@ -60,10 +60,11 @@ class Views(ABC):
             )
         if index.dtype != torch.int64 or view.dtype != torch.int64:
             raise ValueError(f"index is {index.dtype} and view {view.dtype}: pass torch.int64, the hash is of 64 bits.")
-        if not (index.min() >= 0 and index.max() < len(self) and view.min() >= 0):
+        low, high, first = torch.stack((index.min(), index.max(), view.min())).tolist()
+        if not (low >= 0 and high < len(self) and first >= 0):
             raise ValueError(
-                f"Asked for index {int(index.min())} to {int(index.max())} and view {int(view.min())} on, in a set of "
-                f"{len(self)} images: indices must be from 0 to {len(self) - 1}, view numbers 0 or more."
+                f"Asked for index {low} to {high} and view {first} on, in a set of {len(self)} images: "
+                f"indices must be from 0 to {len(self) - 1}, view numbers 0 or more."
             )
         with torch.autocast(index.device.type, enabled=False):
             return self.make(index, view)
