@@ -1,5 +1,5 @@
 # The course on a machine with Python 3.11 or newer and nothing else. "make" alone lists what there is.
-# make course and make lab hand ARGS on, for example: make course ARGS="05 --output elsewhere".
+# make course, make lab and make bench hand ARGS on, for example: make course ARGS="05 --output elsewhere".
 
 PYTHON = python3
 VENV = .venv
@@ -11,7 +11,7 @@ NBVAL = --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_saniti
 # Without the mark of a finished installation, or without a working Python, the environment is made anew.
 WHOLE := $(shell test -f $(READY) && $(BIN)/python -c "" 2>/dev/null && echo yes)
 
-.PHONY: help setup course lab test chapters wheel address constraints remake
+.PHONY: help setup course lab test bench chapters wheel address constraints remake
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F ' - ' '{ printf "%-24s %s\n", $$1, $$2 }'
@@ -43,8 +43,11 @@ test: setup  ## all that CI checks: style, the course, the tests, the notebooks'
 	@mkdir -p build
 	@echo "The course runs beside the tests; its report comes at the end."
 	@$(BIN)/emc2-lite course > build/course.log 2>&1 & course=$$!; trap "kill $$course" INT TERM; \
-	  $(BIN)/pytest -n auto --dist loadfile $(NBVAL) tests chapters; tests=$$?; \
+	  $(BIN)/pytest -n auto --dist loadfile -p no:benchmark $(NBVAL) tests chapters; tests=$$?; \
 	  wait $$course; course=$$?; cat build/course.log; exit $$((tests | course))
+
+bench: setup  ## measure speed, as ratios, in about five minutes; a table and a record in build/records (ARGS="-k sampler")
+	@cd tests && ../$(BIN)/pytest bench/bench_*.py --benchmark-quiet --benchmark-disable-gc $(ARGS)
 
 chapters: setup  ## for authors: execute the chapters in place, with stored figures (CHAPTERS=... for some)
 	@$(BIN)/python -m emc2_lite.course.curation $(CHAPTERS)

@@ -63,7 +63,9 @@ REFUSALS = {
     "log_scores is torch.bfloat16": lambda: multiproposal(SCORES.bfloat16(), torch.zeros(2)),
     "initial_log_score has shape (2, 1), but": lambda: multiproposal(SCORES, SCORES[:, :1]),
     "initial_log_score holds NaN or": lambda: multiproposal(SCORES, torch.tensor([0, math.nan])),
-    "A row of log_scores and its initial_log_score are -inf": lambda: multiproposal(SCORES - math.inf, torch.tensor([0, -math.inf])),
+    "A row of log_scores and its initial_log_score are -inf": lambda: multiproposal(
+        SCORES - math.inf, torch.tensor([0, -math.inf])
+    ),
     "uniforms has shape (2, 3), but log_scores (2, 4): pass one a score": lambda: multiproposal(
         SCORES, torch.zeros(2), uniforms=SCORES
     ),

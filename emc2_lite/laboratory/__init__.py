@@ -9,6 +9,7 @@ from emc2_lite.laboratory.gradients import (
     gradient_quality,
 )
 from emc2_lite.laboratory.mixing import ChainMixing, chain_mixing
+from emc2_lite.laboratory.profile import median_profile, step_profile
 from emc2_lite.laboratory.statistics import Interval, of_seeds, over_seeds
 from emc2_lite.laboratory.training import TrainingCurve, training_curve
 
@@ -23,9 +24,11 @@ __all__ = [
     "exact_gradient",
     "gradient_bias",
     "gradient_quality",
+    "median_profile",
     "of_seeds",
     "over_seeds",
     "pull_back",
+    "step_profile",
     "training_curve",
     "view_table",
 ]

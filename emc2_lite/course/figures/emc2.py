@@ -1,6 +1,7 @@
 """Figures of chapter 05: chains that live across batches."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from torch import Tensor
@@ -127,4 +128,64 @@ def stored_against_true(scores: Mapping[str, tuple[Tensor, Tensor]]) -> go.Figur
         xaxis={"title": "score of the held pair under today's weights (dimensionless)"},
         yaxis={"title": "score as stored (dimensionless)"},
         legend={"x": 0.98, "y": 0.05, "xanchor": "right", "yanchor": "bottom"},
+    )
+
+
+def sampler_times(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Time of a visit by batch size, from the rows of the benchmarks' record; both axes logarithmic."""
+    curves: dict[str, dict[int, float]] = {}
+    for row in rows:
+        for name, milliseconds in ((row["contender"], row["ms"]), (row["reference"], row["reference_ms"])):
+            curves.setdefault(name, {})[int(row["size"].removeprefix("b="))] = milliseconds
+    sizes = sorted(next(iter(curves.values())))
+    figure = go.Figure()
+    styles = zip((VERMILION, BLUE, GREY, PURPLE, GREEN), DASHES, MARKERS, strict=False)
+    for (name, times), (colour, dash, marker) in zip(
+        sorted(curves.items(), key=lambda curve: -curve[1][sizes[0]]), styles, strict=False
+    ):
+        figure.add_scatter(
+            x=sizes,
+            y=[times[b] for b in sizes],
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "width": 2, "dash": dash},
+            marker={"symbol": marker, "size": 9},
+        )
+    return figure.update_layout(
+        title="A visit of 2b chains to 2b - 2 candidates each",
+        xaxis={
+            "title": "batch size b (samples)",
+            "type": "log",
+            "tickvals": sizes,
+            "ticktext": [str(b) for b in sizes],
+        },
+        yaxis={"title": "time (ms)", "type": "log", "dtick": 1},
+        legend={"orientation": "h", "y": -0.25},
+        margin={"b": 130},
+        height=480,
+    )
+
+
+def step_phases(profiles: Mapping[str, Mapping[str, float]]) -> go.Figure:
+    """Seconds of the phases of a training step, stacked, one bar a loss."""
+    figure = go.Figure()
+    patterns = ("", "/", "x", "-", "\\", "|", "+")
+    phases = next(iter(profiles.values()))
+    for phase, colour, pattern in zip(
+        phases, (GREY, BLUE, VERMILION, GREY, BLUE, GREEN, PURPLE), patterns, strict=True
+    ):
+        figure.add_bar(
+            y=list(profiles),
+            x=[1000 * profile[phase] for profile in profiles.values()],
+            name=phase,
+            orientation="h",
+            marker={"color": colour, "pattern": {"shape": pattern, "solidity": 0.3}},
+        )
+    return figure.update_layout(
+        title="Where the time of a training step goes",
+        barmode="stack",
+        xaxis={"title": "time (ms)"},
+        yaxis={"autorange": "reversed", "showgrid": False},
+        legend={"orientation": "h", "y": -0.3, "traceorder": "normal"},
+        margin={"l": 110, "b": 130},
     )
