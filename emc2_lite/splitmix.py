@@ -48,13 +48,18 @@ def random_uniforms(
 ) -> Tensor:
     """Uniform(0, 1) numbers; on the CPU by hashing, ten times faster than torch.rand and never 0.
 
-    23 bits of a word make a float32 and 52 a float64, so that the half added to them is exact. Elsewhere torch.rand.
+    Elsewhere torch.rand.
     """
     if not compiles_for(device):
         return torch.rand(shape, generator=generator, dtype=dtype, device=device)
     uniforms = torch.empty(shape, dtype=dtype)
-    _fill_uniforms(uniforms.view(-1).numpy(), random_key(generator), 23 if dtype == torch.float32 else 52)
+    fill_uniforms(uniforms.view(-1).numpy(), random_key(generator), 0, uniform_bits(dtype))
     return uniforms
+
+
+def uniform_bits(dtype: torch.dtype) -> int:
+    """How many bits of a word make a uniform: as many as leave room for the half that is added to them."""
+    return 23 if dtype == torch.float32 else 52
 
 
 def random_key(generator: torch.Generator | None) -> np.uint64:
@@ -75,7 +80,8 @@ def random_word(key, j):
 
 
 @compiled
-def _fill_uniforms(uniforms, key, bits):
+def fill_uniforms(uniforms, key, start, bits):
+    """Fill a flat array from the words number start, start + 1, ... of a key: their leading bits and a half."""
     shift, scale = np.uint64(64 - bits), 0.5**bits
     for j in range(uniforms.size):
-        uniforms[j] = (np.float64(np.int64(random_word(key, j) >> shift)) + 0.5) * scale
+        uniforms[j] = (np.float64(np.int64(random_word(key, start + j) >> shift)) + 0.5) * scale

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from emc2_lite.splitmix import GAMMA, _fill_uniforms, as_signed, mix, random_key, random_uniforms, random_word
+from emc2_lite.splitmix import GAMMA, as_signed, fill_uniforms, mix, random_key, random_uniforms, random_word
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,10 @@ def test_torch_hashes_to_the_same_words():
 @pytest.mark.parametrize(("dtype", "bits"), [(torch.float32, 23), (torch.float64, 52)])
 def test_uniforms_are_the_leading_bits_and_a_half(dtype, bits):
     uniforms = torch.empty(500, dtype=dtype)
-    _fill_uniforms(uniforms.numpy(), np.uint64(7), bits)
+    fill_uniforms(uniforms.numpy(), np.uint64(7), 0, bits)
+    later = torch.empty(200, dtype=dtype)
+    fill_uniforms(later.numpy(), np.uint64(7), 300, bits)
+    assert torch.equal(later, uniforms[300:])
     leading = (hashed(7, 500) >> np.uint64(64 - bits)).astype(np.float64)
     assert torch.equal(uniforms.double(), torch.from_numpy((leading + 0.5) / 2.0**bits))
 
@@ -39,7 +42,7 @@ def test_no_uniform_is_zero_or_one(dtype, bits):
     """The keys whose first word is 0, and is all ones."""
     for word, extreme in ((0, 0.5**bits / 2), (2**64 - 1, 1 - 0.5**bits / 2)):
         uniforms = np.empty(1, dtype=dtype)
-        _fill_uniforms(uniforms, np.uint64(unmixed(word)), bits)
+        fill_uniforms(uniforms, np.uint64(unmixed(word)), 0, bits)
         assert uniforms[0] == extreme and 0 < uniforms[0] < 1
 
 

@@ -5,8 +5,7 @@ import math
 import torch
 from scipy.stats import chi2
 
-from emc2_lite.losses import DCLLoss, EMC2Loss, NegativeCacheLoss, NTXentLoss, SogCLRLoss, random_candidate_order
-from emc2_lite.sampling import random_uniforms
+from emc2_lite.losses import DCLLoss, EMC2Loss, NegativeCacheLoss, NTXentLoss, SogCLRLoss, random_proposals
 
 # Each makes a loss for num_samples samples with embeddings of length dim.
 LOSSES = {
@@ -51,8 +50,7 @@ def without_compiled_code(monkeypatch):
 
 def proposals(b, generator):
     """What an EMC2 loss of 2b rows in float64 draws: the candidates of each row in order, and their uniforms."""
-    order = random_candidate_order(b, torch.device("cpu"), generator)
-    return order, random_uniforms(order.shape, torch.float64, order.device, generator)
+    return random_proposals(b, torch.empty(0, dtype=torch.float64), generator)
 
 
 def call(criterion, table, index, view=None, encode=None, generator=None):

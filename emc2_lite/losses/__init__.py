@@ -12,7 +12,7 @@ from emc2_lite.losses.methods import METHODS, make_criterion
 from emc2_lite.losses.negative_cache import NegativeCacheLoss, NegativeCacheStats
 from emc2_lite.losses.nt_xent import NTXentLoss, NTXentStats
 from emc2_lite.losses.sogclr import SogCLRLoss, SogCLRStats
-from emc2_lite.losses.two_view import random_candidate_order
+from emc2_lite.losses.two_view import random_proposals
 
 __all__ = [
     "METHODS",
@@ -29,5 +29,5 @@ __all__ = [
     "SogCLRStats",
     "global_contrastive_loss",
     "make_criterion",
-    "random_candidate_order",
+    "random_proposals",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor
 from emc2_lite.losses.checks import LONGEST
 from emc2_lite.losses.criterion import Criterion, Encode, Estimate, Others
 from emc2_lite.losses.encoding import distinct_views, encode_others, encode_views
-from emc2_lite.losses.two_view import TwoViewBlock, random_candidate_order
+from emc2_lite.losses.two_view import TwoViewBlock, random_proposals
 from emc2_lite.sampling import Proposals, Visit, metropolis_visit
 from emc2_lite.sampling.multiproposal import one_step
 from emc2_lite.splitmix import compiled, compiles_for, random_uniforms
@@ -78,8 +78,8 @@ class EMC2Loss(Criterion):
         refresh_scores: see above.
         kernel: "metropolis" (the paper's) or "multiproposal" (beyond it; only with state="reencoded").
 
-    Call as any `Criterion`; `encode` is needed if "reencoded". For "metropolis" the generator serves first
-    `random_candidate_order`, then `random_uniforms` for the (2b, m) proposals.
+    Call as any `Criterion`; `encode` is needed if "reencoded". For "metropolis" the generator serves
+    `random_proposals` alone.
 
     Raises:
         ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing or
@@ -198,10 +198,8 @@ def _store(index, view, score, chains, batch_index, batch_view, column, log_scor
 
 def draw_proposals(block: TwoViewBlock, burn_in: float, generator: torch.Generator | None) -> Proposals:
     """Each row's negatives in random order, and a uniform for each."""
-    logits = block.logits
-    order = random_candidate_order(len(logits) // 2, logits.device, generator)
-    log_uniforms = random_uniforms(order.shape, logits.dtype, logits.device, generator).log_()
-    return Proposals(order, log_uniforms, math.floor(burn_in * order.shape[1]))
+    order, uniforms = random_proposals(len(block.logits) // 2, block.logits, generator)
+    return Proposals(order, uniforms.log_(), math.floor(burn_in * order.shape[1]))
 
 
 def start_is_forgotten(block: TwoViewBlock, proposals: Proposals) -> Tensor:

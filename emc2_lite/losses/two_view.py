@@ -7,7 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emc2_lite.splitmix import compiled, compiles_for, random_key, random_word
+from emc2_lite.splitmix import (
+    compiled,
+    compiles_for,
+    fill_uniforms,
+    random_key,
+    random_uniforms,
+    random_word,
+    uniform_bits,
+)
 
 
 class TwoViewBlock(NamedTuple):
@@ -100,30 +108,35 @@ def own_entries(of_pairs: Tensor) -> Tensor:
     return of_pairs.view(2, b, 2, b).diagonal(dim1=1, dim2=3)
 
 
-def random_candidate_order(b: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """The columns of each row's negatives, in an order drawn per row: (2b, 2b - 2) int32.
+def random_proposals(b: int, like: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """What the chains of a batch's 2b rows are offered, and with which luck; dtype and device are those of `like`.
 
-    A fixed order would spend the whole burn-in on one of the two views.
+    The columns of each row's negatives, in an order drawn per row: (2b, 2b - 2) int32; a fixed order would spend the
+    whole burn-in on one of the two views. And a Uniform(0, 1) number for each: (2b, 2b - 2).
     """
-    return (_dealt if compiles_for(device) else _sorted_by_keys)(b, device, generator)
+    return (_dealt if compiles_for(like.device) else _sorted_by_keys)(b, like, generator)
 
 
-def _sorted_by_keys(b: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    keys = torch.rand(2 * b, 2 * b, generator=generator, device=device)
+def _sorted_by_keys(b: int, like: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    keys = torch.rand(2 * b, 2 * b, generator=generator, device=like.device)
     own_entries(keys).fill_(2.0)
-    return keys.argsort(dim=1)[:, :-2].int()
+    order = keys.argsort(dim=1)[:, :-2].int()
+    return order, random_uniforms(order.shape, like.dtype, like.device, generator)
 
 
-def _dealt(b: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Fisher and Yates 1938, Durstenfeld 1964; the choice among n places is biased by less than n / 2^32."""
-    order = torch.empty(2 * b, 2 * b - 2, dtype=torch.int32, device=device)
-    _deal(order.numpy(), random_key(generator))
-    return order
+def _dealt(b: int, like: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    order = torch.empty(2 * b, 2 * b - 2, dtype=torch.int32)
+    uniforms = torch.empty(order.shape, dtype=like.dtype)
+    _deal(order.numpy(), uniforms.numpy(), random_key(generator), uniform_bits(like.dtype))
+    return order, uniforms
 
 
 @compiled
-def _deal(order, key):
-    """Shuffle the candidates of both views of a sample with the halves of the same random words."""
+def _deal(order, uniforms, key, bits):
+    """Shuffle the candidates of both views of a sample with the halves of the same random words; then the uniforms.
+
+    Fisher and Yates 1938, Durstenfeld 1964; the choice among n places is biased by less than n / 2^32.
+    """
     rows, m = order.shape
     b = rows // 2
     places = np.empty((2, m), dtype=np.int32)
@@ -137,3 +150,4 @@ def _deal(order, key):
         for j in range(m - 1):
             first[j], first[places[0, j]] = first[places[0, j]], first[j]
             second[j], second[places[1, j]] = second[places[1, j]], second[j]
+    fill_uniforms(uniforms.reshape(-1), key, b * m, bits)

@@ -5,8 +5,8 @@ import torch
 
 from bench.bench_losses import SAMPLES, TEMPERATURE, clustered
 from bench.conftest import DEVICE
-from emc2_lite.losses import random_candidate_order
-from emc2_lite.sampling import Proposals, metropolis_hastings, metropolis_visit, random_uniforms
+from emc2_lite.losses import random_proposals
+from emc2_lite.sampling import Proposals, metropolis_hastings, metropolis_visit
 
 ROUNDS = {32: 60, 128: 20, 512: 8, 2048: 2}
 every_size = pytest.mark.parametrize("b", ROUNDS)
@@ -22,9 +22,8 @@ def scores(b):
 def visit(logits, initial):
     """What an EMC2 step does: candidates in random order, uniforms, chains, and the shares of the kept steps."""
     b = len(logits) // 2
-    order = random_candidate_order(b, DEVICE, None)
-    log_uniforms = random_uniforms(order.shape, logits.dtype, DEVICE, None).log_()
-    return metropolis_visit(logits, initial, Proposals(order, log_uniforms, b - 1))
+    order, uniforms = random_proposals(b, logits, None)
+    return metropolis_visit(logits, initial, Proposals(order, uniforms.log_(), b - 1))
 
 
 def proposal_by_proposal(logits, initial, order):
@@ -46,7 +45,7 @@ def proposal_by_proposal(logits, initial, order):
 @every_size
 def test_visit_against_the_loop(compare, b):
     logits, initial = scores(b), torch.zeros(2 * b, device=DEVICE)
-    order = random_candidate_order(b, DEVICE, None).long()
+    order = random_proposals(b, logits, None)[0].long()
     compare(
         "visit of the chains",
         f"b={b}",

@@ -15,6 +15,7 @@ from emc2_lite.records import ROOT, circumstances, write_record
 
 ROWS: list[dict] = []
 BURST = 0.005  # seconds
+QUICK = bool(os.environ.get("BENCH_QUICK"))  # once each: to see that they run
 DEVICE = torch.device(os.environ.get("BENCH_DEVICE", "cpu"))
 
 
@@ -39,7 +40,7 @@ def compare(benchmark):
 
     def run(name, size, contender, reference, *, rounds, target=None, faster=False, note=lambda: ""):
         (label, work), (other, against) = contender, reference
-        bursts = {do: 1 + int(BURST / min(timed(do) for _ in range(4))) for do in (work, against)}
+        bursts = {do: 1 if QUICK else 1 + int(BURST / min(timed(do) for _ in range(4))) for do in (work, against)}
 
         def burst(do):
             for _ in range(bursts[do]):
@@ -50,7 +51,7 @@ def compare(benchmark):
         benchmark.pedantic(
             lambda: timed(lambda: burst(work)),
             setup=lambda: references.append(timed(lambda: burst(against)) / bursts[against]),
-            rounds=rounds,
+            rounds=1 if QUICK else rounds,
         )
         times = [taken / bursts[work] for taken in benchmark.stats.stats.data]
         pairs = zip(times, references[-len(times) :], strict=True)
