@@ -311,7 +311,7 @@ def test_a_plan_counts_what_the_run_will_use():
     assert forecast.memory["images"] == 1000 * 64 * 4
     assert forecast.memory["activations"] > 16 * (32 * 64 + 64 * 16 + 64 * 4) * 4
     assert forecast.seconds == pytest.approx(625 * forecast.seconds_per_step)
-    assert 0 < forecast.encoded_again <= 2
+    assert 1 <= forecast.encoded_again <= 2  # no start is taken for forgotten
     assert forecast.encoder_share > 0
 
 
