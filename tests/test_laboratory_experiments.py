@@ -65,8 +65,8 @@ def assert_windows(rows, expected, methods=("DCL", "EMC2")):
 
 def test_windows_after_a_jump_are_in_visits_since_the_jump():
     rows = rows_of(
-        "jump", samples=32, batch_size=8, training_steps=1, jump_steps=1, visits_before=2, visits_after=[0, 1, 3],
-        seeds=1, methods=["DCL", "EMC2"],
+        "jump", samples=32, batch_size=8, temperature=0.002, training_steps=1, jump_steps=1, visits_before=2,
+        visits_after=[0, 1, 3], seeds=1, methods=["DCL", "EMC2"],
     )  # fmt: skip
     assert_windows(rows, [(0, 1), (1, 3)])
 
@@ -76,7 +76,7 @@ def test_windows_of_quality_end_when_a_chain_has_met_so_many_proposals():
     a window has 100 steps or more, and that is 25 visits.
     """
     rows = rows_of(
-        "quality", samples=32, batch_sizes=[8], temperatures=[0.2], training_steps=1, proposals=[0, 14, 854],
+        "quality", samples=32, batch_sizes=[8], temperatures=[0.002], training_steps=1, proposals=[0, 14, 854],
         seeds=1, methods=["EMC2"],
     )  # fmt: skip
     assert_windows(rows, [(0, 25), (25, 61)], methods=("EMC2",))

@@ -20,10 +20,10 @@ class Watched(EMC2Loss):
         self.calls, self.ends = [], []
 
     def estimate(self, block, encode, generator):
-        loss, stats = super().estimate(block, encode, generator)
-        self.calls.append((block.index[: len(block.index) // 2].tolist(), stats))
+        estimate = super().estimate(block, encode, generator)
+        self.calls.append((block.index[: len(block.index) // 2].tolist(), estimate.stats))
         self.ends.append(((2 * self.chain_index + self.chain_view).clone(), self.chain_score.clone()))
-        return loss, stats
+        return estimate
 
 
 def captive(**settings):

@@ -261,8 +261,22 @@ def test_the_repositorys_record_is_whole_and_true_to_its_measurements(name):
 
 
 def test_the_repository_has_no_other_records():
-    known = {name.replace("-", "_") for name in EXPERIMENTS} | set(SWEEPS)
+    known = {name.replace("-", "_") for name in EXPERIMENTS} | set(SWEEPS) | {"bench_2_cores"}
     assert {path.stem for path in records.FOLDER.iterdir()} == known
+
+
+def test_the_repositorys_benchmarks_are_whole_and_name_what_chapter_05_reads():
+    """Of a committed revision; a ratio of medians is close to the median of ratios."""
+    record = read_record("bench_2_cores")
+    assert tuple(record) == FIELDS and record["experiment"] == "bench" and record["device"] == "2 CPU cores"
+    assert re.fullmatch(r"[0-9a-f]{12}", record["revision"])
+    for row in record["final"]:
+        ratio = row["ms"] / row["reference_ms"]
+        assert row["ratio"] == pytest.approx(1 / ratio if row["ratio_is"] == "times as fast" else ratio, rel=0.3)
+    for benchmark, sizes, rows in (("visit of the chains", 4, 8), ("paths of the chains", 4, 4)):
+        found = rows_where(record["final"], benchmark=benchmark)
+        assert len(found) == rows and len({row["size"] for row in found}) == sizes
+    assert {row["contender"] for row in rows_where(record["final"], benchmark="ResNet-18 step, 96 x 96")} > {"EMC2"}
 
 
 @pytest.mark.parametrize("name", SWEEPS)

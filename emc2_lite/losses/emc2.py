@@ -137,7 +137,7 @@ class EMC2Loss(Criterion):
         if reencoded:
             column = block.column_of(held_index, held_view)
             outside = (held_index >= 0) & (column < 0)
-            if proposals is not None:
+            if self.refresh_scores and proposals is not None:
                 outside &= ~start_is_forgotten(block, proposals)
             rows = outside.nonzero().squeeze(1)
             views, place = distinct_views(held_index[rows], held_view[rows])

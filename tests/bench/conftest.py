@@ -62,6 +62,7 @@ def compare(benchmark):
             "ms": _rounded(1000 * median(times)),
             "reference": other,
             "reference_ms": _rounded(1000 * median(references)),
+            "ratio_is": "times as fast" if faster else "times the reference",
             "ratio": _rounded(median(theirs / ours if faster else ours / theirs for ours, theirs in pairs)),
             "target": None if target is None else f"{'at least' if faster else 'at most'} {target}",
             "note": note(),
