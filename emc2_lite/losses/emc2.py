@@ -132,7 +132,7 @@ class EMC2Loss(Criterion):
         chains = block.chains()
         states = [buffer.view(-1) for buffer in (self.chain_index, self.chain_view, self.chain_score)]
         held_index, held_view, held_score = (of_chains.index_select(0, chains) for of_chains in states)
-        held_score, scored = held_score.to(block.logits), 0
+        held_index, held_score, scored = held_index.long(), held_score.to(block.logits), 0
         proposals = draw_proposals(block, self.burn_in, generator) if self.kernel == "metropolis" else None
         if reencoded:
             column = block.column_of(held_index, held_view)
