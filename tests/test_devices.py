@@ -56,6 +56,12 @@ def test_emc2_waits_only_to_learn_which_views_to_encode(name, monkeypatch):
     assert waits_of_a_step(name, monkeypatch) == {"nonzero": 2, "unique_dim": 1, "_unique2": 1}
 
 
+def test_the_cache_waits_only_to_learn_which_views_to_encode(monkeypatch):
+    """Which entries are not the batch's, and which views these are; which draws are from outside, and which views."""
+    expected = {"index": 1, "unique_dim": 2, "nonzero": 2, "_unique2": 1}
+    assert waits_of_a_step("negative cache", monkeypatch) == expected
+
+
 def test_checks_wait_four_times(monkeypatch):
     """For the lengths of z1, z2, the indices and the view numbers; after the first nothing is left to wait for."""
     assert waits_of_a_step("NT-Xent", monkeypatch, checks=True) == {"_local_scalar_dense": 2}

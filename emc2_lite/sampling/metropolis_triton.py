@@ -18,7 +18,8 @@ def run_triton(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor) -> tup
         block = min(BLOCK, triton.next_power_of_2(steps))
         scores, logs = log_scores.contiguous(), log_uniforms.contiguous()
         options = {"BLOCK": block, "num_warps": 1, "enable_fp_fusion": False}
-        _sweep[(rows,)](scores, logs, state, accepted, last, steps, **options)
+        with torch.cuda.device_of(log_scores):
+            _sweep[(rows,)](scores, logs, state, accepted, last, steps, **options)
     return state, accepted, last
 
 
