@@ -83,6 +83,19 @@ def test_autocast_does_not_change_the_estimate(make):
 
 
 @every_loss
+def test_a_backward_pass_inside_autocast_is_in_full_precision(make):
+    table = reference.unit_vectors(8, 2, 5, dtype=torch.float32).requires_grad_()
+    gradients = []
+    for autocast in (False, True):
+        criterion, generator = make(8, 5, 0.07), torch.Generator().manual_seed(0)
+        visits(criterion, table, 3, generator, 10)
+        loss = call(criterion, table, torch.tensor([1, 5, 2]), generator=generator)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            gradients.append(torch.autograd.grad(loss, table)[0])
+    assert torch.equal(*gradients)
+
+
+@every_loss
 def test_an_encoder_in_half_precision_will_do(make):
     table = reference.unit_vectors(8, 2, 5, dtype=torch.float32)
     criterion, generator = make(8, 5, 0.07), torch.Generator().manual_seed(0)
