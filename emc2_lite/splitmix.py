@@ -46,13 +46,18 @@ def mix(x: Tensor) -> Tensor:
 def random_uniforms(
     shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, generator: torch.Generator | None
 ) -> Tensor:
-    """Uniform(0, 1) numbers; on the CPU by hashing, ten times faster than torch.rand and never 0.
+    """Uniform(0, 1) numbers, float32 or float64; on the CPU by hashing, and never 0, elsewhere by torch.rand.
 
-    Elsewhere torch.rand.
+    Hashing is the faster one for more than a few thousand numbers.
+
+    Raises:
+        ValueError: on another dtype.
     """
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype is {dtype}: uniforms are float32 or float64, half precision is too coarse.")
     if not compiles_for(device):
         return torch.rand(shape, generator=generator, dtype=dtype, device=device)
-    uniforms = torch.empty(shape, dtype=dtype)
+    uniforms = torch.empty(shape, dtype=dtype, device=device)
     fill_uniforms(uniforms.view(-1).numpy(), random_key(generator), 0, uniform_bits(dtype))
     return uniforms
 
@@ -64,7 +69,7 @@ def uniform_bits(dtype: torch.dtype) -> int:
 
 def random_key(generator: torch.Generator | None) -> np.uint64:
     """The one number that `generator` (torch's default if None) draws for many: the numbers are hashes of it."""
-    return np.uint64(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
+    return np.uint64(torch.empty((), dtype=torch.int64, device="cpu").random_(generator=generator).item())
 
 
 _GAMMA, _FIRST, _SECOND = (np.uint64(constant) for constant in (GAMMA, *_FACTORS))
@@ -85,3 +90,27 @@ def fill_uniforms(uniforms, key, start, bits):
     shift, scale = np.uint64(64 - bits), 0.5**bits
     for j in range(uniforms.size):
         uniforms[j] = (np.float64(np.int64(random_word(key, start + j) >> shift)) + 0.5) * scale
+
+
+@compiled
+def deal(order, uniforms, key, bits):
+    """Fill order (2b, 2b - 2) and uniforms of the same shape; for `emc2_lite.losses.random_proposals`.
+
+    Rows s and s + b get all columns but s and s + b, each in an order of its own, from the halves of the same words
+    (Fisher and Yates 1938, Durstenfeld 1964; the choice among n places is biased by less than n / 2^32). It is
+    here, and not there, because numba's cache on disk knows of changes in a function's own file only.
+    """
+    rows, m = order.shape
+    b = rows // 2
+    places = np.empty((2, m), dtype=np.int32)
+    for sample in range(b):
+        first, second = order[sample], order[sample + b]
+        for j in range(m):
+            first[j] = second[j] = j + (j >= sample) + (j >= sample + b - 1)
+            word, left = random_word(key, sample * m + j), np.uint64(m - j)
+            places[0, j] = j + np.int64(((word >> np.uint64(32)) * left) >> np.uint64(32))
+            places[1, j] = j + np.int64(((word & np.uint64(0xFFFFFFFF)) * left) >> np.uint64(32))
+        for j in range(m - 1):
+            first[j], first[places[0, j]] = first[places[0, j]], first[j]
+            second[j], second[places[1, j]] = second[places[1, j]], second[j]
+    fill_uniforms(uniforms.reshape(-1), key, b * m, bits)

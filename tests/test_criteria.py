@@ -96,6 +96,52 @@ def test_a_backward_pass_inside_autocast_is_in_full_precision(make):
 
 
 @every_loss
+def test_a_loss_can_be_divided_and_added_to_in_place(make):
+    """As gradient accumulation does; the numbers to read keep their values."""
+    table = reference.unit_vectors(8, 2, 5).requires_grad_()
+    criterion, generator = make(8, 5, 0.1), torch.Generator().manual_seed(0)
+    loss = call(criterion, table, torch.tensor([1, 5, 2]), generator=generator)
+    value, stats = loss.item(), [float(number) for number in criterion.stats]
+    full = torch.autograd.grad(loss, table, retain_graph=True)[0]
+    loss /= 2
+    loss += 1
+    assert loss.item() == pytest.approx(value / 2 + 1)
+    torch.testing.assert_close(torch.autograd.grad(loss, table)[0], full / 2)
+    with torch.no_grad():
+        loss /= 2
+    assert [float(number) for number in criterion.stats] == stats
+
+
+@every_loss
+def test_a_second_derivative_is_refused(make):
+    """It would lack the weights' own dependence on the embeddings, and silently so."""
+    table = reference.unit_vectors(8, 2, 5).requires_grad_()
+    criterion, generator = make(8, 5, 0.1), torch.Generator().manual_seed(0)
+    loss = call(criterion, table, torch.tensor([1, 5, 2]), generator=generator)
+    with pytest.raises(RuntimeError, match="can be differentiated once"):
+        torch.autograd.grad(loss, table, create_graph=True)
+
+
+@every_loss
+def test_state_in_half_precision_will_do(make):
+    """As after module.bfloat16() of a model that the loss is a part of; the estimate itself stays in float32."""
+    table = reference.unit_vectors(8, 2, 5, dtype=torch.float32)
+    criterion, generator = make(8, 5, 0.1).bfloat16(), torch.Generator().manual_seed(0)
+    assert all(torch.isfinite(torch.tensor(visits(criterion, table, 3, generator, 10))))
+
+
+@every_loss
+def test_torch_s_default_device_plays_no_part(make):
+    """Another default device, here one that holds no numbers: a loss and embeddings on the CPU stay there."""
+    table, index = reference.unit_vectors(8, 2, 5, dtype=torch.float32), torch.tensor([1, 5, 2])
+    criterion = make(8, 5, 0.1)
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    expected = [call(make(8, 5, 0.1), table, index, generator=generators[0]).item() for _ in range(1)]
+    with torch.device("meta"):
+        assert [call(criterion, table, index, generator=generators[1]).item()] == expected
+
+
+@every_loss
 def test_an_encoder_in_half_precision_will_do(make):
     table = reference.unit_vectors(8, 2, 5, dtype=torch.float32)
     criterion, generator = make(8, 5, 0.07), torch.Generator().manual_seed(0)

@@ -136,3 +136,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform ==
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) < 2e9
+
+
+def test_a_second_derivative_is_refused():
+    """It would be that of the positives alone."""
+    table = reference.unit_vectors(5, 2, 3).requires_grad_()
+    with pytest.raises(RuntimeError, match="can be differentiated once"):
+        torch.autograd.grad(global_contrastive_loss(table, 0.2), table, create_graph=True)

@@ -41,6 +41,15 @@ def test_compiled_visit_is_that_of_the_paths(b, burn_in, dtype, leave_out_held):
         torch.testing.assert_close(left, torch.ones_like(left).where(compiled.held_weight < 1, 1 - leave_out_held))
 
 
+@pytest.mark.parametrize("visit", [_visit_compiled, _visit_by_paths])
+def test_a_column_that_is_offered_twice_is_counted_twice(visit):
+    """As independent proposals may: equal scores, so that every proposal is accepted."""
+    order = torch.tensor([[0, 1, 0, 1, 0]], dtype=torch.int32)
+    proposals = Proposals(order, torch.full((1, 5), -0.9), 1)
+    made = visit(torch.zeros(1, 2), torch.zeros(1), proposals, False)
+    assert made.weights.tolist() == [[0.5, 0.5]] and made.held_weight.item() == 0 and made.acceptance_rate == 1
+
+
 @pytest.mark.parametrize("deal", [_dealt, _sorted_by_keys])
 def test_every_order_of_a_row_s_negatives_is_equally_likely(deal):
     """Null: in 4,000 deals the orders of a row's 4 candidates are multinomial over all 24; false-alarm rate 1e-5 a row.

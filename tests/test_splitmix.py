@@ -76,6 +76,11 @@ def test_the_generator_decides_and_moves_on():
     assert all(torch.equal(u, random_uniforms((2, 3), torch.float64, CPU, again)) for u in numbers)
 
 
+def test_half_precision_is_refused():
+    with pytest.raises(ValueError, match=r"dtype is torch\.float16: uniforms are float32"):
+        random_uniforms((3,), torch.float16, CPU, None)
+
+
 def test_without_a_generator_torch_s_own_serves():
     with torch.random.fork_rng():
         torch.manual_seed(3)

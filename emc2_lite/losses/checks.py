@@ -14,6 +14,14 @@ def check_temperature(temperature: float) -> None:
         raise ValueError(f"temperature is {temperature!r}: it must be a positive, finite number, such as 0.07.")
 
 
+def refuse_second_derivatives() -> None:
+    """To be called in a hand-written backward pass: gradients are on in it if a graph of it is wanted, and not else."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "This loss can be differentiated once, and create_graph=True asks for a second time: leave it out."
+        )
+
+
 def check_tensor(value: object, name: str) -> None:
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} is a {type(value).__name__}: pass a torch.Tensor.")

@@ -6,9 +6,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from emc2_lite.losses.checks import check_batch, check_temperature
+from emc2_lite.losses.checks import check_batch, check_temperature, refuse_second_derivatives
 from emc2_lite.losses.two_view import TwoViewBlock, full_precision, own_entries, two_view_block
 
 Encode = Callable[[Tensor, Tensor], Tensor]
@@ -64,6 +63,7 @@ class Criterion(nn.Module):
     Raises:
         ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, and on a damaged state or one that
             was saved with other settings.
+        RuntimeError: on a backward pass with create_graph=True.
     """
 
     state_name: ClassVar[str] = "state"
@@ -125,24 +125,23 @@ class _Weighting(torch.autograd.Function):
     def forward(ctx, z1, z2, others, block, weights, of_others, loss):
         rows = block.embeddings
         ctx.scale = 1 / (len(rows) * block.temperature)
-        ctx.dtypes = z1.dtype, z2.dtype, None if others is None else others.dtype
-        others = None if others is None else others.to(rows)
+        ctx.dtypes = z1.dtype, z2.dtype
         ctx.save_for_backward(rows, weights, others, of_others)
         if loss is not None:
-            return loss
+            return loss.clone()  # a tensor of its own: what is done to it in place is not done to the readable numbers
         loss = torch.dot(weights.view(-1), block.logits.view(-1)) / len(rows)
         return loss if others is None else loss + ctx.scale * torch.dot((rows @ others.T).view(-1), of_others.view(-1))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
+        refuse_second_derivatives()
         rows, weights, others, of_others = ctx.saved_tensors
         scale = grad * ctx.scale
         with full_precision(rows):
             of_rows = (weights + weights.T) @ rows
             if others is not None:
                 of_rows += of_others @ others
-                of_others = (of_others.T @ rows).mul_(scale).to(ctx.dtypes[2])
+                of_others = (of_others.T @ rows).mul_(scale)
         of_z1, of_z2 = of_rows.mul_(scale).chunk(2)
         return of_z1.to(ctx.dtypes[0]), of_z2.to(ctx.dtypes[1]), of_others, None, None, None, None
 

@@ -50,7 +50,8 @@ class EMC2Loss(Criterion):
       With ``refresh_scores=True`` carried-over views are first encoded without gradient, so that the chain starts from
       the score under today's weights; with False it starts from the score stored at the last visit, which is cheaper,
       and lets chains defend views by scores of an untrained encoder. Not encoded are a view that is in the batch, and
-      one that its chain leaves during burn-in whatever its score (`start_is_forgotten`): the visit is the same.
+      with fresh scores one that its chain leaves in time whatever its score (`start_is_forgotten`): the visit is the
+      same.
     * ``state="stored"``: nothing is encoded; the chain starts from the stored score, and in-batch weights are divided
       by 1 - w(r, 0) (a row with no in-batch step kept has no repulsion). Cheap, and biased at low temperature.
       `refresh_scores` is not read.
@@ -179,7 +180,7 @@ class EMC2Loss(Criterion):
 def store(states: list[Tensor], chains: Tensor, block: TwoViewBlock, visit: Visit) -> None:
     """Write the rows' last states, index, view and score, into the places `chains` (2b,) of the flat buffers."""
     index, view, score = states
-    if compiles_for(index.device):
+    if compiles_for(index.device) and score.dtype in (torch.float32, torch.float64):
         _store(*(t.numpy() for t in (*states, chains, block.index, block.view, visit.column, visit.log_score)))
         return
     stayed, last = visit.column < 0, visit.column.clamp_min(0)
@@ -211,7 +212,8 @@ def start_is_forgotten(block: TwoViewBlock, proposals: Proposals) -> Tensor:
     """
     offered = slice(proposals.dropped + 1)
     challenge = block.logits.gather(1, proposals.order[:, offered].long()) - proposals.log_uniforms[:, offered]
-    ceiling = torch.linalg.vector_norm(block.embeddings, dim=1) * LONGEST / block.temperature
+    longest = LONGEST * (1 + 1e-5)  # a score is rounded
+    ceiling = torch.linalg.vector_norm(block.embeddings, dim=1) * longest / block.temperature
     return challenge.amax(dim=1) > ceiling
 
 

@@ -6,9 +6,8 @@ from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from emc2_lite.losses.checks import check_embeddings, check_temperature, check_tensor
+from emc2_lite.losses.checks import check_embeddings, check_temperature, check_tensor, refuse_second_derivatives
 
 
 def global_contrastive_loss(
@@ -36,6 +35,7 @@ def global_contrastive_loss(
 
     Raises:
         ValueError: on a wrong shape, temperature or chunk_size, and on embeddings that are not finite and normalised.
+        RuntimeError: on a backward pass with create_graph=True.
 
     Source: Yuan et al. 2022 (SogCLR), equation 2; Yau et al. 2024 (EMC2), equation 1.
     """
@@ -91,8 +91,8 @@ class _NegativesLogSumExp(torch.autograd.Function):
         return log_sum
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
+        refuse_second_derivatives()
         embeddings, log_sum = ctx.saved_tensors
         flat, share = embeddings.flatten(0, 1), grad * torch.exp(-log_sum)
         result = torch.zeros_like(flat)

@@ -3,19 +3,10 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from emc2_lite.splitmix import (
-    compiled,
-    compiles_for,
-    fill_uniforms,
-    random_key,
-    random_uniforms,
-    random_word,
-    uniform_bits,
-)
+from emc2_lite.splitmix import compiles_for, deal, random_key, random_uniforms, uniform_bits
 
 
 class TwoViewBlock(NamedTuple):
@@ -125,29 +116,7 @@ def _sorted_by_keys(b: int, like: Tensor, generator: torch.Generator | None) -> 
 
 
 def _dealt(b: int, like: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    order = torch.empty(2 * b, 2 * b - 2, dtype=torch.int32)
-    uniforms = torch.empty(order.shape, dtype=like.dtype)
-    _deal(order.numpy(), uniforms.numpy(), random_key(generator), uniform_bits(like.dtype))
+    order = torch.empty(2 * b, 2 * b - 2, dtype=torch.int32, device=like.device)
+    uniforms = torch.empty(order.shape, dtype=like.dtype, device=like.device)
+    deal(order.numpy(), uniforms.numpy(), random_key(generator), uniform_bits(like.dtype))
     return order, uniforms
-
-
-@compiled
-def _deal(order, uniforms, key, bits):
-    """Shuffle the candidates of both views of a sample with the halves of the same random words; then the uniforms.
-
-    Fisher and Yates 1938, Durstenfeld 1964; the choice among n places is biased by less than n / 2^32.
-    """
-    rows, m = order.shape
-    b = rows // 2
-    places = np.empty((2, m), dtype=np.int32)
-    for sample in range(b):
-        first, second = order[sample], order[sample + b]
-        for j in range(m):
-            first[j] = second[j] = j + (j >= sample) + (j >= sample + b - 1)
-            word, left = random_word(key, sample * m + j), np.uint64(m - j)
-            places[0, j] = j + np.int64(((word >> np.uint64(32)) * left) >> np.uint64(32))
-            places[1, j] = j + np.int64(((word & np.uint64(0xFFFFFFFF)) * left) >> np.uint64(32))
-        for j in range(m - 1):
-            first[j], first[places[0, j]] = first[places[0, j]], first[j]
-            second[j], second[places[1, j]] = second[places[1, j]], second[j]
-    fill_uniforms(uniforms.reshape(-1), key, b * m, bits)

@@ -1,5 +1,8 @@
 """Metropolis-Hastings with uniform proposals, over rows of scores."""
 
+import os
+import shutil
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -43,8 +46,8 @@ def metropolis_hastings(
             then moves to the first proposal of positive probability.
         uniforms: (rows, steps) the U_j in [0, 1); drawn from `generator` when not given.
         generator: source of the uniforms; torch's default when not given.
-        backend: "auto" (numba on the CPU, Triton on a CUDA device that has it, torch elsewhere), "numba", "triton" or
-            "torch". All give the same path, bit for bit, from the same uniforms.
+        backend: "auto" (numba on the CPU, Triton on a CUDA device where it works, torch elsewhere), "numba", "triton"
+            or "torch". All give the same path, bit for bit, from the same uniforms.
 
     Returns:
         ChainRun(state, accepted, log_score); nothing in it carries a gradient.
@@ -69,7 +72,8 @@ def run_chains(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor, backen
     """
     kind = log_scores.device.type
     if backend == "auto":
-        backend = {"cpu": "numba", "cuda": "triton" if find_spec("triton") else "torch"}.get(kind, "torch")
+        on_cuda = "triton" if kind == "cuda" and _triton_serves(log_scores.device) else "torch"
+        backend = "numba" if kind == "cpu" else on_cuda
     if backend == "numba":
         return _run_numba(log_scores, log_uniforms, initial)
     if backend == "triton":
@@ -91,12 +95,17 @@ def _run_torch(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor) -> Cha
     return ChainRun(state, accepted, current)
 
 
+@lru_cache
+def _triton_serves(device: torch.device) -> bool:
+    """Triton is for cards of compute capability 7.0 on, and builds its launcher with the machine's C compiler."""
+    has_compiler = bool(os.environ.get("CC")) or any(map(shutil.which, ("gcc", "clang", "cc")))
+    return find_spec("triton") is not None and has_compiler and torch.cuda.get_device_capability(device) >= (7, 0)
+
+
 def _run_triton(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor) -> ChainRun:
     if find_spec("triton") is None:
         raise ValueError('backend="triton", but Triton is not installed: use "auto", or install triton.')
-    import triton
-
-    if log_scores.device.type != "cuda" and not triton.knobs.runtime.interpret:
+    if log_scores.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         raise ValueError(f'backend="triton" runs on CUDA, but the scores are on {log_scores.device}: use "auto".')
     from emc2_lite.sampling.metropolis_triton import run_triton
 
@@ -106,8 +115,8 @@ def _run_triton(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor) -> Ch
 def _run_numba(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor) -> ChainRun:
     if log_scores.device.type != "cpu":
         raise ValueError(f'backend="numba" runs on the CPU, but the scores are on {log_scores.device}: use "auto".')
-    state = torch.empty(log_scores.shape, dtype=torch.int64)
-    accepted = torch.empty(log_scores.shape, dtype=torch.bool)
+    state = torch.empty(log_scores.shape, dtype=torch.int64, device=log_scores.device)
+    accepted = torch.empty(log_scores.shape, dtype=torch.bool, device=log_scores.device)
     last = initial.clone()
     _sweep(*(t.contiguous().numpy() for t in (log_scores, log_uniforms, last, state, accepted)))
     return ChainRun(state, accepted, last)

@@ -12,7 +12,8 @@ from emc2_lite.splitmix import compiled, compiles_for
 class Visit(NamedTuple):
     """What a kernel makes of one batch: weights of its columns, and where each row's chain ends.
 
-    weights: (rows, columns), and held_weight: (rows,) of the state that the chain came with; a row's sum to 1.
+    weights: (rows, columns), and held_weight: (rows,) of the state that the chain came with. A row's sum to 1; where
+        the held state was left out, its weights do alone.
     column: (rows,) int64, the column of the last state, -1 for that which the chain came with.
     log_score: (rows,), the score of the last state.
     acceptance_rate: share of the steps that moved, a 0-dimensional tensor.
@@ -41,7 +42,7 @@ class Proposals(NamedTuple):
 def metropolis_visit(scores: Tensor, initial: Tensor, proposals: Proposals, *, leave_out_held: bool = False) -> Visit:
     """Metropolis-Hastings over each row's candidates; the weights are the shares of the kept steps.
 
-    On the CPU one compiled pass reads each score once; elsewhere the chains' paths are made first. Nothing is checked.
+    On the CPU it is one compiled pass; elsewhere the chains' paths are made first. Nothing is checked.
 
     Args:
         scores: (rows, columns) float32 or float64, in nats.
@@ -79,9 +80,9 @@ def _visit_compiled(scores: Tensor, initial: Tensor, proposals: Proposals, leave
     visit = Visit(
         weights=torch.zeros_like(scores),
         held_weight=torch.zeros_like(initial),
-        column=torch.empty(len(scores), dtype=torch.int64),
+        column=torch.empty(len(scores), dtype=torch.int64, device=scores.device),
         log_score=initial.clone(),
-        acceptance_rate=torch.empty((), dtype=scores.dtype),
+        acceptance_rate=torch.empty((), dtype=scores.dtype, device=scores.device),
     )
     _visit(*(t.numpy() for t in (scores, order, log_uniforms, *visit)), dropped, leave_out_held)
     return visit
@@ -100,7 +101,7 @@ def _visit(
             if scores[row, candidate] - log_uniforms[row, step] > held_score:
                 if step > since:
                     if held >= 0:
-                        weights[row, held] = (step - since) / counted
+                        weights[row, held] += (step - since) / counted
                     else:
                         held_weight[row] = (step - since) / counted
                         if leave_out_held:
@@ -109,7 +110,7 @@ def _visit(
                 held, held_score = candidate, scores[row, candidate]
                 moves += 1
         if held >= 0:
-            weights[row, held] = (steps - since) / counted
+            weights[row, held] += (steps - since) / counted
         else:
             held_weight[row] = (steps - since) / counted
         column[row], log_score[row] = held, held_score

@@ -77,7 +77,7 @@ def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torc
         if epoch:
             limits.append(limit)
             again = getattr(run.update.criterion.stats, "views_encoded", 0)
-            if spared := _starts_forgotten(run, again):
+            if spared := _starts_forgotten(run):
                 taken += _seconds(lambda spared=spared: _score_pass(run, spared), device)
             times.append(taken)
             encoded.append((again + spared) / (2 * b))
@@ -105,11 +105,14 @@ def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torc
     )
 
 
-def _starts_forgotten(run: Run, again: int) -> int:
+def _starts_forgotten(run: Run) -> int:
     """Views that EMC2 did not have to encode: the chains of a new encoder forget their starts, others may not."""
     criterion = run.update.criterion
     refreshes = isinstance(criterion, EMC2Loss) and criterion.state == "reencoded" and criterion.refresh_scores
-    return max(2 * run.config.training.batch_size - again, 0) if refreshes else 0
+    if not refreshes:
+        return 0
+    scored = criterion.stats.views_encoded - criterion.stats.views_encoded_with_gradient
+    return 2 * run.config.training.batch_size - scored
 
 
 @torch.no_grad()

@@ -85,11 +85,17 @@ def pytest_sessionstart(session):
 def pytest_terminal_summary(terminalreporter):
     if not ROWS:
         return
-    lines = [list(ROWS[0]), *(["" if cell is None else str(cell) for cell in row.values()] for row in ROWS)]
+    shown = [row | {"target": row["target"] and row["target"] + (", missed" if _missed(row) else "")} for row in ROWS]
+    lines = [list(ROWS[0]), *(["" if cell is None else str(cell) for cell in row.values()] for row in shown)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     terminalreporter.write_line("")
     for line in lines:
         terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+def _missed(row: dict) -> bool:
+    least, bound = row["target"].startswith("at least"), float(row["target"].split()[-1])
+    return row["ratio"] < bound if least else row["ratio"] > bound
 
 
 def pytest_sessionfinish(session):

@@ -152,7 +152,7 @@ def sampler_times(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
             marker={"symbol": marker, "size": 9},
         )
     return figure.update_layout(
-        title="A visit of 2b chains to 2b - 2 candidates each",
+        title="A visit of 2b chains to 2b - 2 candidates each, two cores",
         xaxis={
             "title": "batch size b (samples)",
             "type": "log",
