@@ -8,7 +8,7 @@ import reference
 import torch
 from trials import Encoder, proposals, random_visit, without_compiled_code
 
-from emc2_lite.losses import EMC2Loss
+from emc2_lite.losses import EMC2Loss, random_proposals
 from emc2_lite.losses.emc2 import draw_proposals, start_is_forgotten
 from emc2_lite.losses.two_view import two_view_block
 from emc2_lite.sampling import ChainRun, metropolis_visit
@@ -179,10 +179,11 @@ def call_with_uniforms(criterion, rows, encode, uniform):
     b = len(rows) // 2
     with pytest.MonkeyPatch.context() as patch:
 
-        def fixed(shape, dtype, device, generator):
-            return torch.full(shape, uniform, dtype=dtype)
+        def fixed(b, like, generator):
+            order, uniforms = random_proposals(b, like, generator)
+            return order, torch.full_like(uniforms, uniform)
 
-        patch.setattr("emc2_lite.losses.emc2.random_uniforms", fixed)
+        patch.setattr("emc2_lite.losses.emc2.random_proposals", fixed)
         return criterion(rows[:b], rows[b:], torch.arange(b), None, encode)
 
 
