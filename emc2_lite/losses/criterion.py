@@ -19,8 +19,10 @@ class Others(NamedTuple):
     embeddings: Tensor | None = None
     weights: Tensor | None = None
 
-    def __bool__(self) -> bool:
-        return self.embeddings is not None
+    @property
+    def encodings(self) -> int:
+        """k, how many views that was."""
+        return 0 if self.embeddings is None else len(self.embeddings)
 
 
 class Estimate(NamedTuple):

@@ -158,13 +158,12 @@ class EMC2Loss(Criterion):
             others = encode_others(block, rows, views, place, visit.held_weight[rows], encode)
 
         store(states, chains, block, visit)
-        encoded = len(others.embeddings) if others else 0
         stats = EMC2Stats(
             loss=(block.softmax()[1] - block.positive).mean(),
             acceptance_rate=visit.acceptance_rate,
             carried_over_share=visit.held_weight.count_nonzero() / len(chains),
-            views_encoded=scored + encoded,
-            views_encoded_with_gradient=encoded,
+            views_encoded=scored + others.encodings,
+            views_encoded_with_gradient=others.encodings,
         )
         return Estimate(visit.weights, stats, others=others)
 
@@ -245,8 +244,7 @@ def many_proposals(
     new = (held_index < 0)[:, None]
     move, other = (
         one_step(
-            held_score,
-            logits.masked_fill(~(allowed & (chosen | new)), -torch.inf),
+            torch.cat((held_score[:, None], logits.masked_fill(~(allowed & (chosen | new)), -torch.inf)), dim=1),
             random_uniforms((2 * b, 1 + 2 * b), logits.dtype, logits.device, generator),
         )
         for chosen in (first, ~first)

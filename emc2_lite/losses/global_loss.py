@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from emc2_lite.losses.checks import check_embeddings, check_temperature, check_tensor, refuse_second_derivatives
+from emc2_lite.losses.two_view import full_precision
 
 
 def global_contrastive_loss(
@@ -53,7 +54,7 @@ def global_contrastive_loss(
         embeddings = embeddings.float()
     if chunk_size is None:
         chunk_size = 768 if embeddings.device.type == "cpu" else 4096
-    with torch.autocast(embeddings.device.type, enabled=False):
+    with full_precision(embeddings):
         log_sum = _NegativesLogSumExp.apply(embeddings, temperature, chunk_size).view(num_samples, num_views, 1)
         positives = embeddings @ embeddings.mT / temperature
     terms = (torch.logaddexp(positives, log_sum) if include_positive else log_sum) - positives

@@ -130,20 +130,19 @@ class NegativeCacheLoss(Criterion):
         others = encode_others(block, rows, away, place, share[outside], encode)
 
         staleness = torch.zeros((), dtype=scores.dtype, device=scores.device)
-        if others:
+        if others.encodings:
             true_scores = (anchors[rows] * others.embeddings.detach()[place]).sum(dim=1) / self.temperature
             staleness = (scores[rows, drawn] - true_scores).abs().sum() / (len(anchors) * self.num_negatives)
         self.cache.view(entries, -1)[of_batch] = anchors.to(self.cache)
         self.cache.view(entries, -1)[renewed] = fresh.to(self.cache)
         self.cache_view.copy_(views.view_as(self.cache_view))
         self.cursor.copy_((self.cursor + count) % entries)
-        encoded = len(others.embeddings) if others else 0
         stats = NegativeCacheStats(
             loss=(scores.logsumexp(dim=1) - block.positive).mean(),
             staleness=staleness,
             filled=(views >= 0).to(scores).mean(),
-            views_encoded=named.shape[1] + encoded,
-            views_encoded_with_gradient=encoded,
+            views_encoded=named.shape[1] + others.encodings,
+            views_encoded_with_gradient=others.encodings,
         )
         return Estimate(weights, stats, others=others)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from emc2_lite.sampling.draws import checked_scores, given_or_drawn, one_score_a_row
-from emc2_lite.splitmix import compiled
+from emc2_lite.splitmix import compiled, compiles_for
 
 
 class ChainRun(NamedTuple):
@@ -70,10 +70,11 @@ def run_chains(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor, backen
     Every backend compares the same two numbers, log_scores - log U and the current score, so their paths agree to the
     last bit.
     """
-    kind = log_scores.device.type
-    if backend == "auto":
-        on_cuda = "triton" if kind == "cuda" and _triton_serves(log_scores.device) else "torch"
-        backend = "numba" if kind == "cpu" else on_cuda
+    device = log_scores.device
+    if backend == "auto" and compiles_for(device):
+        backend = "numba"
+    elif backend == "auto":
+        backend = "triton" if device.type == "cuda" and _triton_serves(device) else "torch"
     if backend == "numba":
         return _run_numba(log_scores, log_uniforms, initial)
     if backend == "triton":
@@ -113,7 +114,7 @@ def _run_triton(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor) -> Ch
 
 
 def _run_numba(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor) -> ChainRun:
-    if log_scores.device.type != "cpu":
+    if not compiles_for(log_scores.device):
         raise ValueError(f'backend="numba" runs on the CPU, but the scores are on {log_scores.device}: use "auto".')
     state = torch.empty(log_scores.shape, dtype=torch.int64, device=log_scores.device)
     accepted = torch.empty(log_scores.shape, dtype=torch.bool, device=log_scores.device)

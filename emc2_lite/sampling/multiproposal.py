@@ -62,15 +62,14 @@ def multiproposal(
     """
     log_scores = checked_scores(log_scores, dims=2)
     initial = one_score_a_row(initial_log_score, log_scores)
-    if torch.maximum(initial, log_scores.amax(dim=1)).isneginf().any():
-        raise ValueError("A row of log_scores and its initial_log_score are -inf throughout: give one a finite score.")
-    places = log_scores.new_empty(len(log_scores), 1 + log_scores.shape[1])
-    return one_step(initial, log_scores, given_or_drawn(uniforms, places, generator))
-
-
-def one_step(initial: Tensor, log_scores: Tensor, uniforms: Tensor) -> ManyProposals:
-    """`multiproposal` after its checks, from given uniforms."""
     together = torch.cat((initial[:, None], log_scores), dim=1)
+    if together.amax(dim=1).isneginf().any():
+        raise ValueError("A row of log_scores and its initial_log_score are -inf throughout: give one a finite score.")
+    return one_step(together, given_or_drawn(uniforms, together, generator))
+
+
+def one_step(together: Tensor, uniforms: Tensor) -> ManyProposals:
+    """`multiproposal` after its checks: the scores of the state and of its proposals, (rows, 1 + m), and uniforms."""
     drawn = perturbed_argmax(together, uniforms)
     weights = together.softmax(dim=1)
     log_score = together.gather(1, drawn[:, None]).squeeze(1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emc2_lite.losses import EMC2Loss
 from emc2_lite.training.config import Config
-from emc2_lite.training.loop import EpochSampler, views_of_epoch
+from emc2_lite.training.loop import EpochSampler, TrainingStep, views_of_epoch
 from emc2_lite.training.run import Run
 from emc2_lite.vision import DigitViews, ImageViews
 from emc2_lite.vision.views import Views
@@ -72,7 +72,7 @@ def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torc
         epoch, index = next(batches)
         numbers = views_of_epoch(epoch, index)
         images = run.views(index.repeat(2), numbers.flatten())
-        limit = _seconds(lambda images=images: _encode_only(run, images), device)
+        limit = _seconds(lambda images=images: encode_only(run.update, images), device)
         taken = _seconds(lambda index=index, numbers=numbers: run.update(index, numbers), device)
         if epoch:
             limits.append(limit)
@@ -121,9 +121,8 @@ def _score_pass(run: Run, count: int) -> None:
     run.update.encode(index, torch.zeros_like(index))
 
 
-def _encode_only(run: Run, images: Tensor) -> None:
+def encode_only(update: TrainingStep, images: Tensor) -> None:
     """A step without views and without a loss to speak of; its length is nil, so that the weights stay."""
-    update = run.update
     update.optimiser.zero_grad()
     update.scaler.scale(0.0 * update.embed(images).mean()).backward()
     update.scaler.step(update.optimiser)

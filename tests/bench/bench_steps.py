@@ -10,6 +10,7 @@ from bench.bench_losses import clustered
 from bench.conftest import DEVICE
 from emc2_lite.losses import METHODS, make_criterion
 from emc2_lite.training.loop import TrainingStep, views_of_epoch
+from emc2_lite.training.plan import encode_only
 from emc2_lite.vision import Augmentation, DigitEncoder, DigitViews, ImageViews, ResNetEncoder, load_digits
 
 B, DIM = 32, 128
@@ -43,13 +44,7 @@ class Steps:
         """The limit: a batch that lies there, through the encoder, forward and backward, and the update."""
         index = torch.arange(B, device=DEVICE)
         images = self.update.views(index.repeat(2), views_of_epoch(0, index).flatten())
-
-        def step():
-            self.update.optimiser.zero_grad()
-            (0.0 * self.update.embed(images).mean()).backward()
-            self.update.optimiser.step()
-
-        return step
+        return partial(encode_only, self.update, images)
 
     def note(self):
         if not self.again:

@@ -131,8 +131,8 @@ def stored_against_true(scores: Mapping[str, tuple[Tensor, Tensor]]) -> go.Figur
     )
 
 
-def sampler_times(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Time of a visit by batch size, from the rows of the benchmarks' record; both axes logarithmic."""
+def sampler_times(rows: Sequence[Mapping[str, Any]], device: str) -> go.Figure:
+    """Time of a visit by batch size, from the rows of a record of benchmarks and its device; both axes logarithmic."""
     curves: dict[str, dict[int, float]] = {}
     for row in rows:
         for name, milliseconds in ((row["contender"], row["ms"]), (row["reference"], row["reference_ms"])):
@@ -152,7 +152,7 @@ def sampler_times(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
             marker={"symbol": marker, "size": 9},
         )
     return figure.update_layout(
-        title="A visit of 2b chains to 2b - 2 candidates each, two cores",
+        title=f"A visit of 2b chains to 2b - 2 candidates each, {device}",
         xaxis={
             "title": "batch size b (samples)",
             "type": "log",
