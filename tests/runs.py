@@ -8,7 +8,11 @@ from pathlib import Path
 
 import torch
 
-from emc2_lite.training import Config, changed, from_dict, run
+from emc2_lite.training import Config, Run, changed, from_dict, run
+from emc2_lite.vision import DigitViews, load_digits
+
+CPU = torch.device("cpu")
+VIEWS = DigitViews(load_digits("train").images[:48])
 
 SMALL = {
     "data": {"name": "digits", "samples": 48},
@@ -43,6 +47,15 @@ def small(method: str = "EMC2", **values) -> Config:
     known = ("EMC2", "NT-Xent", "DCL", "SogCLR", "cache")
     name = next(name for name in known if method.startswith(name))
     return changed(from_dict(SMALL), **{"loss.method": name}, **settings, **named)
+
+
+def new_run(method: str = "EMC2", **values) -> Run:
+    return Run(small(method, **values), VIEWS, CPU)
+
+
+def weights(encoder: torch.nn.Module) -> torch.Tensor:
+    """All weights in one row, detached."""
+    return torch.cat([parameter.detach().flatten() for parameter in encoder.parameters()])
 
 
 def every_fourth_step(monkeypatch) -> None:

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from runs import weights
 from torch import nn
 
 from emc2_lite.training.optimisers import LARS, make_optimiser, warmup_cosine
@@ -15,10 +16,6 @@ SETTINGS = {"learning_rate": 0.1, "weight_decay": 0.01, "momentum": 0.8}
 def network(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(3, 5), nn.GroupNorm(1, 5), nn.Tanh(), nn.Linear(5, 2))
-
-
-def weights(model):
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def train(model, optimiser, steps, schedule=None, start=0):

@@ -5,25 +5,14 @@ from itertools import pairwise
 
 import pytest
 import torch
-from runs import LOSSES, outcome, same, small
+from runs import CPU, LOSSES, VIEWS, new_run, outcome, same, small, weights
 
 from emc2_lite.evaluation import features_of, nearest_neighbour_accuracy, validation_split
-from emc2_lite.losses import EMC2Loss, NTXentLoss
+from emc2_lite.losses import EMC2Loss
 from emc2_lite.records import FIELDS
 from emc2_lite.runs import evaluate_run, load_views, neighbour_monitor, pick_device, settings_of, train_run
-from emc2_lite.training import EpochSampler, Run, TrainingStep, make_encoder, plan, read_metrics, train, views_of_epoch
+from emc2_lite.training import EpochSampler, Run, make_encoder, read_metrics, train, views_of_epoch
 from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
-
-CPU = torch.device("cpu")
-VIEWS = DigitViews(load_digits("train").images[:48])
-
-
-def new_run(method="EMC2", **values) -> Run:
-    return Run(small(method, **values), VIEWS, CPU)
-
-
-def weights(encoder):
-    return torch.cat([parameter.detach().flatten() for parameter in encoder.parameters()])
 
 
 def test_without_a_schedule_it_is_the_plain_loop():
@@ -102,56 +91,6 @@ def test_the_next_batch_is_announced_while_this_one_is_computed():
         run.advance()
     assert len(views.announced) == 5  # the first batch of an epoch is not known before
     assert views.announced == views.asked[1:]
-
-
-def step_of(encoder, criterion, optimiser=None, **settings):
-    optimiser = optimiser or torch.optim.SGD(encoder.parameters(), 0.1)
-    return TrainingStep(encoder, VIEWS, criterion, optimiser, torch.Generator().manual_seed(0), **settings)
-
-
-def gradient_of(**settings):
-    torch.manual_seed(0)
-    encoder = DigitEncoder(8)
-    before = weights(encoder)
-    index = torch.arange(8)
-    norm = step_of(encoder, NTXentLoss(0.2), **settings)(index, views_of_epoch(0, index))
-    return (before - weights(encoder)) / 0.1, norm
-
-
-def test_a_long_gradient_is_shortened_and_a_short_one_is_not():
-    plain, no_norm = gradient_of()
-    assert no_norm is None
-    length = plain.norm().item()
-    shortened, norm = gradient_of(clip=length / 4)
-    assert norm.item() == pytest.approx(length, rel=1e-3)
-    torch.testing.assert_close(shortened, plain / 4, rtol=1e-3, atol=1e-5)
-    same_one, _ = gradient_of(clip=2 * length)
-    torch.testing.assert_close(same_one, plain)
-
-
-def test_the_gradient_is_clipped_after_the_float16_scale_is_taken_off():
-    length = gradient_of(precision="float16")[0].norm().item()
-    shortened, norm = gradient_of(precision="float16", clip=length / 4)
-    assert norm.item() == pytest.approx(length, rel=0.01)
-    assert shortened.norm().item() == pytest.approx(length / 4, rel=0.01)
-
-
-@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.1), ("float16", 0.02)])
-def test_mixed_precision_gives_about_the_same_gradient(precision, tolerance):
-    plain, mixed = gradient_of()[0], gradient_of(precision=precision)[0]
-    assert 0 < (mixed - plain).norm() / plain.norm() < tolerance
-
-
-def test_channels_last_is_the_same_computation():
-    run, plain = new_run(training__channels_last=True), new_run()
-    convolution = next(module for module in run.encoder.modules() if isinstance(module, torch.nn.Conv2d))
-    seen = []
-    convolution.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    for _ in range(3):
-        run.advance()
-        plain.advance()
-    assert all(images.is_contiguous(memory_format=torch.channels_last) for images in seen)
-    torch.testing.assert_close(weights(run.encoder), weights(plain.encoder), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", LOSSES)
@@ -298,30 +237,6 @@ def test_threads_are_as_configured_and_put_back():
         torch.set_num_threads(1)
 
 
-def test_a_plan_counts_what_the_run_will_use():
-    config = small("EMC2", training__epochs=5)
-    forecast = plan(config, 1000, (1, 8, 8), CPU, in_memory=True)
-    assert (forecast.steps_per_epoch, forecast.steps) == (125, 625)
-    encoder = make_encoder(config.encoder)
-    count = sum(parameter.numel() for parameter in encoder.parameters())
-    assert forecast.parameters == count
-    assert forecast.memory["weights and gradients"] == 8 * count
-    assert forecast.memory["optimiser"] == pytest.approx(8 * count, rel=1e-3)
-    assert forecast.memory["loss"] == 1000 * 2 * 16
-    assert forecast.memory["images"] == 1000 * 64 * 4
-    assert forecast.memory["activations"] > 16 * (32 * 64 + 64 * 16 + 64 * 4) * 4
-    assert forecast.seconds == pytest.approx(625 * forecast.seconds_per_step)
-    assert 1 <= forecast.encoded_again <= 2  # no start is taken for forgotten
-    assert forecast.encoder_share > 0
-
-
-def test_a_plan_of_sgd_without_momentum_needs_no_memory_for_the_optimiser():
-    config = small("NT-Xent", optimiser__name="sgd", optimiser__momentum=0.0)
-    forecast = plan(config, 100, (1, 8, 8), CPU, in_memory=False)
-    assert (forecast.memory["optimiser"], forecast.memory["loss"], forecast.memory["images"]) == (0, 0, 0)
-    assert forecast.encoded_again == 0
-
-
 def test_taking_up_a_run_restores_torchs_own_random_state():
     run = new_run()
     torch.rand(5)
@@ -338,11 +253,3 @@ def test_weights_that_are_not_finite_are_not_saved():
             run.encoder.projector.bias[3] = number
         with pytest.raises(ValueError, match=r"NaN or infinite at step 0: no checkpoint of them is written"):
             run.state_dict()
-
-
-def test_images_are_handed_over_in_the_runs_layout():
-    for channels_last, layout in ((True, torch.channels_last), (False, torch.contiguous_format)):
-        step, seen = step_of(DigitEncoder(8), NTXentLoss(0.2), channels_last=channels_last), []
-        step.encoder = seen.append
-        step.embed(torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last))
-        assert seen[0].is_contiguous(memory_format=layout)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from runs import weights
 
 from emc2_lite.losses import EMC2Loss, NTXentLoss, global_contrastive_loss
 from emc2_lite.training import train
@@ -34,10 +35,6 @@ def trained(criterion, *, seed=0, **settings):
     encoder = DigitEncoder()
     history = train(encoder, VIEWS, criterion, **({"steps": 15, "batch_size": 8, "seed": seed} | settings))
     return encoder, history
-
-
-def weights(encoder):
-    return torch.cat([parameter.flatten() for parameter in encoder.parameters()])
 
 
 @every_criterion

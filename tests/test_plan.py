@@ -1,0 +1,30 @@
+"""What a run will take is counted and measured before it is begun."""
+
+import pytest
+from runs import CPU, small
+
+from emc2_lite.training import make_encoder, plan
+
+
+def test_a_plan_counts_what_the_run_will_use():
+    config = small("EMC2", training__epochs=5)
+    forecast = plan(config, 1000, (1, 8, 8), CPU, in_memory=True)
+    assert (forecast.steps_per_epoch, forecast.steps) == (125, 625)
+    encoder = make_encoder(config.encoder)
+    count = sum(parameter.numel() for parameter in encoder.parameters())
+    assert forecast.parameters == count
+    assert forecast.memory["weights and gradients"] == 8 * count
+    assert forecast.memory["optimiser"] == pytest.approx(8 * count, rel=1e-3)
+    assert forecast.memory["loss"] == 1000 * 2 * 16
+    assert forecast.memory["images"] == 1000 * 64 * 4
+    assert forecast.memory["activations"] > 16 * (32 * 64 + 64 * 16 + 64 * 4) * 4
+    assert forecast.seconds == pytest.approx(625 * forecast.seconds_per_step)
+    assert 1 <= forecast.encoded_again <= 2  # no start is taken for forgotten
+    assert forecast.encoder_share > 0
+
+
+def test_a_plan_of_sgd_without_momentum_needs_no_memory_for_the_optimiser():
+    config = small("NT-Xent", optimiser__name="sgd", optimiser__momentum=0.0)
+    forecast = plan(config, 100, (1, 8, 8), CPU, in_memory=False)
+    assert (forecast.memory["optimiser"], forecast.memory["loss"], forecast.memory["images"]) == (0, 0, 0)
+    assert forecast.encoded_again == 0
