@@ -224,7 +224,7 @@ def _checked_changes(
 
 
 def _same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and one == other
+    return (type(one) is type(other) or {type(one), type(other)} == {int, float}) and one == other
 
 
 def _shown(value: Any) -> str:

@@ -47,7 +47,8 @@ def _taken(path: Path, work: str) -> int:
             owner = os.pread(file, 200, 0).decode(errors="replace").strip() or "another process"
             os.close(file)
             raise Locked(
-                f"{owner} is at work on {work}: wait until it ends, or end it; two at once would spoil each other's files."
+                f"{owner} is at work on {work}: wait until it ends, or end it; two at once would spoil "
+                "each other's files."
             ) from None
         except OSError as failure:
             if failure.errno not in _NO_LOCKS:
