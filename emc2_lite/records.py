@@ -6,6 +6,7 @@ A record is one JSON file: ``experiment``, ``config``, ``seeds``, ``device``, ``
 """
 
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -25,36 +26,65 @@ def read_record(name: str) -> dict[str, Any]:
         FileNotFoundError: if there is no such record.
         ValueError: if the file is not a record.
     """
-    path = _path(name)
+    return read_record_file(_path(name))
+
+
+def read_record_file(path: Path) -> dict[str, Any]:
+    """The record in a file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a record.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as problem:  # no JSON, or not even text
-        raise ValueError(f"{path} is no record: {problem}; make it again with emc2-lite experiment.") from None
+    except (ValueError, RecursionError) as problem:  # no JSON, or not even text
+        raise ValueError(f"{path} is no record: {problem}; make it again.") from None
     missing = [field for field in FIELDS if field not in record] if isinstance(record, dict) else FIELDS
     if missing:
-        raise ValueError(
-            f"{path} is no record: it lacks {', '.join(missing)}; make it again with emc2-lite experiment."
-        )
+        raise ValueError(f"{path} is no record: it lacks {', '.join(missing)}; make it again.")
     return record
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a record, a row a line, whole or not at all."""
-    rows = {name: [json.dumps(row) for row in record[name]] for name in ("metrics", "final")}
+    """Write a record, a row a line, whole or not at all; numbers that are not finite become null, as JSON has none.
+
+    Raises:
+        OSError: as `write_whole`.
+    """
+    rows = {name: [json_line(row) for row in record[name]] for name in ("metrics", "final")}
     head = json.dumps({name: record[name] for name in FIELDS if name not in rows}, indent=1)[:-2]
     parts = [f' "{name}": [\n  ' + ",\n  ".join(lines) + "\n ]" for name, lines in rows.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, head + ",\n" + ",\n".join(parts) + "\n}\n")
 
 
+def json_line(row: dict[str, Any]) -> str:
+    """A flat dictionary as JSON, with null in the place of numbers that are not finite."""
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    return json.dumps(finite, allow_nan=False)
+
+
 def write_whole(path: Path, text: str) -> None:
-    """Write the text under a temporary name, then rename: the file is whole, or as it was, and no draft is left."""
+    """Write the text under a temporary name, then rename: the file is whole, or as it was, and no draft is left.
+
+    Raises:
+        OSError: if the disk is full or cannot be written to; what was there stays.
+    """
     draft = path.with_name(f".{path.name}.draft")
     try:
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
+    except OSError as failure:
+        raise cannot_write(path, failure) from None
     finally:
         draft.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, failure: OSError) -> OSError:
+    """The system's error with the file and what to do."""
+    words = f"cannot write {path} ({failure.strerror}): make room or choose another place, then give the command again"
+    return OSError(failure.errno, words)
 
 
 def rows_where(rows: Sequence[dict[str, Any]], **values: Any) -> list[dict[str, Any]]:

@@ -84,7 +84,7 @@ def test_other_files_are_refused(tmp_path):
         load_checkpoint(path)
     for other in ({"weights": torch.zeros(3)}, torch.zeros(3), {"format": 99}):
         torch.save(other, path)
-        with pytest.raises(ValueError, match="is not a checkpoint of this library's format 1"):
+        with pytest.raises(ValueError, match="is not a checkpoint of this library's format 2"):
             load_checkpoint(path)
 
 
@@ -97,7 +97,7 @@ class Trap:
 
 def test_loading_runs_no_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    torch.save({"format": 1, "trap": Trap()}, "x.pt")
+    torch.save({"format": 2, "trap": Trap()}, "x.pt")
     with pytest.raises(ValueError, match="is cut short, damaged or no checkpoint"):
         load_checkpoint(Path("x.pt"))
     assert not Path("sprung").exists()

@@ -12,7 +12,7 @@ from runs import LOSSES, every_fourth_step, in_a_process_that_dies, kill_at, out
 from runs import small as small_run
 
 from emc2_lite.runs import train_run
-from emc2_lite.training import checkpoints, metrics, run
+from emc2_lite.training import checkpoints, fitting, metrics
 from emc2_lite.training.loop import TrainingStep
 
 MOMENTS = {
@@ -23,7 +23,7 @@ MOMENTS = {
     "before a checkpoint has its name": kill_at(Path, "replace", 3),
     "right after it has its name": kill_at(Path, "replace", 3, after=True),
     "between the metrics and the checkpoint": kill_at(metrics.MetricsLog, "write", 3, after=True),
-    "between the best checkpoint and the last": kill_at(run, "save_checkpoint", 2, after=True),
+    "between the best checkpoint and the last": kill_at(fitting, "save_checkpoint", 2, after=True),
     "in the last step": kill_at(TrainingStep, "__call__", 18),
 }
 

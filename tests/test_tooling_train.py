@@ -24,7 +24,7 @@ CONFIG = "\n".join(
     f"[{name}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in section.items())
     for name, section in SMALL.items()
 )
-EMC2_LITE = [sys.executable, "-m", "emc2_lite.cli"]
+EMC2_LITE = [sys.executable, "-m", "emc2_lite"]
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +40,10 @@ def run(*arguments: str):
 def test_a_run_is_trained_evaluated_and_not_started_twice():
     result = run("train", "small.toml")
     assert result.exit_code == 0, result.output
-    first, last = result.stdout.splitlines()
+    first, images, length, last = result.stdout.splitlines()
     assert first == "New run in build/runs/small"
+    assert images.startswith("digits: 48 images of 10 classes (0 ")
+    assert length == "3 epochs of 6 steps on cpu, in float32"
     assert re.fullmatch(
         r"18 steps, \d+ s, best 1-NN accuracy 0\.\d{3}\. Now: emc2-lite evaluate build/runs/small", last
     )
@@ -55,7 +57,8 @@ def test_a_run_is_trained_evaluated_and_not_started_twice():
     rows = judged.stdout.splitlines()
     assert re.fullmatch(r"1-NN +0\.\d{3}  \(0\.\d{3} to 0\.\d{3}\)", rows[0])
     assert len(rows) == 4 + 2 * 5
-    assert json.loads(Path("build/runs/small/evaluation.json").read_text())["checkpoint"] == "best.pt"
+    assert json.loads(Path("build/runs/small/evaluation-best.json").read_text())["checkpoint"] == "best.pt"
+    assert not Path("build/runs/small/evaluation.json").exists()  # the last checkpoint's, which a sweep reads
 
 
 def test_values_are_changed_from_the_command_line():
@@ -108,7 +111,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on():
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.endswith("\nThe run is saved; go on with: emc2-lite train small.toml --resume\n")
+    command = re.search(r"\nThe run is saved in build/runs/small; go on with: (.*)\n$", errors)[1]
+    assert command.endswith("train small.toml -p training.epochs 4000 --resume")
     assert torch.load("build/runs/small/last.pt", weights_only=True)["step"] > 0
 
 
@@ -125,7 +129,7 @@ REFUSALS = {
     ],
     "A GPU is asked for, and torch finds none": ["train", "small.toml", "--device", "cuda"],
     "There is no checkpoint nowhere/last.pt: start the run first": ["evaluate", "nowhere"],
-    "There is no method 'emc2': use some of NT-Xent, DCL, SogCLR, cache, EMC2,": [
+    "methods is 'emc2': use one of NT-Xent, DCL, SogCLR, cache, EMC2,": [
         "sweep",
         "small.toml",
         "--methods",
@@ -263,8 +267,8 @@ def test_a_sweep_that_is_told_to_end_leaves_no_process_behind_and_saves_its_runs
         time.sleep(0.05)
     process.terminate()
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "The sweep is saved; the same command goes on with it." in errors
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "The runs of the sweep are saved in s; go on with: " in errors
     with pytest.raises(ProcessLookupError):
         for _ in range(600):
             os.killpg(process.pid, 0)

@@ -4,14 +4,17 @@ import click
 
 from emc2_lite.cli.experiments import experiment
 from emc2_lite.cli.notebooks import course, lab
-from emc2_lite.cli.runs import evaluate, sweep, train
+from emc2_lite.cli.runs import evaluate, train
+from emc2_lite.cli.sentences import Main
+from emc2_lite.cli.sweeps import sweep
 
 COLOURS = {"ok": "green", "warning": "yellow", "lack": "red"}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="emc2-lite")
-def main():
+@click.option("--debug", is_flag=True, help="Show the traceback of what goes wrong.")
+def main(debug):
     """EMC2, contrastive learning with Markov-chain negatives: the course, training runs and experiments."""
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from emc2_lite.cli.options import INTERRUPTED, check_writable, columns, literals, parameters_option
+from emc2_lite.cli.options import check_writable, columns, literals, parameters_option
+from emc2_lite.cli.sentences import INTERRUPTED
 
 
 @click.command()

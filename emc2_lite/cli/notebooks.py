@@ -8,14 +8,15 @@ from pathlib import Path
 
 import click
 
-from emc2_lite.cli.options import INTERRUPTED, check_writable, literals, parameters_option
+from emc2_lite.cli.options import Folder, check_writable, literals, parameters_option
+from emc2_lite.cli.sentences import INTERRUPTED
 
 
 @click.command()
 @click.argument("chapters", nargs=-1)
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Folder(),
     default=Path("build/course"),
     show_default=True,
     help="Folder for the executed notebooks.",

@@ -1,17 +1,19 @@
 """Many runs of one configuration: methods x batch sizes x temperatures x seeds, each trained and evaluated."""
 
 import json
-import multiprocessing
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+from emc2_lite.checks import Distinct, checked_settings
 from emc2_lite.laboratory.experiments.methods import VARIANTS, Row
+from emc2_lite.laboratory.processes import Died, in_processes
 from emc2_lite.laboratory.statistics import over_seeds
-from emc2_lite.records import circumstances, write_record
-from emc2_lite.runs import EVALUATION, RECORD, device_name, evaluate_run, pick_device, train_run
+from emc2_lite.locking import locked
+from emc2_lite.records import circumstances, read_record_file, write_record
+from emc2_lite.runs import EVALUATION, LOCK, RECORD, device_name, evaluate_run, pick_device, train_run
 from emc2_lite.training import Config, changed, from_dict
 
 BY = ("method", "temperature", "batch_size")
@@ -27,13 +29,14 @@ class Cell(NamedTuple):
     folder: Path
 
 
+@checked_settings
 def cells_of(
     config: Config,
     output: Path,
     *,
-    methods: Sequence[str],
-    batch_sizes: Sequence[int],
-    temperatures: Sequence[float],
+    methods: Annotated[Sequence[Literal[*VARIANTS]], Distinct()],
+    batch_sizes: Annotated[Sequence[int], Distinct()],
+    temperatures: Annotated[Sequence[float], Distinct()],
     seeds: int,
 ) -> list[Cell]:
     """The runs of a sweep, all of one seed before those of the next.
@@ -43,12 +46,10 @@ def cells_of(
         methods: names of `emc2_lite.laboratory.experiments.VARIANTS`.
 
     Raises:
-        ValueError: on another method, or a value that the configuration refuses.
+        ValueError: on another method, a value that comes twice or one that the configuration refuses.
     """
     cells = []
     for seed, temperature, batch_size, method in product(range(seeds), temperatures, batch_sizes, methods):
-        if method not in VARIANTS:
-            raise ValueError(f"There is no method {method!r}: use some of {', '.join(VARIANTS)}.")
         name, settings = VARIANTS[method]
         own = changed(
             config,
@@ -72,17 +73,29 @@ def run_cell(cell: Cell) -> Row:
 def finished(cell: Cell) -> Row | None:
     """The row of a run that an earlier sweep into the same folder has finished, or None.
 
+    Files that cannot be read are named in a warning; the run is then taken up, and makes them again.
+
     Raises:
         ValueError: if the folder holds a run of another configuration.
     """
     if not (cell.folder / EVALUATION).exists():
         return None
-    record = json.loads((cell.folder / RECORD).read_text(encoding="utf-8"))
-    if from_dict(record["config"]) != cell.config:
+    try:
+        record = read_record_file(cell.folder / RECORD)
+        same = from_dict(record["config"]) == cell.config
+        row = _row(cell, record)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError) as problem:
+        warnings.warn(
+            f"{cell.folder} holds a record or an evaluation that is not whole ({type(problem).__name__}: {problem}); "
+            "they are made again",
+            stacklevel=2,
+        )
+        return None
+    if not same:
         raise ValueError(
             f"{cell.folder} holds a run of another configuration: choose another --output, or delete the folder."
         )
-    return _row(cell, record)
+    return row
 
 
 def _row(cell: Cell, record: dict[str, Any]) -> Row:
@@ -91,10 +104,10 @@ def _row(cell: Cell, record: dict[str, Any]) -> Row:
     trained = [row for row in record["metrics"] if "images_per_second" in row]
     return {
         **cell.place,
-        **{name: accuracies[measure] for measure, name in MEASURES.items()},
+        **{name: float(accuracies[measure]) for measure, name in MEASURES.items()},
         "encoded_again": _mean([row.get("encoded_again", 0.0) for row in trained]),
         "images_per_second": _mean([row["images_per_second"] for row in trained]),
-        "seconds": record["seconds"],
+        "seconds": float(record["seconds"]),
     }
 
 
@@ -117,54 +130,63 @@ def sweep(
     rows of those that worked. A sweep that was stopped goes on when it is called again.
 
     Raises:
-        ValueError: if no run worked, or a folder holds a run of another configuration.
+        Locked: if another process is at work on the folder.
+        ValueError: if no run worked, with the reason of each, or a folder holds a run of another configuration.
+        KeyboardInterrupt, Stopped: after a signal, when the runs under way have saved their state and ended.
     """
-    rows: dict[int, Row] = {}
-    waiting = []
-    for number, cell in enumerate(cells):
-        row = finished(cell)
-        if row is None:
-            waiting.append((number, cell))
-        else:
-            rows[number] = row
-            tell(cell, None)
-    for number, row, failure in _in_processes(waiting, jobs) if jobs > 1 else map(_attempt, waiting):
-        if failure is None:
-            rows[number] = row
-        tell(cells[number], failure)
-    if not rows:
-        raise ValueError("No run of the sweep worked.")
-    metrics = [rows[number] for number in sorted(rows)]
-    record = {
+    output.mkdir(parents=True, exist_ok=True)
+    with locked(output / LOCK, f"the sweep in {output}"):
+        rows, failures = {}, {}
+        for number, row, failure in _outcomes(cells, jobs):
+            if failure is None:
+                rows[number] = row
+            else:
+                failures.setdefault(failure, []).append(cells[number].folder.name)
+            tell(cells[number], failure)
+        if not rows:
+            reasons = "; ".join(f"{', '.join(names)}: {failure}" for failure, names in failures.items())
+            raise ValueError(f"No run of the sweep worked. {reasons}")
+        record = _record_of(config, [rows[number] for number in sorted(rows)])
+        write_record(output / RECORD, record)
+    return record
+
+
+def _record_of(config: Config, metrics: list[Row]) -> dict[str, Any]:
+    final = over_seeds(metrics, BY, VALUES)
+    for row in final:  # Student's interval knows nothing of the ends of an accuracy's range
+        for name in MEASURES.values():
+            if row[f"{name}_low"] is not None:
+                row |= {f"{name}_low": max(row[f"{name}_low"], 0.0), f"{name}_high": min(row[f"{name}_high"], 1.0)}
+    return {
         "experiment": "sweep",
         "config": config.as_dict(),
         "seeds": sorted({row["seed"] for row in metrics}),
         **circumstances(device_name(pick_device(config.training.device))),
         "seconds": round(sum(row["seconds"] for row in metrics), 1),
         "metrics": metrics,
-        "final": over_seeds(metrics, BY, VALUES),
+        "final": final,
     }
-    write_record(output / RECORD, record)
-    return record
 
 
-def _attempt(waiting: tuple[int, Cell]) -> tuple[int, Row | None, str | None]:
-    """The cell's number, and its row or what went wrong."""
-    number, cell = waiting
+def _outcomes(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[int, Row | None, str | None]]:
+    """Each cell's number, and its row or what went wrong: the finished ones first, then the others as they end."""
+    waiting = []
+    for number, cell in enumerate(cells):
+        row = finished(cell)
+        if row is None:
+            waiting.append(number)
+        else:
+            yield number, row, None
+    todo = [cells[number] for number in waiting]
+    done = in_processes(_attempt, todo, jobs) if jobs > 1 else enumerate(map(_attempt, todo))
+    for place, outcome in done:
+        row, failure = (None, str(outcome)) if isinstance(outcome, Died) else outcome
+        yield waiting[place], row, failure
+
+
+def _attempt(cell: Cell) -> tuple[Row | None, str | None]:
+    """The cell's row, or what went wrong."""
     try:
-        return number, run_cell(cell), None
+        return run_cell(cell), None
     except Exception as problem:  # whatever it is, the other runs go on
-        return number, None, f"{type(problem).__name__}: {problem}"
-
-
-def _in_processes(waiting: Sequence[tuple[int, Cell]], jobs: int) -> Iterator[tuple[int, Row | None, str | None]]:
-    """The attempts as they end, so many at a time."""
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            for future in as_completed([pool.submit(_attempt, item) for item in waiting]):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()  # politely: the run writes a checkpoint first
-            raise
+        return None, f"{type(problem).__name__}: {problem}"

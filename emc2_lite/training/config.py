@@ -1,52 +1,81 @@
-"""What a training run is made of, as sections of literals."""
+"""What a training run is made of, as sections of literals; each field's annotation describes what it may be."""
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from emc2_lite.losses import METHODS, make_criterion
+from emc2_lite.checks import Bounds, Seed, Temperature, Unread, Width, check_fields, check_values, descriptions
+from emc2_lite.losses import METHODS
 from emc2_lite.training.loop import PRECISIONS
+from emc2_lite.training.optimisers import LearningRate, Momentum, WeightDecay
 from emc2_lite.vision import DATASETS, Augmentation
+
+Count = Annotated[int, Bounds(least=1)]
+NotNegative = Annotated[float, Bounds(least=0)]
+IN_FILES = Unread("name", *(name for name, known in DATASETS.items() if known.in_memory))
 
 
 @dataclass(frozen=True)
 class Data:
     """name: digits, cifar10, stl10, imagenet100, or folder (of images). folder: where it lies.
 
-    samples: the first so many images only. in_memory: read a folder of images of one size into memory once.
-    workers: threads that decode images that do not lie in memory. skip_corrupt: leave out files that cannot be read.
+    samples: so many of the images only, drawn at random, always the same ones. in_memory: read a folder of images of
+    one size into memory once. workers: threads that decode images that do not lie in memory. skip_corrupt: leave out
+    files that cannot be read.
     """
 
-    name: str = "digits"
-    folder: str = "data/downloads"
-    samples: int | None = None
-    in_memory: bool = False
-    workers: int = 8
-    skip_corrupt: bool = False
+    name: Literal[*DATASETS] = "digits"
+    folder: Annotated[str, Unread("name", "digits")] = "data/downloads"
+    samples: Annotated[int, Bounds(least=2)] | None = None
+    in_memory: Annotated[bool, IN_FILES] = False
+    workers: Annotated[int, Bounds(least=1, most=256), IN_FILES] = 8
+    skip_corrupt: Annotated[bool, IN_FILES] = False
+
+    def __post_init__(self):
+        check_fields(self, "data")
 
 
 @dataclass(frozen=True)
 class Encoder:
     """name: digits, resnet18 or resnet50. dim: d, the length of an embedding. hidden: the projector's hidden layer.
 
-    stem (imagenet, small) and norm (none, group, batch) are a ResNet's.
+    stem and norm are a ResNet's.
     """
 
-    name: str = "digits"
-    dim: int = 32
-    hidden: int | None = None
-    stem: str = "imagenet"
-    norm: str = "none"
+    name: Literal["digits", "resnet18", "resnet50"] = "digits"
+    dim: Width = 32
+    hidden: Annotated[Width | None, Unread("name", "digits")] = None
+    stem: Annotated[Literal["imagenet", "small"], Unread("name", "digits")] = "imagenet"
+    norm: Annotated[Literal["none", "group", "batch"], Unread("name", "digits")] = "none"
+
+    def __post_init__(self):
+        check_fields(self, "encoder")
 
 
 @dataclass(frozen=True)
 class Loss:
     """method: a name of `emc2_lite.losses.METHODS`; settings: the method's own, such as burn_in."""
 
-    method: str = "EMC2"
-    temperature: float = 0.07
+    method: Literal[*METHODS] = "EMC2"
+    temperature: Temperature = 0.07
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        check_fields(self, "loss")
+        hints, defaults = settings_of_method(self.method)
+        given = {key: value for key, value in self.settings.items() if key not in hints or value != defaults[key]}
+        checked = check_values(hints, given, {**defaults, **self.settings}, "loss")
+        object.__setattr__(self, "settings", {**self.settings, **checked})
+
+
+def settings_of_method(method: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The descriptions and the defaults of a method's own settings."""
+    parameters = inspect.signature(METHODS[method]).parameters
+    given_by_the_run = ("num_samples", "dim", "temperature")
+    hints = {k: h for k, h in descriptions(METHODS[method].__init__).items() if k not in given_by_the_run}
+    return hints, {name: parameters[name].default for name in hints}
 
 
 @dataclass(frozen=True)
@@ -56,12 +85,15 @@ class Optimiser:
     warmup_epochs: of linear warm-up, then cosine to 0, both per step.
     """
 
-    name: str = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    momentum: float = 0.9
-    warmup_epochs: float = 0.0
-    clip: float | None = None
+    name: Literal["adam", "sgd", "lars"] = "adam"
+    learning_rate: LearningRate = 1e-3
+    weight_decay: WeightDecay = 0.0
+    momentum: Annotated[Momentum, Unread("name", "adam")] = 0.9
+    warmup_epochs: NotNegative = 0.0
+    clip: Annotated[float, Bounds(above=0)] | None = None
+
+    def __post_init__(self):
+        check_fields(self, "optimiser")
 
 
 @dataclass(frozen=True)
@@ -73,18 +105,21 @@ class Training:
     evaluation to the next, 0 for none, on evaluate_images labelled images. checkpoint_seconds: least time between two.
     """
 
-    epochs: int = 20
-    batch_size: int = 32
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "float32"
+    epochs: Count = 20
+    batch_size: Annotated[int, Bounds(least=2)] = 32
+    seed: Seed = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal[*PRECISIONS] = "float32"
     channels_last: bool = False
     compile: bool = False
-    threads: int | None = None
-    log_steps: int = 50
-    evaluate_epochs: int = 1
-    evaluate_images: int = 5000
-    checkpoint_seconds: float = 300.0
+    threads: Annotated[int, Bounds(least=1, most=1024)] | None = None
+    log_steps: Count = 50
+    evaluate_epochs: Annotated[int, Bounds(least=0)] = 1
+    evaluate_images: Annotated[int, Bounds(least=20), Unread("evaluate_epochs", 0)] = 5000
+    checkpoint_seconds: NotNegative = 300.0
+
+    def __post_init__(self):
+        check_fields(self, "training")
 
 
 @dataclass(frozen=True)
@@ -99,15 +134,6 @@ class Config:
     training: Training = Training()
 
     def __post_init__(self):
-        _one_of("data.name", self.data.name, tuple(DATASETS))
-        _one_of("encoder.name", self.encoder.name, ("digits", "resnet18", "resnet50"))
-        _one_of("loss.method", self.loss.method, tuple(METHODS))
-        _one_of("optimiser.name", self.optimiser.name, ("adam", "sgd", "lars"))
-        _one_of("training.precision", self.training.precision, tuple(PRECISIONS))
-        _one_of("training.device", self.training.device, ("auto", "cpu", "cuda"))
-        make_criterion(
-            self.loss.method, num_samples=2, dim=1, temperature=self.loss.temperature, **self.loss.settings
-        )  # refuses what the method does not take
         digits = self.data.name == "digits"
         if digits != (self.encoder.name == "digits"):
             raise ValueError(
@@ -120,13 +146,6 @@ class Config:
                 if digits
                 else f"The section [views] is missing: {self.data.name} needs at least its size, the side of a view."
             )
-        for name, least in _LEAST.items():
-            section, key = name.split(".")
-            value = getattr(getattr(self, section), key)
-            if value is not None and not value >= least:
-                raise ValueError(f"{name} is {value}: it must be {least} or more.")
-        if not self.optimiser.learning_rate > 0:
-            raise ValueError(f"optimiser.learning_rate is {self.optimiser.learning_rate}: it must be positive.")
         if self.optimiser.warmup_epochs > self.training.epochs:
             raise ValueError(
                 f"optimiser.warmup_epochs is {self.optimiser.warmup_epochs}, of {self.training.epochs} epochs in all: "
@@ -142,28 +161,3 @@ class Config:
         }
         loss = sections["loss"]
         return sections | {"loss": {key: loss[key] for key in ("method", "temperature")} | loss["settings"]}
-
-
-_LEAST = {
-    "data.samples": 2,
-    "data.workers": 1,
-    "encoder.dim": 1,
-    "encoder.hidden": 1,
-    "optimiser.weight_decay": 0,
-    "optimiser.momentum": 0,
-    "optimiser.warmup_epochs": 0,
-    "optimiser.clip": 1e-12,
-    "training.epochs": 1,
-    "training.batch_size": 2,
-    "training.seed": 0,
-    "training.threads": 1,
-    "training.log_steps": 1,
-    "training.evaluate_epochs": 0,
-    "training.evaluate_images": 20,
-    "training.checkpoint_seconds": 0,
-}
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}: use one of {', '.join(allowed)}.")

@@ -2,19 +2,27 @@
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-from emc2_lite.training.config import Config, Data, Encoder, Loss, Optimiser, Training
+from emc2_lite.checks import descriptions, unread
+from emc2_lite.losses import METHODS
+from emc2_lite.training.config import Config, Data, Encoder, Loss, Optimiser, Training, settings_of_method
 from emc2_lite.vision import Augmentation
 
 SHIPPED = Path(__file__).parent / "configs"
+SECTIONS = {"loss": Loss, "views": Augmentation} | {
+    "data": Data,
+    "encoder": Encoder,
+    "optimiser": Optimiser,
+    "training": Training,
+}
 # What may differ when a run is taken up again: where things lie and what is told of it, not what is computed.
 _FREE = (
     "data.folder",
     "data.workers",
+    "data.skip_corrupt",
     "training.device",
     "training.checkpoint_seconds",
 )
@@ -25,9 +33,9 @@ def read_config(name: str | Path) -> Config:
 
     Raises:
         FileNotFoundError: if there is no such file and no shipped configuration of that name.
-        ValueError: if the file is no TOML, or holds what `from_dict` refuses.
+        ValueError: if the file is no TOML, or holds what `from_dict` refuses, or a value that nothing reads.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.suffix != ".toml":
         path = SHIPPED / f"{name}.toml"
     if not path.is_file():
@@ -39,8 +47,12 @@ def read_config(name: str | Path) -> Config:
         sections = tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as problem:
         raise ValueError(f"{path} is no TOML: {problem}.") from None
+    except RecursionError:
+        raise ValueError(f"{path} is no configuration: its lists lie too deep in one another.") from None
     try:
-        return from_dict(sections)
+        config = from_dict(sections)
+        _refuse_unread(config, [f"{name}.{key}" for name, values in sections.items() for key in values])
+        return config
     except ValueError as problem:
         raise ValueError(f"{path}: {problem}") from None
 
@@ -56,22 +68,24 @@ def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> Config:
     Raises:
         ValueError: on a section or a key that there is not, or a value of the wrong kind or out of range.
     """
-    kinds = {"views": Augmentation, "data": Data, "encoder": Encoder, "optimiser": Optimiser, "training": Training}
     made: dict[str, Any] = {}
     for name, values in sections.items():
-        if name not in (*kinds, "loss"):
-            raise ValueError(f"There is no section [{name}]: use {', '.join(['loss', *kinds])}.")
+        if name not in SECTIONS:
+            raise ValueError(f"There is no section [{name}]: use {', '.join(SECTIONS)}.")
         if not isinstance(values, Mapping):
             raise ValueError(f"{name} is {values!r}: it is a section, [{name}], with keys in it.")
-        made[name] = _loss(values) if name == "loss" else _section(name, kinds[name], values)
+        made[name] = _loss(values) if name == "loss" else _section(name, values)
     return Config(**made)
 
 
 def changed(config: Config, **values: Any) -> Config:
     """The configuration with values in the place of some, named "section.key", such as ``training.batch_size``.
 
+    Settings of the old configuration that nothing reads in the new one, as gamma where the method is no longer SogCLR,
+    fall away.
+
     Raises:
-        ValueError: as `from_dict`.
+        ValueError: as `from_dict`, and on a named value that nothing reads in the new configuration.
     """
     sections = config.as_dict()
     for name, value in values.items():
@@ -79,9 +93,16 @@ def changed(config: Config, **values: Any) -> Config:
         if not (section and dot and key):
             raise ValueError(f"{name!r} names no value: write section.key, such as training.batch_size.")
         if section == "loss" and key == "method" and value != config.loss.method:
-            sections["loss"] = {"temperature": sections["loss"]["temperature"]}
+            kept = {key: sections["loss"][key] for key in sections["loss"] if f"loss.{key}" in values}
+            sections["loss"] = {"temperature": sections["loss"]["temperature"], **kept}
         sections.setdefault(section, {})[key] = value
-    return from_dict(sections)
+    for section, chosen in sections.items():
+        for key in _unread(section, chosen):
+            if f"{section}.{key}" not in values:
+                del chosen[key]
+    new = from_dict(sections)
+    _refuse_unread(new, values)
+    return new
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -100,44 +121,41 @@ def differences(old: Config, new: Config) -> list[str]:
 
 def _loss(values: Mapping[str, Any]) -> Loss:
     known = {key: values[key] for key in ("method", "temperature") if key in values}
-    settings = {key: value for key, value in values.items() if key not in known}
-    return dataclasses.replace(_section("loss", Loss, known), settings=settings)
+    return Loss(**known, settings={key: value for key, value in values.items() if key not in known})
 
 
-def _section(name: str, kind: type, values: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(kind)
-    checked = {}
-    for key, value in values.items():
-        if key not in hints:
-            raise ValueError(f"[{name}] has no {key!r}: it has {', '.join(hints)}.")
-        checked[key] = _of_kind(f"{name}.{key}", value, hints[key])
-    try:
-        return kind(**checked)
-    except TypeError:
-        needed = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING and f.name not in values]
-        raise ValueError(f"[{name}] lacks {', '.join(needed)}.") from None
+def _section(name: str, values: Mapping[str, Any]) -> Any:
+    kind = SECTIONS[name]
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for key in values:
+        if key not in fields:
+            raise ValueError(f"[{name}] has no {key!r}: it has {', '.join(fields)}.")
+    needed = [key for key, field in fields.items() if field.default is dataclasses.MISSING and key not in values]
+    if needed:
+        raise ValueError(f"[{name}] lacks {', '.join(needed)}.")
+    return kind(**values)
 
 
-def _of_kind(name: str, value: Any, hint: Any) -> Any:
-    """The value, a whole number made a float and a list a tuple where the hint says so."""
-    wanted = [kind for kind in get_args(hint) if kind is not type(None)] if isinstance(hint, UnionType) else [hint]
-    kind = getattr(wanted[0], "__origin__", wanted[0])
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind is tuple and isinstance(value, list | tuple):
-        inner = get_args(wanted[0])
-        if len(value) != len(inner):
-            raise ValueError(f"{name} is {value!r}: it must be a list of {len(inner)} numbers.")
-        return tuple(_of_kind(name, item, of) for item, of in zip(value, inner, strict=True))
-    if type(value) is not kind:
-        raise ValueError(f"{name} is {value!r}: it must be {_KINDS[kind]}.")
-    return value
+def _refuse_unread(config: Config, named: Iterable[str]) -> None:
+    """Raise ValueError if nothing reads one of the values that were named, "section.key"."""
+    sections = config.as_dict()
+    for name in named:
+        section, _, key = name.partition(".")
+        if mark := _unread(section, sections.get(section, {})).get(key):
+            raise ValueError(
+                f"{name} is given, and nothing reads it where {section}.{mark.setting} is one of "
+                f"{', '.join(map(repr, mark.values))}: leave it out."
+            )
 
 
-_KINDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a text in quotes",
-    tuple: "a list of numbers",
-}
+def _unread(section: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a section that nothing reads where the others have these values."""
+    if section == "loss":
+        method = chosen.get("method", Loss.method)
+        hints, defaults = settings_of_method(method) if method in list(METHODS) else ({}, {})
+    else:
+        kind = SECTIONS.get(section)
+        hints = descriptions(kind) if kind else {}
+        defaults = {field.name: field.default for field in dataclasses.fields(kind)} if kind else {}
+    found = unread(hints, {**defaults, **chosen})
+    return {key: mark for key, mark in found.items() if key in chosen}

@@ -77,6 +77,7 @@ class TrainingStep:
         clip: the largest norm of the gradient; a longer one is shortened to it.
 
     Call with epoch-wise index: (b,) and view: (2, b) -> the norm of the gradient before clipping, or None without it.
+    `embeddings` holds the last batch's, (2b, d), detached.
 
     Raises:
         ValueError: if the loss is for another number of samples than there are.
@@ -109,6 +110,7 @@ class TrainingStep:
         self.device = generator.device.type
         self.dtype = PRECISIONS[precision]
         self.scaler = torch.amp.GradScaler(self.device, enabled=precision == "float16")
+        self.embeddings: Tensor | None = None
 
     def encode(self, index: Tensor, view: Tensor) -> Tensor:
         """Embeddings of views under today's weights, with gradient: (k,), (k,) -> (k, d)."""
@@ -121,7 +123,9 @@ class TrainingStep:
             return self.encoder(images)
 
     def __call__(self, index: Tensor, view: Tensor, on_gradient: Callable[[], object] = lambda: None) -> Tensor | None:
-        z1, z2 = self.encode(index.repeat(2), view.flatten()).chunk(2)
+        embeddings = self.encode(index.repeat(2), view.flatten())
+        self.embeddings = embeddings.detach()
+        z1, z2 = embeddings.chunk(2)
         loss = self.criterion(z1, z2, index, view, self.encode, self.generator)
         self.optimiser.zero_grad()
         self.scaler.scale(loss).backward()

@@ -1,34 +1,35 @@
 """A run's measurements as lines of JSON, and for TensorBoard where that is installed."""
 
 import json
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from emc2_lite.records import write_whole
+from emc2_lite.records import cannot_write, json_line, write_whole
 
 
 class MetricsLog:
     """Appends rows, flat dictionaries with a `step`, to a file of JSON lines while it is entered.
 
-    A run that goes on from step s begins with what was written up to s: lines of steps that the interrupted run made
-    after its last checkpoint are dropped, and so is a line that was cut short. With TensorBoard installed the rows also
-    go to the folder `tensorboard` beside the file.
+    A run that goes on from step s begins with what was written up to s. Rows of later steps are dropped, which the run
+    makes again, and so are accuracies after step `evaluated`, and a last line that was cut short. Other lines that
+    cannot be read stay where they are. With TensorBoard installed the rows also go to the folder `tensorboard` beside
+    the file.
     """
 
-    def __init__(self, path: Path, step: int):
+    def __init__(self, path: Path, step: int, evaluated: int | None = None):
         self.path = path
         self.step = step
+        self.evaluated = step if evaluated is None else evaluated
 
     def __enter__(self) -> "MetricsLog":
-        kept = [row for row in read_metrics(self.path) if row["step"] <= self.step] if self.path.exists() else []
-        write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(True) if self.path.exists() else []
+        kept = [line for line in lines if self._stays(line)]
+        if kept != lines or not self.path.exists():
+            write_whole(self.path, "".join(kept))
         self.file = self.path.open("a", encoding="utf-8")
-        self.board = None
-        if find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(self.path.with_name("tensorboard"), purge_step=self.step + 1)
+        self.board = self._board()
         return self
 
     def __exit__(self, *exception) -> None:
@@ -36,19 +37,38 @@ class MetricsLog:
         if self.board is not None:
             self.board.close()
 
+    def _stays(self, line: str) -> bool:
+        row = _row(line)
+        if row is None:
+            return line.endswith("\n")
+        return row["step"] <= (self.evaluated if "accuracy" in row else self.step)
+
+    def _board(self) -> Any:
+        if find_spec("tensorboard") is None:
+            return None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            return SummaryWriter(self.path.with_name("tensorboard"), purge_step=self.step + 1)
+        except Exception as problem:  # a module of that name that is broken, or something else
+            warnings.warn(
+                f"TensorBoard is not written: its module cannot be used ({type(problem).__name__}: {problem}); "
+                f"all rows are in {self.path}",
+                stacklevel=3,
+            )
+            return None
+
     def write(self, row: dict[str, Any]) -> None:
-        """
+        """Append a row; a number that is not finite is written as null.
+
         Raises:
             OSError: if the disk is full.
         """
         try:
-            self.file.write(json.dumps(row) + "\n")
+            self.file.write(json_line(row) + "\n")
             self.file.flush()
         except OSError as failure:
-            raise OSError(
-                failure.errno,
-                f"cannot write {self.path} ({failure.strerror}): make room, then continue with --resume",
-            ) from None
+            raise cannot_write(self.path, failure) from None
         if self.board is not None:
             for name, value in row.items():
                 if name != "step":
@@ -56,11 +76,14 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of metrics; a last line that was cut short is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
+    """The rows of a file of metrics; lines that are no rows are left out, and a file that is not there has none."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    return [row for row in map(_row, lines) if row is not None]
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None

@@ -2,11 +2,18 @@
 
 import math
 from collections.abc import Iterable
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from emc2_lite.checks import Bounds, checked_settings
+
+LearningRate = Annotated[float, Bounds(above=0)]
+WeightDecay = Annotated[float, Bounds(least=0)]
+Momentum = Annotated[float, Bounds(least=0, below=1)]
 
 
 class LARS(Optimizer):
@@ -33,17 +40,15 @@ class LARS(Optimizer):
     et al. 2020), where the decay is part of the vector whose length is taken.
     """
 
+    @checked_settings
     def __init__(
         self,
         params: Iterable,
-        lr: float,
-        weight_decay: float = 0.0,
-        momentum: float = 0.9,
-        trust_coefficient: float = 0.001,
+        lr: LearningRate,
+        weight_decay: WeightDecay = 0.0,
+        momentum: Momentum = 0.9,
+        trust_coefficient: Annotated[float, Bounds(above=0)] = 0.001,
     ):
-        _check_settings(lr, weight_decay, momentum)
-        if not (math.isfinite(trust_coefficient) and trust_coefficient > 0):
-            raise ValueError(f"trust_coefficient is {trust_coefficient}: it must be above 0, such as 0.001.")
         defaults = {
             "lr": lr,
             "weight_decay": weight_decay,
@@ -82,8 +87,14 @@ def _scaled_gradient(weight: Tensor, group: dict) -> Tensor:
     return torch.where((lengths[0] > 0) & (lengths[1] > 0), ratio, 1.0) * direction
 
 
+@checked_settings
 def make_optimiser(
-    name: str, encoder: nn.Module, *, learning_rate: float, weight_decay: float, momentum: float
+    name: Literal["adam", "sgd", "lars"],
+    encoder: nn.Module,
+    *,
+    learning_rate: LearningRate,
+    weight_decay: WeightDecay,
+    momentum: Momentum,
 ) -> Optimizer:
     """The optimiser of all of the encoder's parameters.
 
@@ -98,24 +109,12 @@ def make_optimiser(
 
     Source: Yau et al. 2024, appendix with the settings of each run.
     """
-    _check_settings(learning_rate, weight_decay, momentum)
     parameters = encoder.parameters()
     if name == "adam":
         return Adam(parameters, learning_rate, weight_decay=weight_decay)
     if name == "sgd":
         return SGD(parameters, learning_rate, weight_decay=weight_decay, momentum=momentum)
-    if name == "lars":
-        return LARS(parameters, learning_rate, weight_decay=weight_decay, momentum=momentum)
-    raise ValueError(f'The optimiser is {name!r}: use "adam", "sgd" or "lars".')
-
-
-def _check_settings(learning_rate: float, weight_decay: float, momentum: float) -> None:
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"The learning rate is {learning_rate}: it must be a finite number above 0, such as 0.001.")
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"The weight decay is {weight_decay}: it must be a finite number, 0 or more.")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"The momentum is {momentum}: it must be from 0 up to, not including, 1.")
+    return LARS(parameters, learning_rate, weight_decay=weight_decay, momentum=momentum)
 
 
 def warmup_cosine(optimiser: Optimizer, *, warmup_steps: int, total_steps: int) -> LambdaLR:

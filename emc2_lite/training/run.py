@@ -1,26 +1,20 @@
 """A training run: everything that a checkpoint holds, advanced step by step."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from emc2_lite.losses import make_criterion
-from emc2_lite.training.checkpoints import load_checkpoint, random_states, save_checkpoint, set_random_states
+from emc2_lite.training.checkpoints import random_states, set_random_states
 from emc2_lite.training.config import Config, Encoder
 from emc2_lite.training.configuring import differences, from_dict
-from emc2_lite.training.interruption import Interruption
 from emc2_lite.training.loop import EpochSampler, TrainingStep, views_of_epoch
-from emc2_lite.training.metrics import MetricsLog
 from emc2_lite.training.optimisers import make_optimiser, warmup_cosine
 from emc2_lite.vision import DigitEncoder, ResNetEncoder
 from emc2_lite.vision.views import Views
-
-LAST, BEST, METRICS = "last.pt", "best.pt", "metrics.jsonl"
 
 
 def make_encoder(config: Encoder) -> nn.Module:
@@ -39,7 +33,7 @@ class Run:
 
     Args:
         config: what to run. Weights and random numbers come from `training.seed`.
-        views: of the images to train on, on the device to train on.
+        views: of the images to train on, on the device to train on; `views.identity` tells these images from others.
         device: that device.
 
     Raises:
@@ -50,6 +44,7 @@ class Run:
         self.config = config
         self.device = device
         self.views = views
+        self.folder = str(Path(config.data.folder).expanduser().resolve())
         torch.manual_seed(config.training.seed)
         self.encoder = make_encoder(config.encoder).to(device)
         criterion = make_criterion(
@@ -71,9 +66,8 @@ class Run:
         self.sampler = EpochSampler(len(views), config.training.batch_size, generator)
         per_epoch = self.sampler.batches_per_epoch
         self.total_steps = config.training.epochs * per_epoch
-        self.schedule = warmup_cosine(
-            optimiser, warmup_steps=round(chosen.warmup_epochs * per_epoch), total_steps=self.total_steps
-        )
+        self.warmup_steps = round(chosen.warmup_epochs * per_epoch)
+        self.schedule = warmup_cosine(optimiser, warmup_steps=self.warmup_steps, total_steps=self.total_steps)
         if config.training.channels_last:
             self.encoder.to(memory_format=torch.channels_last)
         if config.training.compile:
@@ -89,6 +83,7 @@ class Run:
             clip=chosen.clip,
         )
         self.step = 0
+        self.evaluated = 0
         self.seconds = 0.0
         self.best: float | None = None
         self._sums: dict[str, Any] = {}
@@ -149,9 +144,10 @@ class Run:
             )
         return {
             "config": self.config.as_dict(),
-            "samples": len(self.views),
+            "images": {"count": len(self.views), "identity": self.views.identity, "folder": self.folder},
             "device": self.device.type,
             "step": self.step,
+            "evaluated": self.evaluated,
             "seconds": self.seconds,
             "best": self.best,
             "encoder": self.encoder.state_dict(),
@@ -178,10 +174,16 @@ class Run:
                 f"The run was started with another configuration: {'; '.join(changes)}. "
                 "Go on with the old values, or start another run elsewhere."
             )
-        if state["samples"] != len(self.views):
+        if state["images"]["count"] != len(self.views):
             raise ValueError(
-                f"The run was started with {state['samples']} images and there are {len(self.views)} now: "
+                f"The run was started with {state['images']['count']} images and there are {len(self.views)} now: "
                 "give it the same images."
+            )
+        if state["images"]["identity"] != self.views.identity:
+            raise ValueError(
+                "The run was started with other images: since then one was renamed, replaced or put in another "
+                "place among them, and the run's state names images by their place. Give it the same images, or start "
+                "another run."
             )
         if state["device"] != self.device.type:
             raise ValueError(
@@ -195,69 +197,8 @@ class Run:
         self.update.scaler.load_state_dict(state["scaler"])
         self.sampler.load_state_dict(state["sampler"])
         self.update.generator.set_state(state["generator"])
-        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.step, self.evaluated, self.seconds = state["step"], state["evaluated"], state["seconds"]
+        self.best = state["best"]
         self._sums = {name: total.to(self.device) for name, total in state["sums"].items()}
         self._count = state["count"]
         set_random_states(state["random"])
-
-
-def fit(run: Run, output: Path, evaluate: Callable[[nn.Module], float] | None = None, *, progress: bool = True) -> None:
-    """Advance the run to its end, with a progress bar, metrics, checkpoints and an evaluation from time to time.
-
-    `output` holds `last.pt`, `best.pt` (of the highest `evaluate(encoder)`, an accuracy on labels that are not the test
-    set's) and `metrics.jsonl`. If last.pt is there, the run goes on from it. Ctrl-C, or a polite kill, writes a
-    checkpoint before it ends the run; after an impolite one it goes on from the last checkpoint, to the same weights.
-
-    Raises:
-        ValueError: if last.pt is damaged or of another configuration.
-        OSError: if the disk is full. What was saved before stays.
-        KeyboardInterrupt, SystemExit: after Ctrl-C and after a polite kill, when the checkpoint is written.
-    """
-    training = run.config.training
-    last = output / LAST
-    if last.exists():
-        run.load_state_dict(load_checkpoint(last))
-    saved = time.monotonic()
-    with (
-        Interruption() as interruption,
-        MetricsLog(output / METRICS, run.step) as log,
-        tqdm(
-            total=run.total_steps * training.batch_size,
-            initial=run.step * training.batch_size,
-            unit="img",
-            unit_scale=True,
-            disable=None if progress else True,
-        ) as bar,
-    ):
-        began, first = run.seconds, run.step
-        while not run.finished:
-            run.advance()
-            bar.update(training.batch_size)
-            if run.step % training.log_steps == 0 or run.finished:
-                speed = (run.step - first) * training.batch_size / (run.seconds - began)
-                began, first = run.seconds, run.step
-                row = run.means() | {"learning_rate": run.schedule.get_last_lr()[0], "images_per_second": speed}
-                log.write(_place(run) | row)
-                bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
-            if evaluate is not None and _due(run):
-                accuracy = evaluate(run.encoder)
-                log.write(_place(run) | {"accuracy": accuracy})
-                if run.best is None or accuracy > run.best:
-                    run.best = accuracy
-                    save_checkpoint(output / BEST, run.state_dict())
-            ending = run.finished or interruption.asked
-            if ending or time.monotonic() - saved >= training.checkpoint_seconds:
-                save_checkpoint(last, run.state_dict())
-                saved = time.monotonic()
-            if not run.finished:
-                interruption.obey()
-
-
-def _place(run: Run) -> dict[str, Any]:
-    return {"step": run.step, "epoch": run.step / run.sampler.batches_per_epoch}
-
-
-def _due(run: Run) -> bool:
-    every = run.config.training.evaluate_epochs
-    epoch = run.step // run.sampler.batches_per_epoch
-    return run.epoch_ended and every > 0 and (epoch % every == 0 or run.finished)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from emc2_lite.checks import check_tensor
 from emc2_lite.splitmix import GAMMA, as_signed, mix, shifted
 
 
@@ -19,7 +20,12 @@ def view_uniforms(index: Tensor, view: Tensor, count: int) -> Tensor:
 
     SplitMix64 of the pair and the position in the row, the same on every device. 23 bits survive, so that the half
     added to them is exact and neither 0 nor 1 ever occurs.
+
+    Raises:
+        ValueError: on what is no tensor.
     """
+    check_tensor(index, "index")
+    check_tensor(view, "view")
     step = as_signed(GAMMA)
     key = mix(mix(index + step) + view * step)
     bits = mix(key[:, None] + torch.arange(1, count + 1, device=index.device) * step)
@@ -29,12 +35,16 @@ def view_uniforms(index: Tensor, view: Tensor, count: int) -> Tensor:
 class Views(ABC):
     """Views of N images, called with index, view: (k,) int64 on their device -> (k, C, S, S) floating point in [0, 1].
 
-    The same pair always gives the same pixels; a batch costs one pass, without gradient.
+    The same pair always gives the same pixels; a batch costs one pass, without gradient. `identity` tells these images
+    from others, such as a digest of their names and sizes, and `classes` names the labels; empty where unknown.
 
     Raises:
-        ValueError: on shapes that differ or are not (k,), no views asked for, a dtype other than int64, indices outside
+        ValueError: on what is no tensor, shapes that differ or are not (k,), no views asked for, a dtype other than int64, indices outside
             the set, or negative view numbers.
     """
+
+    identity: str = ""
+    classes: tuple[str, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -54,6 +64,8 @@ class Views(ABC):
 
     @torch.no_grad()
     def __call__(self, index: Tensor, view: Tensor) -> Tensor:
+        check_tensor(index, "index")
+        check_tensor(view, "view")
         if index.shape != view.shape or index.dim() != 1 or not index.numel():
             raise ValueError(
                 f"index has shape {tuple(index.shape)} and view {tuple(view.shape)}: pass two of the same (k,), k >= 1."
@@ -86,6 +98,7 @@ class DigitViews(Views):
     noise_std = 0.05
 
     def __init__(self, images: Tensor):
+        check_tensor(images, "images")
         if images.dim() != 4 or images.shape[1] != 1 or not images.is_floating_point():
             raise ValueError(
                 f"images is {images.dtype} of shape {tuple(images.shape)}: pass floating-point (N, 1, H, W) in [0, 1]."

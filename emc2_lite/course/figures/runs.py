@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -13,7 +14,7 @@ from torchvision.io import encode_jpeg
 from torchvision.utils import make_grid
 
 from emc2_lite.course.figures.laboratory import ABOVE, curves
-from emc2_lite.course.style import BLUE, DASHES, GREEN, GREY, MARKERS, VERMILION
+from emc2_lite.course.style import BLUE, CONFIG, DASHES, GREEN, GREY, MARKERS, VERMILION, template
 
 Row = Mapping[str, Any]
 MEASURES = {"linear_probe": "linear probe", "nearest_neighbour": "1-NN"}
@@ -47,14 +48,19 @@ def learning_rates(rates: Sequence[float], warmup_steps: int) -> go.Figure:
     )
 
 
-def along_the_run(rows: Sequence[Row]) -> go.Figure:
-    """A run's metrics over its epochs, one under the other: the loss in the batch, what chains do, 1-NN accuracy."""
-    panels = (
-        (("loss", "loss, nats", BLUE),),
-        (("acceptance_rate", "acceptance rate", GREEN), ("encoded_again", "views encoded again, a view", VERMILION)),
-        (("accuracy", "1-NN accuracy", BLUE),),
-    )
-    figure = make_subplots(rows=len(panels), shared_xaxes=True, vertical_spacing=0.06)
+PANELS = (
+    (("loss", "loss, nats", BLUE),),
+    (("accuracy", "1-NN accuracy", BLUE),),
+    (("acceptance_rate", "acceptance rate", GREEN), ("encoded_again", "views encoded again, a view", VERMILION)),
+    (("negative_similarity", "similarity of negatives", GREEN),),
+    (("learning_rate", "learning rate", BLUE),),
+)
+
+
+def along_the_run(rows: Sequence[Row], title: str = "Along the run") -> go.Figure:
+    """A run's metrics over its epochs, one under the other; what no row holds has no panel."""
+    panels = [panel for panel in PANELS if any(panel[0][0] in row for row in rows)]
+    figure = make_subplots(rows=len(panels), shared_xaxes=True, vertical_spacing=0.05)
     for row, panel in enumerate(panels, start=1):
         for style, (field, name, colour) in enumerate(panel):
             chosen = [r for r in rows if field in r]
@@ -71,7 +77,21 @@ def along_the_run(rows: Sequence[Row]) -> go.Figure:
             )
         figure.update_yaxes(title=panel[0][1] if len(panel) == 1 else "share", row=row, col=1)
     figure.update_xaxes(title="epoch", row=len(panels), col=1)
-    return figure.update_layout(title={"text": "Along the run", "y": 0.98}, legend=ABOVE, height=640, margin={"t": 90})
+    return figure.update_layout(
+        title={"text": title, "y": 0.98}, legend=ABOVE, height=120 + 180 * len(panels), margin={"t": 90}
+    )
+
+
+def page(figures: Sequence[go.Figure], title: str) -> str:
+    """The figures as a page of HTML that needs no network, in the course's look."""
+    parts = [
+        go.Figure(figure)
+        .update_layout(template=template())
+        .to_html(full_html=False, include_plotlyjs=number == 0, config=CONFIG)
+        for number, figure in enumerate(figures)
+    ]
+    head = f"<!doctype html><meta charset='utf-8'><title>{escape(title)}</title>"
+    return head + "".join(parts)
 
 
 def left_out(differences: Mapping[str, float]) -> go.Figure:

@@ -1,0 +1,120 @@
+"""Train as configured, from the images to the record."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emc2_lite.evaluation import features_of, nearest_neighbour_accuracy, validation_split
+from emc2_lite.locking import locked
+from emc2_lite.records import circumstances, read_record_file, write_record
+from emc2_lite.runs.images import class_name, device_name, images_in_words, load_views, pick_device, settings_of
+from emc2_lite.training import BEST, METRICS, Config, Run, fit, read_metrics
+from emc2_lite.vision.views import Views
+
+RECORD, LOCK = "record.json", ".lock"
+SAME_IMAGES = ("digits", "cifar10", "imagenet100", "folder")  # trained on and labelled: the same images
+
+
+def neighbour_monitor(views: Views, labels: Tensor, count: int) -> Callable[[nn.Module], float] | None:
+    """encoder -> 1-NN accuracy of a held-out fifth among the rest of at most `count` labelled images.
+
+    The test set has no part in it, so the best checkpoint may be chosen by it. None if there are no labels, all are of
+    one class, or no two images of a class.
+    """
+    labelled = (labels >= 0).nonzero().flatten()
+    order = torch.randperm(len(labelled), generator=torch.Generator().manual_seed(0))
+    chosen = labelled[order[:count]].sort().values
+    if len(chosen):
+        chosen = chosen[labels[chosen].bincount()[labels[chosen]] > 1]  # one to hold out, one to find it by
+    if len(labels[chosen].unique()) < 2:
+        return None
+    known, held_out = validation_split(labels[chosen])
+
+    def accuracy(encoder: nn.Module) -> float:
+        features = features_of(encoder, views, chosen)
+        found = labels[chosen].to(features.device)
+        return nearest_neighbour_accuracy(features[known], found[known], features[held_out], found[held_out])
+
+    return accuracy
+
+
+def train_run(
+    config: Config,
+    output: Path,
+    *,
+    download: bool = False,
+    progress: bool = True,
+    tell: Callable[[str], object] = lambda line: None,
+) -> dict[str, Any]:
+    """Train as configured, into the folder `output`, or go on where the run in it stopped; returns its record.
+
+    Args:
+        download: fetch a data set that is not there.
+        progress: show how far the run is, on stderr or in the notebook.
+        tell: hears in a few lines what there is to train on, and what will not be measured.
+
+    Raises:
+        Locked: if another process is at work on the folder.
+        ValueError, FileNotFoundError, OSError: what `load_views` and `fit` raise; no checkpoint is written before the
+            images are there.
+    """
+    device = pick_device(config.training.device)
+    output.mkdir(parents=True, exist_ok=True)
+    with locked(output / LOCK, f"the run in {output}"), settings_of(config, device):
+        views, labels = load_views(config, "train", device, download=download)
+        run = Run(config, views, device)
+        tell(f"{config.data.name}: {images_in_words(labels, views.classes)}")
+        tell(
+            f"{config.training.epochs} epochs of {run.sampler.batches_per_epoch:,} steps on {device_name(device)}, in "
+            f"{config.training.precision}"
+        )
+        evaluate = None
+        if config.training.evaluate_epochs:
+            if config.data.name not in SAME_IMAGES or config.data.samples:
+                views, labels = load_views(config, "labelled", device, download=download)
+            evaluate = neighbour_monitor(views, labels, config.training.evaluate_images)
+            if evaluate is None:
+                tell(f"No 1-NN accuracy along the way, and no {BEST}: {_no_monitor(labels, views.classes)}")
+        fit(run, output, evaluate, progress=progress)
+        return _record_of(run, output, tell)
+
+
+def _record_of(run: Run, output: Path, tell: Callable[[str], object]) -> dict[str, Any]:
+    """The record of a finished run, written to the folder; one that is there stays if it has more rows of metrics."""
+    rows = read_metrics(output / METRICS)
+    config = run.config.as_dict()
+    if (output / RECORD).exists():
+        try:
+            before = read_record_file(output / RECORD)
+        except ValueError as problem:
+            tell(f"The record is made again: {problem}")
+        else:
+            if before["config"] == config and len(before["metrics"]) > len(rows):
+                tell(f"{output / METRICS} lacks rows that the record has: the record stays as it is")
+                return before
+    if not rows:
+        tell(f"{output / METRICS} has no rows that can be read: the record says only how the run ended")
+    last = rows[-1] if rows else {"step": run.step, "epoch": float(run.config.training.epochs)}
+    record = {
+        "experiment": "train",
+        "config": config,
+        "seeds": [run.config.training.seed],
+        **circumstances(device_name(run.device)),
+        "seconds": round(run.seconds, 1),
+        "metrics": rows,
+        "final": [{**last, "best_accuracy": run.best}],
+    }
+    write_record(output / RECORD, record)
+    return record
+
+
+def _no_monitor(labels: Tensor, classes: tuple[str, ...]) -> str:
+    found = labels[labels >= 0].unique().tolist()
+    if not found:
+        return "the images have no labels"
+    if len(found) == 1:
+        return f"all images are of one class, {class_name(found[0], classes)}, which tells nothing apart"
+    return "fewer than 2 classes have 2 images or more"

@@ -1,0 +1,42 @@
+"""Whether embeddings run into one point or one line, from the batch that a step has anyway."""
+
+import torch
+from torch import Tensor
+
+LEAST_RANK, LARGEST_SIMILARITY = 1.5, 0.99
+PATIENCE = 3  # rows of metrics in succession
+
+
+@torch.no_grad()
+def collapse_numbers(embeddings: Tensor) -> dict[str, float]:
+    """How far the embeddings of a batch are from one another: (2b, d), all of z1, then all of z2.
+
+    effective_rank: exp of the entropy of the singular values s_k / sum s, from 1 (all on one line) to min(2b, d).
+    negative_similarity: the mean of <z_r, z_k> over all pairs of rows of different samples, from -1 to 1.
+
+    Source: Roy and Vetterli 2007, The effective rank; Garrido et al. 2023, RankMe.
+    """
+    z = embeddings.float()
+    rows, b = len(z), len(z) // 2
+    singular = torch.linalg.svdvals(z)
+    shares = singular / singular.sum().clamp_min(torch.finfo(z.dtype).tiny)
+    rank = torch.special.entr(shares).sum().exp()
+    positives = 2 * (z[:b] * z[b:]).sum()
+    similarity = (z.sum(dim=0).square().sum() - z.square().sum() - positives) / (rows * (rows - 2))
+    return dict(zip(("effective_rank", "negative_similarity"), torch.stack((rank, similarity)).tolist(), strict=True))
+
+
+class CollapseMonitor:
+    """Fires once, when `PATIENCE` rows of metrics in succession, all after the warm-up, show embeddings in one point.
+
+    An untrained network begins with similarities near 1, and a run may pass through such a state: one row says nothing.
+    """
+
+    def __init__(self, warmup_steps: int):
+        self.warmup_steps = warmup_steps
+        self.collapsed_rows = 0
+
+    def fires(self, step: int, row: dict[str, float]) -> bool:
+        collapsed = row["negative_similarity"] > LARGEST_SIMILARITY and row["effective_rank"] < LEAST_RANK
+        self.collapsed_rows = self.collapsed_rows + 1 if collapsed and step > self.warmup_steps else 0
+        return self.collapsed_rows == PATIENCE
