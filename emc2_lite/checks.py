@@ -15,7 +15,8 @@ from functools import lru_cache, wraps
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from torch import Tensor
+import torch
+from torch import Generator, Tensor
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,15 @@ class Bounds:
         return self.least <= value <= self.most and self.above < value < self.below
 
     def __str__(self) -> str:
-        low = f"from {self.least:,}" if self.least > -math.inf else f"above {self.above:,}"
-        high = f"to {self.most:,}" if self.most < math.inf else f"up to, not including, {self.below:,}"
-        if max(self.least, self.above) == -math.inf:
-            return f"at most {self.most:,}" if self.most < math.inf else f"below {self.below:,}"
+        closed = self.least > -math.inf
+        upper = f"at most {self.most:,}" if self.most < math.inf else f"below {self.below:,}"
+        if not closed and self.above == -math.inf:
+            return upper
         if min(self.most, self.below) == math.inf:
-            return f"of {self.least:,} or more" if self.least > -math.inf else low
-        return f"{low} {high}"
+            return f"of {self.least:,} or more" if closed else f"above {self.above:,}"
+        if not closed:
+            return f"above {self.above:,} and {upper}"
+        return f"from {self.least:,} to {self.most:,}" if self.most < math.inf else f"from {self.least:,}, and {upper}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ class Unread:
 
 
 class Increasing(NamedTuple):
-    """Marks a list whose numbers must grow."""
+    """Marks a list of at least `count` numbers that must grow."""
+
+    count: int = 1
 
 
 class Distinct(NamedTuple):
@@ -166,6 +171,18 @@ def check_tensor(value: object, name: str) -> None:
         raise ValueError(f"{name} is a {type(value).__name__}: pass a torch.Tensor.")
 
 
+def check_generator(value: object, device: torch.device) -> None:
+    """None, or a torch.Generator on the device of what it draws."""
+    if value is None:
+        return
+    if not isinstance(value, Generator):
+        raise ValueError(f"generator is a {type(value).__name__}: pass a torch.Generator, or None for torch's default.")
+    if value.device.type != device.type:
+        raise ValueError(
+            f"generator is on {value.device} and the tensors on {device}: pass torch.Generator({str(device)!r})."
+        )
+
+
 def _taken_apart(hint: Any) -> tuple[Any, tuple]:
     return (get_args(hint)[0], hint.__metadata__) if get_origin(hint) is Annotated else (hint, ())
 
@@ -200,9 +217,10 @@ def _finite(value: Any) -> float | None:
 def _checked_list(name: str, value: Any, hint: Any, marks: tuple) -> tuple:
     inner = get_args(hint)
     many = get_origin(hint) is Sequence or inner[-1] is Ellipsis
-    count = "at least 1 value" if many else f"{len(inner)} values"
-    if not isinstance(value, list | tuple) or (not value if many else len(value) != len(inner)):
-        raise ValueError(f"{name} is {_shown(value)}: it must be a list of {count}.")
+    least = max([mark.count for mark in marks if isinstance(mark, Increasing)], default=1) if many else len(inner)
+    if not isinstance(value, list | tuple) or len(value) < least or (not many and len(value) > least):
+        words = f"{'at least ' if many else ''}{least} value{'s' if least > 1 else ''}"
+        raise ValueError(f"{name} is {_shown(value)}: it must be a list of {words}.")
     kinds = [inner[0]] * len(value) if many else inner
     values = tuple(checked(name, item, kind) for item, kind in zip(value, kinds, strict=True))
     if any(isinstance(mark, Increasing) for mark in marks) and list(values) != sorted(set(values)):
@@ -216,14 +234,15 @@ def _checked_list(name: str, value: Any, hint: Any, marks: tuple) -> tuple:
 def _checked_changes(
     hints: Mapping[str, Any], given: Mapping[str, Any], defaults: Mapping[str, Any], section: str = ""
 ) -> dict[str, Any]:
-    """`check_values` of the described settings that are not as the defaults have them."""
-    changed = {
-        name: value for name, value in given.items() if name in hints and not _same(defaults.get(name, ...), value)
-    }
-    return check_values(hints, changed, {**defaults, **given}, section)
+    """The described settings: the defaults where they are the same, `check_values` of the others."""
+    same = {name: defaults[name] for name in given if name in hints and _same(defaults.get(name, ...), given[name])}
+    changed = {name: value for name, value in given.items() if name in hints and name not in same}
+    return same | check_values(hints, changed, {**defaults, **given}, section)
 
 
 def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
     return (type(one) is type(other) or {type(one), type(other)} == {int, float}) and one == other
 
 

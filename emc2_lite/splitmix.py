@@ -4,9 +4,15 @@ Integer arithmetic modulo 2^64, the same on every device. Source: Steele, Lea an
 pseudorandom number generators.
 """
 
+import hashlib
+import pickle
+from contextlib import suppress
+
 import numba
 import numpy as np
 import torch
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.serialize import dumps
 from torch import Tensor
 
 GAMMA = 0x9E3779B97F4A7C15
@@ -15,10 +21,48 @@ _FACTORS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 def compiled(function):
     """numba.njit, kept in a cache on disk where there is somewhere to write it."""
-    try:
-        return numba.njit(cache=True)(function)
-    except RuntimeError:
-        return numba.njit(function)
+    made = numba.njit(function)
+    with suppress(RuntimeError):  # numba finds no folder to write to
+        made._cache = _SpareCache(function)
+    return made
+
+
+class _CheckedFiles(CompileResultCacheImpl):
+    """Compiled code with the stamp of its source and a checksum, for damaged code can end the process."""
+
+    def get_filename_base(self, *names):
+        return f"checked-{super().get_filename_base(*names)}"
+
+    def reduce(self, data):
+        content = dumps((self.locator.get_source_stamp(), super().reduce(data)))
+        return hashlib.sha256(content).digest(), content
+
+    def rebuild(self, target_context, reduced_data):
+        checksum, content = reduced_data
+        if hashlib.sha256(content).digest() != checksum:
+            raise ValueError("The cached code is damaged.")
+        stamp, code = pickle.loads(content)
+        if stamp != self.locator.get_source_stamp():
+            raise ValueError("The cached code is of another source.")
+        return super().rebuild(target_context, code)
+
+
+class _SpareCache(FunctionCache):
+    """numba's cache, which may be damaged or fail to be written: the function is then compiled anew."""
+
+    _impl_class = _CheckedFiles
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a damaged pickle raises nearly any kind
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig, data):
+        with suppress(Exception):  # a full disk, or a damaged index that could not be flushed
+            super().save_overload(sig, data)
 
 
 def compiles_for(device: torch.device) -> bool:

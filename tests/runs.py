@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from emc2_lite.training import Config, Run, changed, from_dict, run
-from emc2_lite.vision import DigitViews, load_digits
+from emc2_lite.vision import DigitViews, load_images
 
 CPU = torch.device("cpu")
-VIEWS = DigitViews(load_digits("train").images[:48])
+VIEWS = DigitViews(load_images("digits", "train", samples=48).images)
 
 SMALL = {
     "data": {"name": "digits", "samples": 48},

@@ -1,7 +1,5 @@
 """Pixels of random views where a mistake would hide: large and tiny sides, each stage alone, and any batch size."""
 
-import re
-
 import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
@@ -112,8 +110,3 @@ def test_blurs_of_one_size_do_not_disturb_those_of_another():
     for images, kernel in ((small, 5), (large, 5), (small, 7), (small, 5), (large, 7), (large, 5)):
         expected = [tv.gaussian_blur(x, [kernel] * 2, [s] * 2) for x, s in zip(images, sigma.tolist(), strict=True)]
         torch.testing.assert_close(blur(images, sigma, kernel), torch.stack(expected), rtol=0, atol=1e-5)
-
-
-def test_a_kernel_of_a_negative_size_is_refused():
-    with pytest.raises(ValueError, match=re.escape("kernel is -1: it must be odd, and at most 15 for size 8.")):
-        Augmentation(size=8, kernel=-1)

@@ -85,10 +85,10 @@ REFUSALS = {
         "encoder": {"name": "resnet18"},
     },
     "[views] lacks size.": COLOUR | {"views": {"blur": 0.0}},
-    "scale is [0.1]: it must be a list of 2 values.": COLOUR | {"views": {"size": 32, "scale": [0.1]}},
+    "[views] scale is [0.1]: it must be a list of 2 values.": COLOUR | {"views": {"size": 32, "scale": [0.1]}},
     "loss.temperature is -1: it must be a number above 0.": {"loss": {"temperature": -1}},
     "There is no setting loss.burn_in: use none.": {"loss": {"method": "NT-Xent", "burn_in": 0.5}},
-    "loss.burn_in is 1.5: it must be a number from 0 up to, not including, 1.": {"loss": {"burn_in": 1.5}},
+    "loss.burn_in is 1.5: it must be a number from 0, and below 1.": {"loss": {"burn_in": 1.5}},
 }
 
 

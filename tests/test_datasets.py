@@ -52,13 +52,13 @@ def test_stl10_has_its_images_upright_and_its_labels_from_zero(tmp_path):
 
 
 def test_a_part_of_stl10_is_the_right_split(tmp_path, monkeypatch):
+    image_files.stl10(tmp_path)
     asked = []
-    monkeypatch.setattr(
-        "emc2_lite.vision.datasets.load_stl10", lambda split, folder, *, count, download: asked.append((split, count))
-    )
+    monkeypatch.setattr("emc2_lite.vision.datasets._STL10_COUNTS", {"unlabelled": 1, "train": 2, "test": 3})
     for part in ("train", "labelled", "test"):
-        load_images("stl10", part, tmp_path, samples=7)
-    assert asked == [("unlabelled", 7), ("train", 7), ("test", 7)]
+        images = load_images("stl10", part, tmp_path)
+        asked.append((len(images), images.labels.tolist()))
+    assert asked == [(1, [-1]), (2, [0, 1]), (3, [0, 1, 2])]
     assert set(_STL10_SPLITS) == {"train", "labelled", "test"}
 
 
@@ -135,21 +135,94 @@ def test_the_parts_of_a_folder_have_the_same_classes(tmp_path, names):
     assert len(load_images("folder", "train", tmp_path)) == 3
 
 
-def test_the_first_samples_and_no_more_than_there_are(tmp_path):
+def test_samples_are_drawn_from_all_images_in_their_order(tmp_path, monkeypatch):
+    """The first so many of a folder that is sorted by class would be one class."""
+    classes = dict.fromkeys("abcdefgh", 25)
+    image_files.image_folder(tmp_path, classes, side=2)
+    every = load_images("folder", "train", tmp_path)
+    some, again = (load_images("folder", "train", tmp_path, samples=40) for _ in range(2))
+    assert (len(some), some.classes) == (40, tuple(classes))
+    assert some.paths == again.paths == sorted(some.paths)
+    assert set(some.paths) < set(every.paths)
+    assert some.labels.tolist() == [every.labels[every.paths.index(path)].item() for path in some.paths]
+    assert set(some.labels.tolist()) == set(range(8))
+
+    chosen = torch.randperm(1437, generator=torch.Generator().manual_seed(0))[:10].sort().values
+    digits, train = load_images("digits", "train", samples=10), load_digits("train")
+    assert torch.equal(digits.images, train.images[chosen]) and torch.equal(digits.labels, train.labels[chosen])
+
+    images, labels = image_files.cifar10(tmp_path / "cifar", monkeypatch)
+    chosen = torch.randperm(15, generator=torch.Generator().manual_seed(0))[:6].sort().values
+    read = load_images("cifar10", "train", tmp_path / "cifar", samples=6)
+    assert (
+        np.array_equal(read.images.numpy(), images[chosen])
+        and read.labels.tolist() == np.array(labels)[chosen].tolist()
+    )
+
+
+@pytest.mark.parametrize("part", ["train", "labelled", "test"])
+def test_a_sample_of_stl10_reads_its_own_images_alone(tmp_path, monkeypatch, part):
+    images, labels = image_files.stl10(tmp_path, count=10)
+    chosen = torch.randperm(10, generator=torch.Generator().manual_seed(0))[:4].sort().values.numpy()
+    assert chosen.tolist() != [0, 1, 2, 3]
+    read, fromfile = [], np.fromfile
+    monkeypatch.setattr(np, "fromfile", lambda *args: read.append(fromfile(*args)) or read[-1])
+    sample = load_images("stl10", part, tmp_path, samples=4)
+    assert np.array_equal(sample.images.numpy(), images[chosen])
+    assert sample.labels.tolist() == ([-1] * 4 if part == "train" else (labels[chosen] - 1).tolist())
+    assert sum(pixels.nbytes for pixels in read) <= 10  # labels
+    with pytest.raises(ValueError, match="holds 10 images, 11 were asked for: it is damaged or cut short"):
+        load_images("stl10", part, tmp_path, samples=11)
+
+
+def test_as_many_samples_as_images_are_all_of_them():
+    every, train = load_images("digits", "train", samples=1437), load_digits("train")
+    assert torch.equal(every.images, train.images) and torch.equal(every.labels, train.labels)
+
+
+def test_samples_are_one_or_more_and_no_more_than_there_are(tmp_path):
     image_files.image_folder(tmp_path, {"a": 2, "b": 3})
-    first = load_images("folder", "train", tmp_path, samples=3)
-    assert (len(first), first.labels.tolist(), first.classes) == (3, [0, 0, 1], ("a", "b"))
-    digits = load_images("digits", "train", samples=10)
-    assert torch.equal(digits.images, load_digits("train").images[:10])
-    assert digits.labels.tolist() == load_digits("train").labels[:10].tolist()
     for name in DATASETS:
-        with pytest.raises(ValueError, match="samples is -1: ask for 1 image or more"):
+        with pytest.raises(ValueError, match="samples is -1: it must be a whole number of 1 or more"):
             load_images(name, "train", tmp_path, samples=-1)
     for name, count in (("folder", 5), ("digits", 1437)):
         with pytest.raises(
             ValueError, match=f"9999 images of {name} are asked for, and there are {count}: ask for fewer"
         ):
             load_images(name, "train", tmp_path, samples=9999)
+    with pytest.raises(ValueError, match="count is 0: it must be a whole number of 1 or more"):
+        load_stl10("train", tmp_path, count=0)
+
+
+def test_images_in_memory_are_two_tensors_and_what_is_known_of_them():
+    images, labels = load_digits("test")
+    digits = load_images("digits", "test")
+    assert len(digits) == len(images) == len(labels) == 360
+    assert digits.classes == tuple("0123456789")
+
+
+def test_classes_are_those_that_the_data_sets_document(tmp_path, monkeypatch):
+    image_files.stl10(tmp_path)
+    labelled, unlabelled = (load_images("stl10", part, tmp_path, samples=2) for part in ("labelled", "train"))
+    assert " ".join(labelled.classes) == "airplane bird car cat deer dog horse monkey ship truck"
+    assert unlabelled.classes == ()
+    image_files.cifar10(tmp_path, monkeypatch)
+    assert load_images("cifar10", "train", tmp_path).classes == tuple(f"class {i}" for i in range(10))  # its own list
+
+
+def test_every_set_of_images_has_an_identity_of_its_own(tmp_path, monkeypatch):
+    image_files.stl10(tmp_path)
+    image_files.cifar10(tmp_path, monkeypatch)
+    image_files.image_folder(tmp_path, {"train/a": 3, "test/a": 2})
+    asked = [
+        (name, part, samples)
+        for name in ("digits", "cifar10", "stl10", "folder")
+        for part in ("train", "test")
+        for samples in (1, 2)
+    ]
+    seen = [load_images(name, part, tmp_path, samples=samples).identity for name, part, samples in asked]
+    assert all(seen) and len(set(seen)) == len(asked)
+    assert seen == [load_images(name, part, tmp_path, samples=samples).identity for name, part, samples in asked]
 
 
 def test_digits_have_their_two_parts():

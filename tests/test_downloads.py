@@ -7,62 +7,21 @@ import io
 import re
 import ssl
 import tarfile
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import image_files
 import numpy as np
 import pytest
+from file_server import CONTENT, MD5, Server
 from torchvision.datasets import CIFAR10, STL10
 
 from emc2_lite.vision import load_images, load_stl10
 from emc2_lite.vision.downloads import download, fetch_archive
 
-CONTENT = bytes(range(256)) * 5000
-MD5 = hashlib.md5(CONTENT).hexdigest()
-
-
-class Server:
-    """Serves `content` at any path; `ranges`: whether it can continue; `breaks_at`: ends the connection there, once."""
-
-    def __init__(self):
-        self.content, self.ranges, self.breaks_at, self.asked, self.status = CONTENT, True, None, [], None
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                outer.answer(self)
-
-            def log_message(self, *arguments):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.http.server_port}/file.bin"
-
-    def answer(self, handler):
-        wanted = handler.headers.get("Range")
-        self.asked.append(wanted)
-        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.ranges else 0
-        if self.status:
-            handler.send_error(self.status)
-            return
-        if start and start >= len(self.content):
-            handler.send_error(416)
-            return
-        handler.send_response(206 if start else 200)
-        handler.send_header("Content-Length", str(len(self.content) - start))
-        handler.end_headers()
-        end, self.breaks_at = self.breaks_at, None
-        handler.wfile.write(self.content[start:end])
-
 
 @pytest.fixture
 def server():
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+    with Server() as server:
+        yield server
 
 
 def test_a_file_arrives_and_no_part_is_left(server, tmp_path):
@@ -174,7 +133,7 @@ def test_an_archive_cannot_write_outside_its_folder(server, tmp_path):
     server.content = buffer.getvalue()
     md5 = hashlib.md5(server.content).hexdigest()
     with pytest.raises(tarfile.OutsideDestinationError):
-        fetch_archive(server.url, tmp_path / "data", "x.tar.gz", md5, "inside")
+        fetch_archive(server.url, tmp_path / "data", "x.tar.gz", md5, "inside", tmp_path / "data" / "inside")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["data", "x.tar.gz"]
 
 
@@ -207,7 +166,7 @@ def test_a_full_disk_keeps_what_has_arrived(server, tmp_path, monkeypatch):
 def test_a_disk_that_is_full_while_unpacking_keeps_the_archive_alone(server, tmp_path, monkeypatch):
     image_files.stl10(tmp_path / "made")
     server.content, md5 = image_files.tar_of(tmp_path / "made", "stl10_binary")
-    fetch = (server.url, tmp_path / "data", "x.tar.gz", md5, "stl10_binary")
+    fetch = (server.url, tmp_path / "data", "x.tar.gz", md5, "stl10_binary", tmp_path / "data" / "stl10_binary")
 
     def write_half(tar, draft, **_):
         (draft / "stl10_binary").mkdir(parents=True)

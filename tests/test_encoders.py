@@ -1,5 +1,7 @@
 """Encoders: embeddings of length 1, the paper's networks, and what a norm layer does to a view."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -203,13 +205,18 @@ def test_a_seed_fixes_the_start():
     assert not torch.equal(first.trunk.conv1.weight, other.trunk.conv1.weight)
 
 
+WIDTHS = "it must be a whole number from 1 to 65,536."
 REFUSALS = {
     "depth is 34: use 18 or 50.": {"depth": 34},
-    "stem is 'cifar': use 'imagenet' or 'small'.": {"stem": "cifar"},
-    "norm is 'layer': use 'none' or 'group' or 'batch'.": {"norm": "layer"},
-    "norm is None: use 'none'": {"norm": None},
-    "dim is 0 and hidden None: a layer has at least 1 output": {"dim": 0},
-    "dim is 512 and hidden 0: a layer has at least 1 output": {"hidden": 0},
+    "depth is '18': it must be a whole number.": {"depth": "18"},
+    "stem is 'cifar': use one of imagenet, small.": {"stem": "cifar"},
+    "norm is 'layer': use one of none, group, batch.": {"norm": "layer"},
+    "norm is None: use one of none, group, batch.": {"norm": None},
+    f"dim is 0: {WIDTHS}": {"dim": 0},
+    f"dim is 1000000000000: {WIDTHS}": {"dim": 10**12},
+    f"dim is None: {WIDTHS}": {"dim": None},
+    f"hidden is 0: {WIDTHS}": {"hidden": 0},
+    f"hidden is 2.5: {WIDTHS}": {"hidden": 2.5},
 }
 
 
@@ -219,3 +226,9 @@ def test_bad_settings_are_refused_in_one_sentence(sentence, settings):
         ResNetEncoder(**settings)
     assert sentence in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("dim", [0, 10**12, "32", 2.5, True, None])
+def test_widths_of_the_digit_encoder_are_refused_in_one_sentence(dim):
+    with pytest.raises(ValueError, match=re.escape(f"dim is {dim!r}: {WIDTHS}")):
+        DigitEncoder(dim)

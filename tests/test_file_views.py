@@ -4,8 +4,10 @@ import re
 import threading
 
 import image_files
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from emc2_lite.vision import Augmentation, FileViews, FolderImages, ImageViews, view_uniforms
@@ -142,3 +144,59 @@ def test_originals_are_cut_from_the_middle(folder):
 def test_bad_names_are_refused_before_anything_is_decoded(views):
     with pytest.raises(ValueError, match="indices must be from 0 to 7"):
         views(torch.tensor([8]), torch.tensor([0]))
+
+
+def usual(views, i):
+    """The whole picture resized and the middle cut out, as is usual."""
+    size = views.augmentation.size
+    resized = tv.resize(views.files[i], [round(size / 0.875)], antialias=True)
+    return tv.center_crop(resized, [size, size]) / 255
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (20, 80), (80, 20), (7, 27), (33, 9)], ids=str)
+def test_originals_of_usual_pictures_are_those_of_the_whole_picture(tmp_path, shape):
+    Image.fromarray(image_files.pixels(1, *shape, 3)[0]).save(tmp_path / "x.png")
+    views = FileViews(FolderImages(tmp_path), AUGMENTATION, CPU, workers=1)
+    assert torch.equal(views.originals(INDEX[:1])[0], usual(views, 0))
+
+
+@pytest.mark.parametrize("shape", [(12, 240), (240, 12), (13, 239), (1, 64), (64, 1)], ids=str)
+def test_originals_of_long_pictures_come_from_their_middle(tmp_path, shape):
+    """Within one part in 50 of black to white: the side that is cut is rounded to another whole number of pixels."""
+    smooth = np.linspace(0, 255, max(shape)).reshape([side if side == max(shape) else 1 for side in shape] + [1])
+    picture = np.broadcast_to(smooth, (*shape, 3)).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "x.png")
+    views = FileViews(FolderImages(tmp_path), AUGMENTATION, CPU, workers=1)
+    torch.testing.assert_close(views.originals(INDEX[:1])[0], usual(views, 0), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1, 65), (65, 1), (1, 66), (3, 41)], ids=str)
+def test_the_middle_of_a_long_picture_stays_in_the_middle(tmp_path, shape):
+    """A picture that is its own mirror image gives such a view."""
+    half = image_files.pixels(1, *shape, 3)[0]
+    picture = np.maximum(half, half[::-1, ::-1])
+    Image.fromarray(picture).save(tmp_path / "x.png")
+    views = FileViews(FolderImages(tmp_path), AUGMENTATION, CPU, workers=1)
+    original = views.originals(INDEX[:1])[0]
+    torch.testing.assert_close(original, original.flip(1, 2), rtol=0, atol=1.1 / 255)
+
+
+@pytest.mark.parametrize("shape", [(1, 65_000), (65_000, 1), (3, 20_000)], ids=str)
+def test_no_more_of_a_long_picture_is_resized_than_is_seen(tmp_path, monkeypatch, shape):
+    made = []
+    resize = tv.resize
+    monkeypatch.setattr(tv, "resize", lambda *given, **how: made.append(resize(*given, **how)) or made[-1])
+    Image.fromarray(image_files.pixels(1, *shape, 3)[0]).save(tmp_path / "x.png")
+    views = FileViews(FolderImages(tmp_path), Augmentation(size=224), CPU, workers=1)
+    assert views.originals(INDEX[:1]).shape == views(INDEX[:1], VIEW[:1]).shape == (1, 3, 224, 224)
+    assert max(image.numel() for image in made) <= 3 * 256 * 5 * 256
+
+
+@pytest.mark.parametrize("workers", [0, 257, 2.5, "2", None, True])
+def test_other_numbers_of_workers_are_refused(folder, workers):
+    with pytest.raises(ValueError, match=re.escape(f"workers is {workers!r}: it must be a whole number from 1 to 256")):
+        FileViews(FolderImages(folder), AUGMENTATION, CPU, workers=workers)
+
+
+def test_a_device_may_be_named(folder):
+    assert FileViews(FolderImages(folder), AUGMENTATION, "cpu", workers=1).device == CPU

@@ -1,5 +1,6 @@
-"""A folder of images: which files, which labels, which pixels, and what becomes of damaged ones."""
+"""A folder of images: which labels, which pixels, what tells it from another, and what becomes of damaged files."""
 
+import hashlib
 import re
 import warnings
 from pathlib import Path
@@ -195,3 +196,76 @@ def test_named_classes_are_taken_in_their_order(tmp_path):
     assert (files.classes, files.labels.tolist()) == (("c", "a"), [0, 0, 0, 1])
     with pytest.raises(FileNotFoundError, match="lacks 1 of the 2 classes, such as d: each must be a subfolder"):
         FolderImages(tmp_path, classes=["a", "d"])
+
+
+def test_a_folders_identity_is_that_of_its_names_and_sizes(tmp_path):
+    """SHA-256 over the names below the folder and the sizes in bytes, in order."""
+    image_files.image_folder(tmp_path, {"a": 2, "b": 1})
+    files = FolderImages(tmp_path)
+    lines = [f"{path.relative_to(tmp_path)}\0{path.stat().st_size}\n" for path in sorted(tmp_path.rglob("*.png"))]
+    assert files.identity == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert len(lines) == 3
+
+
+def test_the_place_of_a_folder_is_no_part_of_its_identity(tmp_path, monkeypatch):
+    image_files.image_folder(tmp_path / "here", {"a": 2, "b": 1})
+    before = FolderImages(tmp_path / "here").identity
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("there")
+    for place in (tmp_path / "there", "there", "./there/", "link", "there/../there"):
+        assert FolderImages(place).identity == before
+    monkeypatch.chdir(tmp_path / "there")
+    assert FolderImages(".").identity == before
+
+
+def test_another_image_gives_another_identity(tmp_path):
+    image_files.image_folder(tmp_path, {"a": 2, "b": 1})
+    files = FolderImages(tmp_path)
+    seen = {files.identity, files.subset(torch.tensor([1, 0, 2])).identity, files.subset(torch.tensor([0, 1])).identity}
+    seen.add(FolderImages(tmp_path, classes=["b", "a"]).identity)
+    (tmp_path / "a" / "000.png").rename(tmp_path / "a" / "0000.png")
+    seen.add(FolderImages(tmp_path).identity)
+    (tmp_path / "a" / "0000.png").rename(tmp_path / "b" / "000.jpg")
+    seen.add(FolderImages(tmp_path).identity)
+    Image.fromarray(image_files.pixels(1, 20, 20, 3)[0]).save(tmp_path / "b" / "000.jpg")
+    seen.add(FolderImages(tmp_path).identity)
+    image_files.image_folder(tmp_path, {"c": 1})
+    seen.add(FolderImages(tmp_path).identity)
+    assert len(seen) == 8
+
+
+def test_images_that_are_read_into_memory_keep_their_identity_and_their_classes(tmp_path):
+    image_files.image_folder(tmp_path, {"a": 2, "b": 1})
+    files = FolderImages(tmp_path)
+    resident = files.in_memory()
+    assert (resident.identity, resident.classes, len(resident)) == (files.identity, ("a", "b"), 3)
+
+
+def test_a_part_of_the_images_keeps_its_labels_and_classes(tmp_path):
+    image_files.image_folder(tmp_path, {"a": 2, "b": 3})
+    files = FolderImages(tmp_path)
+    part = files.subset(torch.tensor([1, 4]))
+    assert (len(part), part.labels.tolist(), part.classes) == (2, [0, 1], ("a", "b"))
+    assert torch.equal(part[1], files[4])
+    assert len(files) == 5
+
+
+def test_a_link_to_nothing_is_named_and_left_out_if_asked(tmp_path):
+    image_files.image_folder(tmp_path, {"a": 2})
+    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    files = FolderImages(tmp_path)
+    for call in (lambda: files[2], lambda: files.identity):
+        with pytest.raises(ValueError, match=r"gone.png cannot be read as an image \(.*No such file .*--skip-corrupt"):
+            call()
+    with pytest.warns(UserWarning, match="1 files cannot be read and are left out: .*gone.png"):
+        assert len(FolderImages(tmp_path, skip_corrupt=True)) == 2
+
+
+def test_a_picture_beyond_pillows_limit_is_named(tmp_path, monkeypatch):
+    image_files.image_folder(tmp_path, {"a": 1})
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 80)
+    with pytest.raises(
+        ValueError, match=r"a/000.png cannot be read as an image \(it has more than 160 pixels, Pillow's"
+    ):
+        FolderImages(tmp_path)[0]

@@ -123,7 +123,7 @@ def test_a_dry_run_looks_into_the_folder(folder):
 
 def test_a_shipped_configuration_can_be_planned_without_its_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    values = {"training.batch_size": "2", "training.precision": "float32", "views.size": "16", "views.kernel": "3"}
+    values = {"training.batch_size": "2", "training.precision": "float32", "views.size": "16"}
     given = [part for name, value in values.items() for part in ("-p", name, value)]
     for name, images in (("stl10", "100,000"), ("cifar10", "50,000"), ("imagenet100", "126,689")):
         result = CliRunner().invoke(cli.main, ["train", name, "--dry-run", "--device", "cpu", *given])

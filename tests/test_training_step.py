@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from runs import VIEWS, new_run, weights
+from runs import new_run, weights
 
 from emc2_lite.losses import NTXentLoss
 from emc2_lite.training import TrainingStep, views_of_epoch
-from emc2_lite.vision import DigitEncoder
+from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
+
+VIEWS = DigitViews(load_digits("train").images[:48])  # tolerances of mixed precision are for these images
 
 
 def step_of(encoder, criterion, optimiser=None, **settings):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-LEAST_RANK, LARGEST_SIMILARITY = 1.5, 0.99
-PATIENCE = 3  # rows of metrics in succession
+LEAST_RANK, LARGEST_SIMILARITY = 1.25, 0.99
+PATIENCE = 200  # steps
 
 
 @torch.no_grad()
@@ -27,16 +27,23 @@ def collapse_numbers(embeddings: Tensor) -> dict[str, float]:
 
 
 class CollapseMonitor:
-    """Fires once, when `PATIENCE` rows of metrics in succession, all after the warm-up, show embeddings in one point.
+    """Fires once, when all rows of metrics over `PATIENCE` steps after the warm-up show embeddings in one point.
 
     An untrained network begins with similarities near 1, and a run may pass through such a state: one row says nothing.
     """
 
     def __init__(self, warmup_steps: int):
         self.warmup_steps = warmup_steps
-        self.collapsed_rows = 0
+        self.since: int | None = None
+        self.fired = False
 
     def fires(self, step: int, row: dict[str, float]) -> bool:
         collapsed = row["negative_similarity"] > LARGEST_SIMILARITY and row["effective_rank"] < LEAST_RANK
-        self.collapsed_rows = self.collapsed_rows + 1 if collapsed and step > self.warmup_steps else 0
-        return self.collapsed_rows == PATIENCE
+        if not collapsed or step <= self.warmup_steps:
+            self.since = None
+        elif self.since is None:
+            self.since = step
+        if self.fired or self.since is None or step - self.since < PATIENCE:
+            return False
+        self.fired = True
+        return True

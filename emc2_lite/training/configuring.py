@@ -33,7 +33,7 @@ def read_config(name: str | Path) -> Config:
 
     Raises:
         FileNotFoundError: if there is no such file and no shipped configuration of that name.
-        ValueError: if the file is no TOML, or holds what `from_dict` refuses, or a value that nothing reads.
+        ValueError: if the file is no TOML, or holds what `from_dict` refuses.
     """
     path = Path(name).expanduser()
     if path.suffix != ".toml":
@@ -50,9 +50,7 @@ def read_config(name: str | Path) -> Config:
     except RecursionError:
         raise ValueError(f"{path} is no configuration: its lists lie too deep in one another.") from None
     try:
-        config = from_dict(sections)
-        _refuse_unread(config, [f"{name}.{key}" for name, values in sections.items() for key in values])
-        return config
+        return from_dict(sections)
     except ValueError as problem:
         raise ValueError(f"{path}: {problem}") from None
 
@@ -66,7 +64,8 @@ def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> Config:
     """A configuration from sections of literals; what is left out has its default.
 
     Raises:
-        ValueError: on a section or a key that there is not, or a value of the wrong kind or out of range.
+        ValueError: on a section or a key that there is not, a value of the wrong kind or out of range, or one that
+            nothing reads and that is not the default.
     """
     made: dict[str, Any] = {}
     for name, values in sections.items():
@@ -133,7 +132,10 @@ def _section(name: str, values: Mapping[str, Any]) -> Any:
     needed = [key for key, field in fields.items() if field.default is dataclasses.MISSING and key not in values]
     if needed:
         raise ValueError(f"[{name}] lacks {', '.join(needed)}.")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as problem:
+        raise ValueError(f"[views] {problem}" if kind is Augmentation else str(problem)) from None
 
 
 def _refuse_unread(config: Config, named: Iterable[str]) -> None:

@@ -8,15 +8,21 @@ stream, one order of the colour jitter for a whole batch, and resize with anothe
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from emc2_lite.checks import Bounds, Share, Unread, check_fields
+
 ATTEMPTS = 10
 HUE = 3
 CROP_DRAWS, COLOUR_DRAWS = 2 * ATTEMPTS + 3, 12
+LONGEST = 4  # pictures that are longer, side to side, are cut before they are resized
+Area = Annotated[float, Bounds(above=0, most=1)]
+Positive = Annotated[float, Bounds(least=0.001, most=1_000)]
+Strength = Annotated[float, Bounds(least=0, most=100), Unread("jitter", 0.0)]
 
 
 @dataclass(frozen=True)
@@ -33,48 +39,42 @@ class Augmentation:
         brightness, contrast, saturation: their factors are uniform in 1 +- this, and at least 0.
         hue: the shift is uniform in +- this, in turns of the colour circle, at most 0.5.
         grayscale: probability that the colours are taken out.
-        blur: probability of a Gaussian blur; sigma: range of its width in pixels; kernel: its taps, an odd number.
+        blur: probability of a Gaussian blur; sigma: range of its width in pixels; kernel: its taps, an odd number up to
+            2 S - 1.
 
     Raises:
-        ValueError: on a setting outside its range.
+        ValueError: on a setting outside its range, or one that nothing reads: the strengths of a colour jitter, or the
+            width and the taps of a blur, of probability 0.
 
     Source: Chen et al. 2020, A simple framework for contrastive learning of visual representations, appendix A.
     """
 
-    size: int
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    jitter: float = 0.8
-    brightness: float = 0.8
-    contrast: float = 0.8
-    saturation: float = 0.8
-    hue: float = 0.2
-    grayscale: float = 0.2
-    blur: float = 1.0
-    sigma: tuple[float, float] = (0.1, 2.0)
-    kernel: int = 9
+    size: Annotated[int, Bounds(least=1, most=4096)]
+    scale: tuple[Area, Area] = (0.08, 1.0)
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    flip: Share = 0.5
+    jitter: Share = 0.8
+    brightness: Strength = 0.8
+    contrast: Strength = 0.8
+    saturation: Strength = 0.8
+    hue: Annotated[float, Bounds(least=0, most=0.5), Unread("jitter", 0.0)] = 0.2
+    grayscale: Share = 0.2
+    blur: Share = 1.0
+    sigma: Annotated[tuple[Positive, Positive], Unread("blur", 0.0)] = (0.1, 2.0)
+    kernel: Annotated[int, Bounds(least=1, most=8191), Unread("blur", 0.0)] = 9
 
     def __post_init__(self):
-        if self.size < 1:
-            raise ValueError(f"size is {self.size}: a view has at least 1 pixel a side.")
-        for name in ("flip", "jitter", "grayscale", "blur"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it is a probability, from 0 to 1.")
-        for name, high in (("scale", 1), ("ratio", math.inf), ("sigma", math.inf)):
-            low, up = getattr(self, name)
-            if not 0 < low <= up <= high or math.isinf(up):
-                limit = "" if math.isinf(high) else f" up to {high}"
-                raise ValueError(
-                    f"{name} is ({low}, {up}): it is a range of positive numbers{limit}, the smaller first."
-                )
-        for name in ("brightness", "contrast", "saturation", "hue"):
-            value, most = getattr(self, name), 0.5 if name == "hue" else math.inf
-            if not 0 <= value <= most or math.isinf(value):
-                raise ValueError(f"{name} is {value}: it must be from 0 to {most:g}.")
-        if self.kernel % 2 == 0 or not 1 <= self.kernel <= 2 * self.size - 1:
+        check_fields(self)
+        for name in ("scale", "ratio", "sigma"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} is ({low}, {high}): the smaller number comes first.")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel is {self.kernel}: it must be odd.")
+        if self.blur and self.kernel > 2 * self.size - 1:
             raise ValueError(
-                f"kernel is {self.kernel}: it must be odd, and at most {2 * self.size - 1} for size {self.size}."
+                f"kernel is {self.kernel} and size {self.size}: a blur of views of this size has at most "
+                f"{2 * self.size - 1} taps; set kernel to that, or leave the blur out, blur = 0."
             )
 
 
@@ -153,10 +153,23 @@ def resized_crops(images: Tensor, crops: Crops, size: int) -> Tensor:
 
     Resizing is linear in the rows and in the columns, so it is two matrix products for each image.
     """
+    if max(images.shape[2:]) > LONGEST * min(images.shape[2:]):
+        images, crops = _without_far_ends(images, crops)
     rows = _resizing(crops.top, crops.height, images.shape[2], size)
     columns = _resizing(crops.left, crops.width, images.shape[3], size)
     columns = torch.where(crops.flip[:, None, None], columns.flip(1), columns)
     return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
+
+
+def _without_far_ends(images: Tensor, crops: Crops) -> tuple[Tensor, Crops]:
+    """Each image cut down to the longest of the crops along its longer side; the weights of 1 x 65,000 pixels would
+    take gigabytes."""
+    axis, begin, length = (2, "top", crops.height) if images.shape[2] > images.shape[3] else (3, "left", crops.width)
+    start, most = getattr(crops, begin), int(length.max())
+    first = start.clamp_max(images.shape[axis] - most)
+    window = (first[:, None] + torch.arange(most, device=start.device)).long()
+    shape = (-1, 1, most, 1) if axis == 2 else (-1, 1, 1, most)
+    return images.take_along_dim(window.view(shape), dim=axis), crops._replace(**{begin: start - first})
 
 
 def _resizing(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:

@@ -1,18 +1,22 @@
 """Data sets by name: handwritten digits, CIFAR-10, STL-10, ImageNet-100, and any folder of images."""
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import sklearn.datasets
 import torch
 from sklearn.model_selection import train_test_split
+from torch import Tensor
 from torchvision.datasets import CIFAR10, STL10
 
+from emc2_lite.checks import Bounds, checked_settings
 from emc2_lite.vision.downloads import fetch_archive
-from emc2_lite.vision.folder import FolderImages, class_names
+from emc2_lite.vision.folder import FolderImages
 from emc2_lite.vision.images import LabelledImages
+from emc2_lite.vision.listing import class_names, parts_among, place
 
 
 class DatasetSize(NamedTuple):
@@ -36,26 +40,32 @@ DATASETS = {
     "folder": DatasetSize(None, None, False, 0),
 }
 _STL10_SPLITS = {"train": "unlabelled", "labelled": "train", "test": "test"}
+_STL10_COUNTS = {"unlabelled": 100_000, "train": 5_000, "test": 8_000}
+_STL10_CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
+Count = Annotated[int, Bounds(least=1)]
 
 
+@checked_settings
 def load_images(
     name: str,
     part: str,
     folder: str | Path = "data/downloads",
     *,
-    samples: int | None = None,
+    samples: Count | None = None,
     download: bool = False,
     skip_corrupt: bool = False,
 ) -> LabelledImages | FolderImages:
-    """A part of a data set.
+    """A part of a data set: images with their `labels`, the names of their `classes`, and an `identity`.
 
     Args:
         name: of `DATASETS`.
         part: "train", what an encoder is trained on (STL-10: its unlabelled images); "labelled", where probes are
             fitted (STL-10: its training images; else the same as "train"); "test".
-        folder: where the data lie, or are downloaded to. Of "folder" its subfolders train/ and test/ (or val/) are the
-            parts, with the same classes; without train/ all images are "train" and "labelled".
-        samples: the first so many images; all if not given.
+        folder: where the data lie, or are downloaded to; "~" is the reader's home. Of "folder" its subfolders train/
+            and test/ (or val/) are the parts, with the same classes; without train/ all images are "train" and
+            "labelled".
+        samples: so many of the images, drawn at random without replacement by a fixed seed, in their order; all if not
+            given.
         download: fetch CIFAR-10 or STL-10 if they are not there.
         skip_corrupt: leave out image files that cannot be read, with a warning.
 
@@ -68,23 +78,28 @@ def load_images(
         raise ValueError(f"The data set is {name!r}: use one of {', '.join(DATASETS)}.")
     if part not in _STL10_SPLITS:
         raise ValueError(f'part is {part!r}: use "train", "labelled" or "test".')
-    if samples is not None and samples < 1:
-        raise ValueError(f"samples is {samples}: ask for 1 image or more.")
     split = "test" if part == "test" else "train"
     if name == "stl10":
-        return load_stl10(_STL10_SPLITS[part], folder, count=samples, download=download)
-    if name == "imagenet100":
+        images = _load_stl10(_STL10_SPLITS[part], folder, None, samples, download)
+    elif name == "imagenet100":
         images = load_imagenet100(split, folder, skip_corrupt=skip_corrupt)
     elif name == "folder":
-        images = FolderImages(_part_of(Path(folder), split), skip_corrupt=skip_corrupt)
+        images = FolderImages(_part_of(place(folder), split), skip_corrupt=skip_corrupt)
     else:
         images = load_digits(split) if name == "digits" else load_cifar10(split, folder, download=download)
-    there = len(images) if isinstance(images, FolderImages) else len(images.images)
-    if samples is not None and samples > there:
-        raise ValueError(f"{samples} images of {name} are asked for, and there are {there}: ask for fewer.")
-    if isinstance(images, FolderImages):
-        return images.first(samples)
-    return LabelledImages(images.images[:samples], images.labels[:samples])
+    if samples is not None and name != "stl10":
+        if samples > len(images):
+            raise ValueError(f"{samples} images of {name} are asked for, and there are {len(images)}: ask for fewer.")
+        images = images.subset(_sample(len(images), samples))
+    if isinstance(images, LabelledImages):
+        shape = " x ".join(map(str, images.images.shape))
+        images = replace(images, identity=f"{name} {part if name == 'stl10' else split}, {shape}")
+    return images
+
+
+def _sample(there: int, samples: int) -> Tensor:
+    """Indices of `samples` out of `there` images, always the same ones."""
+    return torch.randperm(there, generator=torch.Generator().manual_seed(0))[:samples].sort().values
 
 
 def load_digits(split: str = "all") -> LabelledImages:
@@ -101,13 +116,14 @@ def load_digits(split: str = "all") -> LabelledImages:
     _check_split(split, ("all", "train", "test"))
     raw = sklearn.datasets.load_digits()
     digits = LabelledImages(
-        torch.from_numpy(raw.images).float().unsqueeze(1) / 16, torch.from_numpy(raw.target).to(torch.int64)
+        torch.from_numpy(raw.images).float().unsqueeze(1) / 16,
+        torch.from_numpy(raw.target).to(torch.int64),
+        tuple(map(str, raw.target_names)),
     )
     if split == "all":
         return digits
     train, test = train_test_split(range(len(raw.target)), test_size=0.2, random_state=0, stratify=raw.target)
-    chosen = torch.tensor(sorted(train if split == "train" else test))
-    return LabelledImages(digits.images[chosen], digits.labels[chosen])
+    return digits.subset(torch.tensor(sorted(train if split == "train" else test)))
 
 
 def load_cifar10(split: str, folder: str | Path, *, download: bool = False) -> LabelledImages:
@@ -123,9 +139,9 @@ def load_cifar10(split: str, folder: str | Path, *, download: bool = False) -> L
     Source: Krizhevsky 2009, Learning multiple layers of features from tiny images.
     """
     _check_split(split, ("train", "test"))
-    folder, content = Path(folder), CIFAR10.base_folder
-    if download and not (folder / content).is_dir():
-        fetch_archive(CIFAR10.url, folder, CIFAR10.filename, CIFAR10.tgz_md5, content)
+    folder, content = place(folder), CIFAR10.base_folder
+    if download:
+        fetch_archive(CIFAR10.url, folder, CIFAR10.filename, CIFAR10.tgz_md5, content, folder / content)
     if not (folder / content).is_dir():
         raise FileNotFoundError(_missing("CIFAR-10", folder / content, "cifar10"))
     try:
@@ -134,10 +150,12 @@ def load_cifar10(split: str, folder: str | Path, *, download: bool = False) -> L
         raise ValueError(
             f"{folder / content} is not whole, or a file in it has another checksum: delete it and download it again."
         ) from None
-    return LabelledImages(torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets))
+    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+    return LabelledImages(images, torch.tensor(data.targets), tuple(data.classes))
 
 
-def load_stl10(split: str, folder: str | Path, *, count: int | None = None, download: bool = False) -> LabelledImages:
+@checked_settings
+def load_stl10(split: str, folder: str | Path, *, count: Count | None = None, download: bool = False) -> LabelledImages:
     """STL-10: 100,000 "unlabelled", 5,000 "train" or 8,000 "test" images of 96 x 96, uint8, ten classes.
 
     Args:
@@ -151,34 +169,43 @@ def load_stl10(split: str, folder: str | Path, *, count: int | None = None, down
 
     Source: Coates, Lee and Ng 2011, An analysis of single-layer networks in unsupervised feature learning.
     """
-    _check_split(split, ("unlabelled", "train", "test"))
-    if count is not None and count < 1:
-        raise ValueError(f"count is {count}: ask for 1 image or more.")
-    folder, content = Path(folder), STL10.base_folder
+    _check_split(split, tuple(_STL10_COUNTS))
+    return _load_stl10(split, folder, count, None, download)
+
+
+def _load_stl10(
+    split: str, folder: str | Path, count: int | None, samples: int | None, download: bool
+) -> LabelledImages:
+    """The first `count` images, or a sample of all in the file."""
+    folder, content = place(folder), STL10.base_folder
     stem = "unlabeled" if split == "unlabelled" else split
     path = folder / content / f"{stem}_X.bin"
-    if download and not path.is_file():
-        fetch_archive(STL10.url, folder, STL10.filename, STL10.tgz_md5, content)
+    if download:
+        fetch_archive(STL10.url, folder, STL10.filename, STL10.tgz_md5, content, path)
     if not path.is_file():
         raise FileNotFoundError(_missing("STL-10", path, "stl10"))
     size = 3 * 96 * 96
-    there = path.stat().st_size // size
-    wanted = {"unlabelled": 100_000, "train": 5_000, "test": 8_000}[split] if count is None else count
+    there, wanted = path.stat().st_size // size, count or samples or _STL10_COUNTS[split]
     if there < wanted:
         raise ValueError(
             f"{path} holds {there} images, {wanted} were asked for: it is damaged or cut short, or the count too high; "
             "delete it and download it again, or ask for fewer."
         )
-    images = torch.from_numpy(np.fromfile(path, dtype=np.uint8, count=wanted * size)).view(wanted, 3, 96, 96)
+    if samples:
+        chosen = _sample(there, samples).numpy()
+        pixels = np.memmap(path, np.uint8, "r", shape=(there, size))[chosen]
+    else:
+        chosen, pixels = slice(wanted), np.fromfile(path, np.uint8, wanted * size)
+    images = torch.from_numpy(pixels).view(wanted, 3, 96, 96)
     for some in images.split(100):  # the file goes column by column; all at once would need the memory twice
         some.copy_(some.transpose(2, 3).contiguous())
     if split == "unlabelled":
         return LabelledImages(images, torch.full((wanted,), -1))
-    of = path.with_name(f"{stem}_y.bin")
-    labels = np.fromfile(of, dtype=np.uint8, count=wanted) if of.is_file() else np.empty(0, np.uint8)
-    if len(labels) < wanted or labels.min() < 1 or labels.max() > 10:
-        raise ValueError(f"{of} lacks labels, or holds others than 1 to 10: delete it and download it again.")
-    return LabelledImages(images, torch.from_numpy(labels).long() - 1)
+    beside = path.with_name(f"{stem}_y.bin")
+    labels = np.fromfile(beside, np.uint8)[:there] if beside.is_file() else np.empty(0, np.uint8)
+    if len(labels) < (there if samples else wanted) or labels.min() < 1 or labels.max() > 10:
+        raise ValueError(f"{beside} lacks labels, or holds others than 1 to 10: delete it and download it again.")
+    return LabelledImages(images, torch.from_numpy(labels[chosen]).long() - 1, _STL10_CLASSES)
 
 
 def load_imagenet100(split: str, folder: str | Path, *, skip_corrupt: bool = False) -> FolderImages:
@@ -198,24 +225,31 @@ def load_imagenet100(split: str, folder: str | Path, *, skip_corrupt: bool = Fal
     _check_split(split, ("train", "test"))
     listed = (files("emc2_lite.vision") / "imagenet100.txt").read_text(encoding="utf-8").splitlines()
     classes = [line for line in listed if not line.startswith("#")]
-    place = Path(folder) / ("train" if split == "train" else "val")
-    if not place.is_dir():
+    root = place(folder) / ("train" if split == "train" else "val")
+    if not root.is_dir():
         raise FileNotFoundError(
-            f"There is no {place}: ImageNet must be fetched by you, who accepts its terms, and unpacked there, "
+            f"There is no {root}: ImageNet must be fetched by you, who accepts its terms, and unpacked there, "
             "a subfolder for each class in train/ and val/; say where it is with data.folder."
         )
-    return FolderImages(place, classes=classes, skip_corrupt=skip_corrupt)
+    return FolderImages(root, classes=classes, skip_corrupt=skip_corrupt)
 
 
 def _part_of(folder: Path, split: str) -> Path:
-    """The folder of a part: train/, test/ or val/ where there is a train/, else the folder itself."""
-    train = folder / "train"
-    if split == "train":
-        return train if train.is_dir() else folder
+    """The folder of a part: train/, test/ or val/ where train/ is a part, else the folder itself."""
+    if not folder.is_dir():
+        return folder
+    train, names = folder / "train", class_names(folder)
+    parts = parts_among(names)
     test = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
-    if test is None or not train.is_dir():
+    # A folder train among others may be the class of trains, as in CIFAR-100: then it has no classes in it.
+    has_parts = train.is_dir() and (test is not None or len(parts) == len(names) or bool(class_names(train)))
+    if split == "train":
+        return train if has_parts else folder
+    if test is None or not has_parts:
+        odd = [name for name in parts if name not in ("train", "test", "val")]
+        named = f"; {', '.join(odd)} must have one of these names to be read" if odd else ""
         raise FileNotFoundError(
-            f"{folder} has no test images: lay them in {folder}/test, and the others in {folder}/train."
+            f"{folder} has no test images: lay them in {folder}/test, and the others in {folder}/train{named}."
         )
     if odd := sorted(set(class_names(train)) ^ set(class_names(test))):
         raise ValueError(

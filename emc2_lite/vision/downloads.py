@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from emc2_lite.locking import locked
+
 BLOCK = 1 << 20
 
 
@@ -86,12 +88,24 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def fetch_archive(url: str, folder: Path, name: str, md5: str, content: str) -> None:
+def fetch_archive(url: str, folder: Path, name: str, md5: str, content: str, wanted: Path) -> None:
     """Have the tar archive `name` in `folder`, and its top folder `content` unpacked beside it, whole or not at all.
 
+    Nothing is done where the file or folder `wanted`, of the content, is there.
+
     Raises:
+        Locked: while another process downloads or unpacks the same archive there.
         ConnectionError, ValueError, OSError: as `download`; also if an archive that is there has another checksum.
     """
+    if wanted.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / f".{name}.lock", f"the download of {name} in {folder}"):
+        if not wanted.exists():
+            _fetch(url, folder, name, md5, content)
+
+
+def _fetch(url: str, folder: Path, name: str, md5: str, content: str) -> None:
     archive = folder / name
     if not archive.exists():
         download(url, archive, md5)

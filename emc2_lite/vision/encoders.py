@@ -1,14 +1,16 @@
 """Encoders: from images to embeddings of length 1."""
 
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet18, resnet50
 
+from emc2_lite.checks import Width, checked_settings
+
 RESNETS = {18: resnet18, 50: resnet50}
-STEMS = ("imagenet", "small")
 NORMS = {"none": nn.Identity, "group": partial(nn.GroupNorm, 32), "batch": nn.BatchNorm2d}
 
 
@@ -40,9 +42,13 @@ class DigitEncoder(Encoder):
 
     Args:
         dim: d, the length of an embedding.
+
+    Raises:
+        ValueError: on a width outside 1 to 65,536.
     """
 
-    def __init__(self, dim: int = 32):
+    @checked_settings
+    def __init__(self, dim: Width = 32):
         trunk = nn.Sequential(
             nn.Conv2d(1, 32, 3, padding=1),
             nn.ReLU(),
@@ -77,20 +83,24 @@ class ResNetEncoder(Encoder):
         dim: d, the length of an embedding.
 
     Raises:
-        ValueError: on another depth, stem or norm, or a width below 1.
+        ValueError: on another depth, stem or norm, or a width outside 1 to 65,536.
 
     Source: He et al. 2016, Deep residual learning; Yau et al. 2024, the settings of its runs (ImageNet-100: depth 50,
     hidden 2048, dim 128).
     """
 
+    @checked_settings
     def __init__(
-        self, depth: int = 18, *, stem: str = "imagenet", norm: str = "none", hidden: int | None = None, dim: int = 512
+        self,
+        depth: int = 18,
+        *,
+        stem: Literal["imagenet", "small"] = "imagenet",
+        norm: Literal["none", "group", "batch"] = "none",
+        hidden: Width | None = None,
+        dim: Width = 512,
     ):
-        for name, value, known in (("depth", depth, RESNETS), ("stem", stem, STEMS), ("norm", norm, NORMS)):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}: use {' or '.join(map(repr, known))}.")
-        if min(dim, dim if hidden is None else hidden) < 1:
-            raise ValueError(f"dim is {dim} and hidden {hidden}: a layer has at least 1 output.")
+        if depth not in RESNETS:
+            raise ValueError(f"depth is {depth}: use {' or '.join(map(str, RESNETS))}.")
         trunk = RESNETS[depth](norm_layer=NORMS[norm])
         width = trunk.fc.in_features
         trunk.fc = nn.Identity()

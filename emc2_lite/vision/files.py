@@ -1,14 +1,17 @@
 """Random views of images that lie in files: decoded and cropped by threads, the rest on the device."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as pixels
 
+from emc2_lite.checks import Bounds, checked_settings
 from emc2_lite.vision.augmentation import (
     COLOUR_DRAWS,
     CROP_DRAWS,
+    LONGEST,
     Augmentation,
     draw_colours,
     draw_crops,
@@ -31,13 +34,22 @@ class FileViews(Views):
         workers: threads.
 
     Raises:
-        ValueError: when called, see `Views`; and for a file that cannot be read, whose name it says.
+        ValueError: on workers outside 1 to 256; when called, see `Views`; and for a file that cannot be read, whose
+            name it says.
     """
 
-    def __init__(self, files: FolderImages, augmentation: Augmentation, device: torch.device, *, workers: int = 8):
+    @checked_settings
+    def __init__(
+        self,
+        files: FolderImages,
+        augmentation: Augmentation,
+        device: torch.device | str,
+        *,
+        workers: Annotated[int, Bounds(least=1, most=256)] = 8,
+    ):
         self.files = files
         self.augmentation = augmentation
-        self.device = device
+        self.device = torch.device(device)
         self.pool = ThreadPoolExecutor(workers)
         self.coming: dict[tuple[int, int], Future] = {}
 
@@ -80,11 +92,20 @@ class FileViews(Views):
         return pixels.horizontal_flip(cut) if flip else cut
 
     def _middle(self, index: int) -> Tensor:
-        size = self.augmentation.size
-        return pixels.center_crop(pixels.resize(self.files[index], [round(size / 0.875)], antialias=True), [size, size])
+        image, size = _without_far_ends(self.files[index]), self.augmentation.size
+        return pixels.center_crop(pixels.resize(image, [round(size / 0.875)], antialias=True), [size, size])
 
     def _to_device(self, images: list[Tensor]) -> Tensor:
         batch = torch.stack(images)
         if self.device.type == "cuda":
             batch = batch.pin_memory()
         return batch.to(self.device, non_blocking=True) / 255
+
+
+def _without_far_ends(image: Tensor) -> Tensor:
+    """The middle of a long picture, around the same centre, `LONGEST` times as long as wide or a pixel more; else
+    1 x 65,000 pixels would become S x 65,000 S."""
+    height, width = image.shape[1:]
+    most = LONGEST * min(height, width)
+    high, wide = (side if side <= most else most + (side - most) % 2 for side in (height, width))
+    return pixels.center_crop(image, [high, wide])

@@ -1,5 +1,7 @@
 """A folder of images as a data set: files that are decoded when they are asked for."""
 
+import copy
+import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,31 +12,34 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm import tqdm
 
 from emc2_lite.vision.images import LabelledImages
+from emc2_lite.vision.listing import check_classes, class_names, listed_images, place
 
 
 class FolderImages:
     """Images in files; `files[i]` decodes one, (3, H, W) uint8, and sizes may differ from image to image.
 
     Subfolders are classes, in alphabetical order, with all files in and below them; images in a folder without
-    subfolders have no classes, and the label -1. No image is passed over: a folder with both is refused.
+    subfolders have no classes, and the label -1. No image that Pillow opens is passed over: a folder with both is
+    refused, links to folders are followed, and of an animation the first picture is taken. Hidden files and folders are
+    left out.
 
     Args:
-        folder: where to look.
+        folder: where to look; "~" is the reader's home.
         classes: names of the subfolders to take, in the order of their labels; all of them if not given.
         skip_corrupt: decode every file once now, and leave out those that cannot be read, with one warning.
 
     Raises:
         FileNotFoundError: if the folder, one of the named classes or the images of a class are missing.
-        ValueError: if images lie beside subfolders; from `files[i]`, if file i cannot be read.
+        ValueError: if images lie beside subfolders, the subfolders read like parts (Training, Testing), or a link leads
+            nowhere or back to a folder above it; from `files[i]`, if file i cannot be read.
     """
 
     def __init__(self, folder: str | Path, *, classes: Sequence[str] | None = None, skip_corrupt: bool = False):
-        root = Path(folder)
+        root = place(folder)
         if not root.is_dir():
             raise FileNotFoundError(
                 f"There is no folder {root}: say where the images lie, data.folder in a configuration."
@@ -45,8 +50,11 @@ class FolderImages:
                 f"{root} lacks {len(missing)} of the {len(classes)} classes, such as {', '.join(missing[:3])}: "
                 "each must be a subfolder with its images."
             )
+        if classes is None:
+            check_classes(root, found)
+        self.root = root
         self.classes = tuple(found if classes is None else classes)
-        listed = _listed(root, self.classes)
+        listed = listed_images(root, self.classes)
         if skip_corrupt:
             listed = _readable(listed)
         self.paths = [path for path, _ in listed]
@@ -58,10 +66,26 @@ class FolderImages:
     def __getitem__(self, i: int) -> Tensor:
         return decode(self.paths[i])
 
-    def first(self, count: int | None) -> "FolderImages":
-        """The first so many images, or all of them; the classes stay."""
-        part = object.__new__(FolderImages)
-        part.classes, part.paths, part.labels = self.classes, self.paths[:count], self.labels[:count]
+    @property
+    def identity(self) -> str:
+        """A digest of the files' names below the folder and their sizes, in order: the same wherever the folder lies.
+
+        Raises:
+            ValueError: if a file is gone.
+        """
+        digest = hashlib.sha256()
+        for path in self.paths:
+            try:
+                size = path.stat().st_size
+            except OSError as problem:
+                raise _unreadable(path, problem.strerror) from None
+            digest.update(f"{path.relative_to(self.root).as_posix()}\0{size}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    def subset(self, chosen: Tensor) -> "FolderImages":
+        """The images of these indices, (k,) int64; the classes stay."""
+        part = copy.copy(self)
+        part.paths, part.labels = [self.paths[i] for i in chosen.tolist()], self.labels[chosen]
         return part
 
     def in_memory(self) -> LabelledImages:
@@ -73,7 +97,7 @@ class FolderImages:
         first = self[0]
         images = torch.empty((len(self), *first.shape), dtype=torch.uint8)
 
-        def place(i: int) -> None:
+        def read(i: int) -> None:
             image = self[i]
             if image.shape != first.shape:
                 raise ValueError(
@@ -82,13 +106,8 @@ class FolderImages:
                 )
             images[i] = image
 
-        _threads(place, range(len(self)), "images")
-        return LabelledImages(images, self.labels)
-
-
-def class_names(folder: Path) -> tuple[str, ...]:
-    """Subfolders in alphabetical order."""
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+        _threads(read, range(len(self)), "images")
+        return LabelledImages(images, self.labels, self.classes, self.identity)
 
 
 def decode(path: Path) -> Tensor:
@@ -104,36 +123,17 @@ def decode(path: Path) -> Tensor:
             if image.mode.startswith("I;16"):  # Pillow would clip at 255 and make nearly everything white
                 return torch.from_numpy((np.asarray(image) >> 8).astype(np.uint8)).repeat(3, 1, 1)
             return pil_to_tensor(image.convert("RGB"))
+    except Image.DecompressionBombError:
+        raise _unreadable(path, f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit") from None
     except Exception as problem:  # Pillow's readers raise a dozen kinds for damaged files
-        raise ValueError(
-            f"{path} cannot be read as an image ({problem}): delete or replace it, or leave such files out, "
-            "--skip-corrupt (data.skip_corrupt)."
-        ) from None
+        raise _unreadable(path, problem) from None
 
 
-def _listed(root: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
-    """Every image file and its label; nothing that looks like an image is passed over, and no class is empty."""
-    beside = sorted(path.name for path in root.iterdir() if _is_image(path))
-    if classes and beside:
-        raise ValueError(
-            f"{root} has subfolders, and {len(beside)} images beside them, such as {beside[0]}: move these into the "
-            "subfolder of their class, or all images into a folder without subfolders."
-        )
-    places = [(root / name, label) for label, name in enumerate(classes)] or [(root, -1)]
-    listed = [(path, label) for place, label in places for path in sorted(place.rglob("*")) if _is_image(path)]
-    if not listed:
-        raise FileNotFoundError(f"There are no images in {root}: files are known by endings such as .jpg and .png.")
-    filled = {label for _, label in listed}
-    if empty := [name for label, name in enumerate(classes) if label not in filled]:
-        raise FileNotFoundError(
-            f"{root} has no images for {len(empty)} of its {len(classes)} classes, such as {', '.join(empty[:3])}: "
-            "fill these subfolders or take them away."
-        )
-    return listed
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith(".")
+def _unreadable(path: Path, problem: object) -> ValueError:
+    return ValueError(
+        f"{path} cannot be read as an image ({problem}): delete or replace it, or leave such files out, "
+        "--skip-corrupt (data.skip_corrupt)."
+    )
 
 
 def _readable(listed: list[tuple[Path, int]]) -> list[tuple[Path, int]]:

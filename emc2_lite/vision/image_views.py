@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from emc2_lite.checks import check_tensor
 from emc2_lite.vision.augmentation import (
     COLOUR_DRAWS,
     CROP_DRAWS,
@@ -30,6 +31,7 @@ class ImageViews(Views):
     """
 
     def __init__(self, images: Tensor, augmentation: Augmentation):
+        check_tensor(images, "images")
         if images.dim() != 4 or images.shape[1] != 3 or not images.numel():
             raise ValueError(f"images has shape {tuple(images.shape)}: pass (N, 3, H, W).")
         if images.dtype != torch.uint8 and not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):

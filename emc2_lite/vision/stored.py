@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from emc2_lite.checks import check_tensor
+
 
 class StoredViews:
     """Views as they lie in memory: (index, view) -> images[index, view].
@@ -12,16 +14,20 @@ class StoredViews:
         images: (N, V, C, H, W) floating point.
 
     Raises:
+        ValueError: on what is no tensor.
         IndexError: on indices or view numbers outside the set, negative ones too.
     """
 
     def __init__(self, images: Tensor):
+        check_tensor(images, "images")
         self.images = images
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __call__(self, index: Tensor, view: Tensor) -> Tensor:
+        check_tensor(index, "index")
+        check_tensor(view, "view")
         if index.numel() and min(index.min(), view.min()) < 0:
             raise IndexError(f"Asked for index {int(index.min())} and view {int(view.min())}: numbers start at 0.")
         return self.images[index, view]

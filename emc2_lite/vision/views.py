@@ -39,8 +39,8 @@ class Views(ABC):
     from others, such as a digest of their names and sizes, and `classes` names the labels; empty where unknown.
 
     Raises:
-        ValueError: on what is no tensor, shapes that differ or are not (k,), no views asked for, a dtype other than int64, indices outside
-            the set, or negative view numbers.
+        ValueError: on what is no tensor, shapes that differ or are not (k,), no views asked for, a dtype other than
+            int64, indices outside the set, or negative view numbers.
     """
 
     identity: str = ""

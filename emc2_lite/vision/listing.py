@@ -1,0 +1,149 @@
+"""Which files below a folder are images, and of which class."""
+
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+# Formats that Pillow registers and that hold no pixels of 8 or 16 bits, need another program to make some, or have an
+# ending that mostly means something else (.pcd: clouds of points, .gbr: circuit boards).
+_NO_PICTURES = {"BUFR", "EPS", "FITS", "GBR", "GRIB", "HDF5", "IPTC", "MPEG", "PALM", "PCD", "PDF", "WMF"}
+_NO_ENDINGS = {".pfm"}
+# Pictures that may not be readable here; files with other endings are not spoken of.
+_PICTURES = re.compile(
+    r"\.(3fr|ai|arw|avifs?|bpg|cdr|cr2|cr3|crw|dcm|dcr|dng|emf|eps|erf|exr|fits?|flif|hdr|hei[cf]s?|hif|j2k|jls|jp2|jpx|jxl"
+    r"|jxr|kdc|mos|mrw|nef|nrw|orf|pef|pfm|psb|raf|raw|rw2|rwl|sr2|srf|srw|svgz?|webp|wdp|wmf|x3f|xcf)"
+)
+_MADE_BY_SYSTEMS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")
+_PART = re.compile(r"(train|training|test|testing|val|valid|validation)[ _-]?(set|data|images)?", re.IGNORECASE)
+
+
+def place(folder: str | Path) -> Path:
+    """The folder as a path, "~" being the reader's home."""
+    return Path(os.path.expanduser(folder))
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """Subfolders in alphabetical order, without hidden ones and those that operating systems make."""
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name)))
+
+
+def parts_among(names: Sequence[str]) -> list[str]:
+    """Those among the names of subfolders that read like parts of a data set, such as Training or valid."""
+    return [name for name in names if _PART.fullmatch(name)]
+
+
+def check_classes(root: Path, names: Sequence[str]) -> None:
+    """Raise ValueError if the subfolders of these names read like parts of a data set, or others are lost links."""
+    if names and len(parts_among(names)) == len(names):
+        raise ValueError(
+            f"{root} has the subfolders {', '.join(names)}, which read like parts of a data set and not like classes: "
+            "name them train and test, or give one of them as the folder."
+        )
+    for path in sorted(root.iterdir()):
+        if path.is_symlink() and not _is_hidden(path.name):
+            _check_link(path)
+
+
+def listed_images(root: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
+    """Every image file and its label, by class and name; links to folders are followed.
+
+    Nothing that Pillow opens is passed over, no class is empty, and pictures of other kinds are counted in a warning.
+
+    Raises:
+        FileNotFoundError: if there are no images, or none of some class.
+        ValueError: if images lie beside subfolders, or a link leads nowhere or to a folder that it lies in.
+    """
+    endings = _endings()
+    if classes:
+        beside = sorted(name for name in os.listdir(root) if not _is_hidden(name) and _ending(name) in endings)
+        beside = [name for name in beside if not (root / name).is_dir()]
+        if beside:
+            raise ValueError(
+                f"{root} has subfolders, and {len(beside)} images beside them, such as {beside[0]}: move these into "
+                "the subfolder of their class, or all images into a folder without subfolders."
+            )
+    listed, others = [], Counter()
+    places = [(root / name, label, {os.path.realpath(root)}) for label, name in enumerate(classes)]
+    for start, label, above in places or [(root, -1, set())]:
+        for path in sorted(_files(start, above)):
+            if (ending := _ending(path.name)) in endings:
+                listed.append((path, label))
+            else:
+                others[ending] += 1
+    seen = f"; there are {_counts(others)} files" if others else ""
+    if not listed:
+        raise FileNotFoundError(
+            f"There are no images in {root}: files are known by endings such as .jpg and .png{seen}."
+        )
+    filled = {label for _, label in listed}
+    if empty := [name for label, name in enumerate(classes) if label not in filled]:
+        raise FileNotFoundError(
+            f"{root} has no images for {len(empty)} of its {len(classes)} classes, such as {', '.join(empty[:3])}: "
+            f"fill these subfolders or take them away{seen}."
+        )
+    if pictures := Counter({ending: count for ending, count in others.items() if _PICTURES.fullmatch(ending)}):
+        warnings.warn(
+            f"{root} holds {_counts(pictures)} files that cannot be read as images here, and they are left out: turn "
+            "them into .jpg or .png to have them",
+            stacklevel=3,
+        )
+    return listed
+
+
+def _files(folder: Path, above: set[str]) -> Iterator[Path]:
+    """All files in and below a folder but hidden ones; `above` are the resolved folders that it lies in."""
+    here = os.path.realpath(folder)
+    if here in above:
+        raise ValueError(
+            f"{folder} leads back to {here}, a folder that it lies in: take the link away, or the same images would be "
+            "found again and again."
+        )
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _is_hidden(entry.name):
+                continue
+            path = folder / entry.name
+            if entry.is_dir():
+                yield from _files(path, above | {here})
+                continue
+            if entry.is_symlink():
+                _check_link(path)
+            yield path
+
+
+def _check_link(path: Path) -> None:
+    """Raise ValueError if a link leads nowhere and may stand for a folder; lost images are named when they are read."""
+    if not path.exists() and _ending(path.name) not in _endings():
+        raise ValueError(
+            f"{path} is a link to {os.readlink(path)}, which is not there: it may stand for a folder of images; mend "
+            "the link or take it away."
+        )
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in _MADE_BY_SYSTEMS
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _endings() -> set[str]:
+    """Endings, such as ".jpg", of the picture formats that Pillow and its extensions can open here."""
+    found = {
+        ending
+        for ending, kind in Image.registered_extensions().items()
+        if kind not in _NO_PICTURES and (kind in Image.OPEN or kind == "MPO")  # Pillow opens MPO by way of JPEG
+    }
+    return found - _NO_ENDINGS
+
+
+def _counts(endings: Counter[str]) -> str:
+    """Such as "12 .heic and 1 .svg", the most frequent first."""
+    words = [f"{count} {ending or 'without an ending'}" for ending, count in endings.most_common(5)]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
