@@ -22,6 +22,7 @@ LEAST_PYTHON = (3, 11)
 LEAST_MEMORY = 4e9
 LEAST_DISK = 2e9
 KERNEL_SECONDS = 60
+CHAPTERS = "the chapters"
 KERNEL_QUESTION = "import sys, emc2_lite; print(sys.executable)"
 
 
@@ -36,6 +37,10 @@ class Finding(NamedTuple):
 
 class Lack(Exception):
     """Something needed is missing or broken: what, and what to do about it."""
+
+
+class Missing(Lack):
+    """A package is not installed."""
 
 
 class Warn(Exception):
@@ -112,18 +117,20 @@ def data() -> str:
 
 
 def widgets() -> str:
-    return ", ".join(f"{name} {_load(name).__version__}" for name in ("plotly", "anywidget", "ipywidgets"))
+    names = ("plotly", "anywidget", "ipywidgets")
+    return ", ".join(f"{name} {_load_for('the figures of chapters and runs', name).__version__}" for name in names)
 
 
 def jupyterlab() -> str:
-    return f"JupyterLab {_load('jupyterlab').__version__}, papermill {_load('papermill').__version__}"
+    lab, runner = _load_for('"emc2-lite lab"', "jupyterlab"), _load_for('"emc2-lite course"', "papermill")
+    return f"JupyterLab {lab.__version__}, papermill {runner.__version__}"
 
 
 def kernel() -> str:
     """Starts a kernel as JupyterLab would, and asks it which Python it is."""
-    _load("ipykernel")
+    _load_for(CHAPTERS, "ipykernel")
     heard = []
-    manager = _load("jupyter_client.manager", "jupyter-client")
+    manager = _load_for(CHAPTERS, "jupyter_client.manager", "jupyter-client")
     with manager.run_kernel(kernel_name="python3", extra_arguments=["--log-level=ERROR"]) as client:
         client.execute_interactive(KERNEL_QUESTION, timeout=KERNEL_SECONDS, output_hook=heard.append)
     answer = "".join(message["content"].get("text", "") for message in heard).strip()
@@ -166,6 +173,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "threads": threads,
     "browser": browser,
 }
+COURSE = ("widgets", "JupyterLab", "kernel")  # what the course needs and the library does not
 _KERNEL_REMEDY = "python -m ipykernel install --sys-prefix"
 
 
@@ -176,13 +184,22 @@ def _load(module: str, package: str | None = None):
     try:
         installed = version(package)
     except PackageNotFoundError:
-        raise Lack(f"{package} is not installed", INSTALL) from None
+        raise Missing(f"{package} is not installed", INSTALL) from None
     if _numbers(installed) < _numbers(least):
         raise Lack(f"{package} {installed} is older than {least}", INSTALL)
     try:
         return importlib.import_module(module)
     except Exception as failure:
         raise Lack(f"{package} {installed} does not import: {_first_line(failure)}", _reinstall(package)) from None
+
+
+def _load_for(work: str, module: str, package: str | None = None):
+    """Import ``module``, which only `work` needs: a ``Warn`` if it is missing, a ``Lack`` if it is old or broken."""
+    try:
+        return _load(module, package)
+    except Missing as missing:
+        words, remedy = missing.args
+        raise Warn(words, f"needed for {work} alone: {remedy}") from None
 
 
 def _reinstall(package: str) -> str:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -15,6 +16,7 @@ from emc2_lite.sampling import (
     gumbel_max,
     metropolis_hastings,
     multiproposal,
+    spectral_gap,
     total_variation,
     transition_matrix,
 )
@@ -28,24 +30,73 @@ TABLE = embedding_table(num_samples=10, dim=4)
 @pytest.mark.parametrize("make", LOSSES.values(), ids=LOSSES.keys())
 def test_temperature_must_be_positive_and_finite(make, temperature):
     for use in (lambda t: make(10, 4, t), lambda t: global_contrastive_loss(TABLE, t)):
-        with pytest.raises(ValueError, match=f"temperature is {temperature}: it must be a positive, finite number"):
+        with pytest.raises(ValueError, match=f"temperature is {temperature}: it must be a number above 0"):
             use(temperature)
 
 
 @pytest.mark.parametrize("temperature", ["0.2", None, torch.tensor(0.2)])
 def test_temperature_must_be_a_number(temperature):
-    with pytest.raises(ValueError, match="it must be a positive, finite number"):
+    with pytest.raises(ValueError, match="it must be a number above 0"):
         NTXentLoss(temperature)
 
 
-DIGITS = DigitViews(load_digits("test").images)
 SCORES = torch.zeros(2, 3)
+CALLS = {
+    "log_scores": [
+        lambda scores: metropolis_hastings(scores, torch.zeros(2)),
+        lambda scores: multiproposal(scores, torch.zeros(2)),
+        gumbel_max,
+        transition_matrix,
+        spectral_gap,
+    ],
+    "initial_log_score": [
+        lambda initial: metropolis_hastings(SCORES, initial),
+        lambda initial: multiproposal(SCORES, initial),
+    ],
+    "uniforms": [
+        lambda uniforms: metropolis_hastings(SCORES, torch.zeros(2), uniforms=uniforms),
+        lambda uniforms: multiproposal(SCORES, torch.zeros(2), uniforms=uniforms),
+        lambda uniforms: gumbel_max(SCORES, uniforms=uniforms),
+    ],
+    "p": [lambda p: total_variation(p, torch.ones(1))],
+    "q": [lambda q: total_variation(torch.ones(1), q)],
+    "chain": [effective_sample_size],
+    "embeddings": [lambda embeddings: global_contrastive_loss(embeddings, 0.2)],
+}
+
+
+@pytest.mark.parametrize("value", [[0.5, 0.5], np.full((2, 3), 0.5), None], ids=["a list", "an array", "None"])
+@pytest.mark.parametrize("name", CALLS)
+def test_what_is_no_tensor_is_refused_by_its_name(name, value):
+    for call in CALLS[name]:
+        if value is None and name == "uniforms":
+            continue
+        with pytest.raises(ValueError, match=f"^{name} is a {type(value).__name__}: pass a torch.Tensor.$"):
+            call(value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda generator: metropolis_hastings(SCORES, torch.zeros(2), generator=generator),
+        lambda generator: multiproposal(SCORES, torch.zeros(2), generator=generator),
+        lambda generator: gumbel_max(SCORES, generator=generator),
+    ],
+)
+def test_what_is_no_generator_is_refused(call):
+    with pytest.raises(ValueError, match=r"^generator is a int: pass a torch.Generator, or None for torch's default.$"):
+        call(0)
+
+
+DIGITS = DigitViews(load_digits("test").images)
 ONE = torch.tensor([1])
 REFUSALS = {
     "embeddings has shape (10, 4): pass (N, V, d)": lambda: global_contrastive_loss(TABLE[:, 0], 0.2),
     "embeddings has shape (10, 1, 4): pass (N, V, d) with N >= 2": lambda: global_contrastive_loss(TABLE[:, :1], 0.2),
     "embeddings is not normalised": lambda: global_contrastive_loss(1.1 * TABLE, 0.2),
-    "chunk_size is 0: it must be at least 1 row": lambda: global_contrastive_loss(TABLE, 0.2, chunk_size=0),
+    "chunk_size is 0: it must be a whole number of 1 or more": lambda: global_contrastive_loss(
+        TABLE, 0.2, chunk_size=0
+    ),
     "log_scores has shape (3,): pass 2 dimensions": lambda: metropolis_hastings(SCORES[0], SCORES[0]),
     "initial_log_score has shape (3,), but log_scores has 2 rows": lambda: metropolis_hastings(SCORES, SCORES[0]),
     "initial_log_score holds NaN": lambda: metropolis_hastings(SCORES, torch.full((2,), math.nan)),

@@ -8,7 +8,7 @@ import torch
 from trials import LOSSES
 
 from emc2_lite.laboratory import embedding_table
-from emc2_lite.losses import EMC2Loss, NegativeCacheLoss, SogCLRLoss
+from emc2_lite.losses import EMC2Loss, NegativeCacheLoss, SogCLRLoss, global_contrastive_loss, make_criterion
 
 TABLE = embedding_table(num_samples=10, dim=4)
 INDEX = torch.tensor([3, 1, 7])
@@ -58,11 +58,22 @@ def nan_at_one_place(z):
     return z
 
 
+def one_row_of_zeros():
+    z = TABLE[INDEX, 1].clone()
+    z[1] = 0
+    return z
+
+
 BAD_BATCHES = {
     "z1 has shape (3, 4) and z2 (2, 4): both must be the same (b, d)": {"z2": TABLE[:2, 0]},
     "z1 has shape (3, 1, 4) and z2 (3, 1, 4)": {"z1": TABLE[INDEX][:, :1], "z2": TABLE[INDEX][:, 1:]},
     "z1 is a list: pass a torch.Tensor": {"z1": [[1.0, 0.0]]},
+    "z2 is a NoneType: pass a torch.Tensor": {"z2": None},
     "index is a ndarray: pass a torch.Tensor": {"index": INDEX.numpy()},
+    "view is a ndarray: pass a torch.Tensor": {"view": VIEW.numpy()},
+    "view is a list: pass a torch.Tensor": {"view": VIEW.tolist()},
+    "encode is a Tensor: pass a function": {"encode": TABLE},
+    "generator is a int: pass a torch.Generator": {"generator": 0},
     "The batch holds 1 sample: at least 2 are needed": {
         "z1": TABLE[:1, 0],
         "z2": TABLE[:1, 1],
@@ -71,7 +82,7 @@ BAD_BATCHES = {
     },
     "z2 is not normalised (lengths from 2 to 2): pass vectors of length 1": {"z2": 2 * TABLE[INDEX, 1]},
     "z1 holds NaN or infinite values": {"z1": nan_at_one_place(TABLE[INDEX, 0])},
-    "z2 is not normalised (lengths from 0 to 0)": {"z2": 0 * TABLE[INDEX, 1]},
+    "z2 holds vectors of length 0 (1 of 3): the encoder's output there is all zeros": {"z2": one_row_of_zeros()},
     "z1 is torch.int64: pass floating-point embeddings": {"z1": torch.ones(3, 4).long()},
     "index holds 3 more than once: each sample may come once a batch": {"index": torch.tensor([3, 1, 3])},
     "index holds -1: dataset indices must be": {"index": torch.tensor([3, -1, 7])},
@@ -88,6 +99,11 @@ NO_ENCODING = {
     "was called without encode: pass encode(index, view)": {"encode": None},
     "it must return one embedding a view": {"encode": lambda i, v: TABLE[i, v][:, :2]},
     "What encode returned is a NoneType: pass a torch.Tensor": {"encode": lambda i, v: None},
+    "What encode returned is a ndarray: pass a torch.Tensor": {"encode": lambda i, v: TABLE[i, v].numpy()},
+    "What encode returned is torch.int64 on cpu: pass floating-point embeddings": {
+        "encode": lambda i, v: TABLE[i, v].long()
+    },
+    "What encode returned holds vectors of length 0": {"encode": lambda i, v: 0 * TABLE[i, v]},
     "What encode returned is not normalised": {"encode": lambda i, v: 3 * TABLE[i, v]},
     "What encode returned holds NaN": {"encode": lambda i, v: math.nan * TABLE[i, v]},
 }
@@ -126,7 +142,7 @@ def test_a_call_refused_after_sampling_leaves_the_chains_as_they_were(kernel):
 
 def test_a_call_refused_after_sampling_leaves_the_cache_as_it_was():
     """The refreshed entries are encoded, the drawn ones are not: neither they nor the batch enter, nor does a turn."""
-    criterion, calls = NegativeCacheLoss(10, 4, 0.2, refresh=0.3, num_negatives=20), []
+    criterion, calls = NegativeCacheLoss(10, 4, 0.2, refresh=0.3, num_negatives=20, check_encode=False), []
     criterion.cache.copy_(embedding_table(num_samples=10, dim=4, seed=1))
     criterion.cache_view.copy_(torch.arange(2).expand(10, 2))
 
@@ -164,25 +180,45 @@ def test_an_encoding_without_gradient_is_refused_where_it_counts(name):
 
 
 BAD_SETTINGS = {
-    "burn_in is 1.0: it is a share of steps and must be in": lambda: EMC2Loss(10, 0.2, burn_in=1.0),
+    "burn_in is 1.0: it must be a number from 0, and below 1": lambda: EMC2Loss(10, 0.2, burn_in=1.0),
     "burn_in is -0.1": lambda: EMC2Loss(10, 0.2, burn_in=-0.1),
     "burn_in is nan": lambda: EMC2Loss(10, 0.2, burn_in=math.nan),
-    'state is \'cached\': use "reencoded" or "stored"': lambda: EMC2Loss(10, 0.2, state="cached"),
-    'kernel is \'gibbs\': use "metropolis" or "multiproposal"': lambda: EMC2Loss(10, 0.2, kernel="gibbs"),
+    "burn_in is '0.5': it must be a number": lambda: EMC2Loss(10, 0.2, burn_in="0.5"),
+    "burn_in is 0.4, and nothing reads it where kernel is 'multiproposal'": lambda: EMC2Loss(
+        10, 0.2, burn_in=0.4, kernel="multiproposal"
+    ),
+    "state is 'cached': use one of reencoded, stored": lambda: EMC2Loss(10, 0.2, state="cached"),
+    "kernel is 'gibbs': use one of metropolis, multiproposal": lambda: EMC2Loss(10, 0.2, kernel="gibbs"),
+    "kernel is None: use one of": lambda: EMC2Loss(10, 0.2, kernel=None),
     'kernel is "multiproposal" and state "stored"': lambda: EMC2Loss(10, 0.2, state="stored", kernel="multiproposal"),
-    "num_samples is 1: at least 2 samples are needed": lambda: EMC2Loss(1, 0.2),
-    "num_samples is 1: at least 2 samples": lambda: SogCLRLoss(1, 0.2),
-    "num_samples is 0: at least 2 samples": lambda: NegativeCacheLoss(0, 4, 0.2),
-    "gamma is 0: it is the share of the new mean and must be in (0, 1]": lambda: SogCLRLoss(10, 0.2, gamma=0),
+    "refresh_scores is 'false': it must be true or false": lambda: EMC2Loss(10, 0.2, refresh_scores="false"),
+    "refresh_scores is False, and nothing reads it where state is 'stored'": lambda: EMC2Loss(
+        10, 0.2, state="stored", refresh_scores=False
+    ),
+    "check_encode is False, and nothing reads it where state is 'stored'": lambda: EMC2Loss(
+        10, 0.2, state="stored", check_encode=False
+    ),
+    "num_samples is 1: it must be a whole number of 2 or more": lambda: EMC2Loss(1, 0.2),
+    "num_samples is '5': it must be a whole number": lambda: EMC2Loss(num_samples="5", temperature=0.2),
+    "num_samples is 1: it must be": lambda: SogCLRLoss(1, 0.2),
+    "num_samples is 0: it must be": lambda: NegativeCacheLoss(0, 4, 0.2),
+    "gamma is 0: it must be a number above 0 to 1": lambda: SogCLRLoss(10, 0.2, gamma=0),
     "gamma is 1.5": lambda: SogCLRLoss(10, 0.2, gamma=1.5),
     "gamma is nan": lambda: SogCLRLoss(10, 0.2, gamma=math.nan),
-    "refresh is -0.1: it is a share of the cache and must be in [0, 1]": lambda: NegativeCacheLoss(10, 4, 0.2, -0.1),
+    "gamma is 'x': it must be a number": lambda: SogCLRLoss(10, 0.2, gamma="x"),
+    "refresh is -0.1: it must be a number from 0 to 1": lambda: NegativeCacheLoss(10, 4, 0.2, -0.1),
     "refresh is 1.1": lambda: NegativeCacheLoss(10, 4, 0.2, 1.1),
     "refresh is nan": lambda: NegativeCacheLoss(10, 4, 0.2, math.nan),
-    "dim is 0: it is the length of an embedding": lambda: NegativeCacheLoss(10, 0, 0.2),
+    "dim is 0: it must be a whole number from 1 to 65,536": lambda: NegativeCacheLoss(10, 0, 0.2),
     "dim is 4.0": lambda: NegativeCacheLoss(10, 4.0, 0.2),
-    "num_negatives is 0: draw a whole number of 1 or more": lambda: NegativeCacheLoss(10, 4, 0.2, num_negatives=0),
+    "num_negatives is 0: it must be a whole number of 1 or more": lambda: NegativeCacheLoss(
+        10, 4, 0.2, num_negatives=0
+    ),
     "num_negatives is 1.5": lambda: NegativeCacheLoss(10, 4, 0.2, num_negatives=1.5),
+    "EMC2 has no setting 'gamma': it has burn_in, state": lambda: make_criterion(
+        "EMC2", num_samples=10, dim=4, temperature=0.2, gamma=0.9
+    ),
+    "chunk_size is '4': it must be a whole number": lambda: global_contrastive_loss(TABLE, 0.2, chunk_size="4"),
 }
 
 
@@ -209,8 +245,8 @@ DAMAGE = {
         "The saved cache entries have shape (10, 2, 5)": {"cache": torch.zeros(10, 2, 5)},
         "The saved cache entries have shape (1,)": {"cursor": torch.zeros(1, dtype=torch.int64)},
         "The saved cache entries have shape (10, 1)": {"cache_view": torch.zeros(10, 1, dtype=torch.int64)},
-        "The saved cache holds NaN": {"cache": torch.full((10, 2, 4), math.nan)},
-        "The saved cache is not normalised": {"cache": torch.zeros(10, 2, 4)},
+        "The saved cache holds vectors that are not of length 1, or NaN": {"cache": torch.full((10, 2, 4), math.nan)},
+        "The saved cache holds vectors that are not of length 1": {"cache": torch.zeros(10, 2, 4)},
     },
 }
 

@@ -3,15 +3,20 @@
 import importlib
 import pkgutil
 
+import numpy as np
 import pytest
 import solutions
+import torch
 
 from emc2_lite.course import Exercise, checks
 
 
 def _exercises() -> list[Exercise]:
-    modules = [importlib.import_module(f"{checks.__name__}.{m.name}") for m in pkgutil.iter_modules(checks.__path__)]
-    return [value for module in modules for value in vars(module).values() if isinstance(value, Exercise)]
+    return [value for module in _modules() for value in vars(module).values() if isinstance(value, Exercise)]
+
+
+def _modules() -> list:
+    return [importlib.import_module(f"{checks.__name__}.{m.name}") for m in pkgutil.iter_modules(checks.__path__)]
 
 
 every_exercise = pytest.mark.parametrize("exercise", _exercises(), ids=lambda exercise: exercise.name)
@@ -20,6 +25,56 @@ every_exercise = pytest.mark.parametrize("exercise", _exercises(), ids=lambda ex
 @every_exercise
 def test_the_solution_is_right(exercise):
     assert exercise.verdict(getattr(solutions.load(), exercise.name)).startswith("right")
+
+
+def _in_form(answer, form):
+    if isinstance(answer, tuple | list) and form in ("list", "tuple"):
+        return {"list": list, "tuple": tuple}[form](_in_form(part, form) for part in answer)
+    if isinstance(answer, tuple | list):
+        same = len({np.shape(part) for part in answer}) == 1
+        parts = [_in_form(part, form) for part in answer]
+        return {"numpy": np.stack, "numbers": list}.get(form, torch.stack)(parts) if same else parts
+    tensor = torch.as_tensor(answer)
+    if form in ("list", "tuple", "numbers"):
+        return tensor.tolist()
+    if form == "numpy":
+        return tensor.numpy()[()]
+    return tensor.to(getattr(torch, form)) if tensor.is_floating_point() else tensor
+
+
+@every_exercise
+@pytest.mark.parametrize("form", ["list", "tuple", "numbers", "numpy", "float32", "float64"])
+def test_a_right_answer_is_right_in_every_form(exercise, form):
+    solution = getattr(solutions.load(), exercise.name)
+    assert exercise.verdict(lambda *inputs: _in_form(solution(*inputs), form)).startswith("right")
+
+
+@every_exercise
+def test_whole_numbers_may_come_as_floats(exercise):
+    solution = getattr(solutions.load(), exercise.name)
+
+    def as_floats(*inputs):
+        answer = solution(*inputs)
+        return float(answer) if isinstance(answer, int) else answer
+
+    assert exercise.verdict(as_floats).startswith("right")
+
+
+@every_exercise
+def test_no_input_gives_the_answer_away(exercise):
+    """To return an argument or a constant is wrong, and a constant is no known mistake."""
+    answer = exercise.reference(*exercise.cases[0])
+    for place in range(len(exercise.cases[0])):
+        assert exercise.verdict(lambda *inputs, place=place: inputs[place]).startswith("not yet")
+    said = exercise.verdict(lambda *_: answer)
+    assert said.startswith("not yet")
+    assert not any(said.startswith(f"not yet: {sentence.rstrip('.')}") for sentence in exercise.mistakes)
+
+
+def test_the_printed_line_names_each_exercise_as_the_chapters_call_it():
+    for module in _modules():
+        for name, value in vars(module).items():
+            assert not isinstance(value, Exercise) or value.name == name
 
 
 @every_exercise

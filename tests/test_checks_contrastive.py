@@ -78,6 +78,19 @@ def distances(h1, h2, temperature):
     return -torch.cdist(z, z).square() / temperature
 
 
+def lower_left_block_not_transposed(h1, h2, temperature):
+    a, b = F.normalize(h1, dim=1), F.normalize(h2, dim=1)
+    return torch.cat((torch.cat((a @ a.T, a @ b.T), 1), torch.cat((a @ b.T, b @ b.T), 1))) / temperature
+
+
+def only_positive_similarities(h1, h2, temperature):
+    return solutions.batch_logits(h1, h2, temperature).clamp_min(0)
+
+
+def sizes_of_similarities(h1, h2, temperature):
+    return solutions.batch_logits(h1, h2, temperature).abs()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -92,6 +105,9 @@ def distances(h1, h2, temperature):
         softmax_taken,
         diagonal_taken_out,
         distances,
+        lower_left_block_not_transposed,
+        only_positive_similarities,
+        sizes_of_similarities,
     ],
 )
 def test_wrong_logits_are_rejected(wrong):
@@ -108,6 +124,16 @@ def own_row_kept(z, temperature):
 
 def own_row_at_zero(z, temperature):
     return F.cross_entropy((z @ z.T / temperature).fill_diagonal_(0), torch.arange(len(z)) ^ 1)
+
+
+def own_row_at_minus_ten(z, temperature):
+    return F.cross_entropy((z @ z.T / temperature).fill_diagonal_(-10), torch.arange(len(z)) ^ 1)
+
+
+def one_sum_for_all_rows(z, temperature):
+    logits = (z @ z.T / temperature).fill_diagonal_(-math.inf)
+    rows = torch.arange(len(z))
+    return logits.flatten().logsumexp(0) - logits[rows, rows ^ 1].mean()
 
 
 def without_the_positive(z, temperature):
@@ -168,6 +194,8 @@ def in_bits(z, temperature):
         in_halves,
         own_row_kept,
         own_row_at_zero,
+        own_row_at_minus_ten,
+        one_sum_for_all_rows,
         without_the_positive,
         first_rows,
         first_half_of_the_rows,
@@ -232,6 +260,11 @@ def temperature_upside_down(similarities, temperature):
     return entropy(similarities, 1 / temperature).exp()
 
 
+def raw_exponentials(similarities, temperature):
+    shares = (similarities / temperature).exp() / (similarities / temperature).exp().sum()
+    return (-torch.xlogy(shares, shares).sum()).exp()
+
+
 def all_of_them(similarities, temperature):
     return torch.tensor(len(similarities), dtype=torch.float64)
 
@@ -253,6 +286,7 @@ def the_positive_sign(similarities, temperature):
         a_small_number_added,
         no_temperature,
         temperature_upside_down,
+        raw_exponentials,
         all_of_them,
         the_positive_sign,
     ],

@@ -53,6 +53,28 @@ def same_view_number_only(z, temperature):
     return torch.stack(terms).mean()
 
 
+def each_pair_once(z, temperature):
+    return pairs_chosen(z, temperature, lambda v, w: v < w)
+
+
+def the_next_view_only(z, temperature):
+    return pairs_chosen(z, temperature, lambda v, w: w == (v + 1) % z.shape[1])
+
+
+def the_first_view_as_anchor(z, temperature):
+    return pairs_chosen(z, temperature, lambda v, w: v == 0 and w > 0)
+
+
+def pairs_chosen(z, temperature, chosen):
+    views = range(z.shape[1])
+    terms = []
+    for i in range(len(z)):
+        others = torch.cat((z[:i], z[i + 1 :])).flatten(0, 1)
+        for v, w in [(v, w) for v in views for w in views if chosen(v, w)]:
+            terms.append((others @ z[i, v] / temperature).logsumexp(0) - z[i, v] @ z[i, w] / temperature)
+    return torch.stack(terms).mean()
+
+
 def summed_over_rows(z, temperature):
     return global_contrastive_loss(z, temperature) * z.shape[0] * z.shape[1]
 
@@ -74,6 +96,9 @@ def times_temperature(z, temperature):
         divided_by_views,
         first_two_views,
         same_view_number_only,
+        each_pair_once,
+        the_next_view_only,
+        the_first_view_as_anchor,
         summed_over_rows,
         negated,
         times_temperature,
@@ -96,6 +121,24 @@ def not_itself(z, i, v, temperature):
 def zeroed_scores(z, i, v, temperature):
     scores = z @ z[i, v] / temperature
     scores[i] = 0
+    return scores.flatten().softmax(dim=0).view_as(scores)
+
+
+def scores_of_minus_ten(z, i, v, temperature):
+    scores = z @ z[i, v] / temperature
+    scores[i] = -10
+    return scores.flatten().softmax(dim=0).view_as(scores)
+
+
+def two_views_masked(z, i, v, temperature):
+    scores = z @ z[i, v] / temperature
+    scores[i, :2] = -torch.inf
+    return scores.flatten().softmax(dim=0).view_as(scores)
+
+
+def one_view_number_masked(z, i, v, temperature):
+    scores = z @ z[i, v] / temperature
+    scores[:, v] = -torch.inf
     return scores.flatten().softmax(dim=0).view_as(scores)
 
 
@@ -138,6 +181,9 @@ def logarithms(z, i, v, temperature):
         softmax_of_everything,
         not_itself,
         zeroed_scores,
+        scores_of_minus_ten,
+        two_views_masked,
+        one_view_number_masked,
         zeroed_weights,
         multiplied,
         without_temperature,
@@ -183,6 +229,18 @@ def overflowing(similarities, num_samples, temperature):
     return ((2 * num_samples - 2) * (similarities / temperature).exp().mean()).log()
 
 
+def overflowing_in_float64(similarities, num_samples, temperature):
+    return overflowing(similarities.double(), num_samples, temperature)
+
+
+def cut_before_it_overflows(similarities, num_samples, temperature):
+    return ((2 * num_samples - 2) * (similarities / temperature).clamp(max=80).exp().mean()).log()
+
+
+def own_view_left_out_twice(similarities, num_samples, temperature):
+    return log_of_the_mean(similarities, num_samples, temperature) + math.log(2 * num_samples - 3)
+
+
 def without_the_log(similarities, num_samples, temperature):
     return (2 * num_samples - 2) * (similarities / temperature).exp().mean()
 
@@ -206,6 +264,9 @@ def largest_score(similarities, num_samples, temperature):
         own_sample_counted,
         one_view_a_sample,
         overflowing,
+        overflowing_in_float64,
+        cut_before_it_overflows,
+        own_view_left_out_twice,
         without_the_log,
         similarities_as_scores,
         largest_score,

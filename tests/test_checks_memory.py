@@ -12,6 +12,11 @@ def average(log_u, log_mean, gamma):
     return torch.logaddexp(log_u + math.log1p(-gamma), log_mean + math.log(gamma))
 
 
+def average_in_float64(log_u, log_mean, gamma):
+    u = (1 - gamma) * log_u.exp() + gamma * log_mean.exp()
+    return torch.where(log_u.isneginf(), log_mean, u.log())
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -22,6 +27,10 @@ def average(log_u, log_mean, gamma):
         lambda log_u, log_mean, gamma: torch.where(log_u == 0, log_mean, average(log_u, log_mean, gamma)),
         lambda log_u, log_mean, gamma: torch.maximum(average(log_u, log_mean, gamma), log_mean),
         lambda log_u, log_mean, gamma: torch.where(log_u.isneginf(), log_mean, average(log_u, log_mean, 0.9)),
+        lambda log_u, log_mean, gamma: average_in_float64(log_u.double(), log_mean.double(), gamma),
+        lambda log_u, log_mean, gamma: log_mean if log_u.isneginf().any() else average(log_u, log_mean, gamma),
+        lambda log_u, log_mean, gamma: torch.where(log_u < -100, log_mean, average(log_u, log_mean, gamma)),
+        lambda log_u, log_mean, gamma: torch.where(log_u == log_u.min(), log_mean, average(log_u, log_mean, gamma)),
     ],
 )
 def test_a_wrong_average_is_rejected(wrong):
@@ -36,6 +45,10 @@ def test_a_wrong_average_is_rejected(wrong):
         lambda scores, log_u: (log_u - scores - math.log(len(scores))).exp(),
         lambda scores, log_u: (scores - log_u).softmax(0) / len(scores),
         lambda scores, log_u: (scores - scores.logsumexp(0) + math.log(len(scores))).exp(),
+        lambda scores, log_u: (scores - log_u - math.log(len(scores))).exp().clamp(max=1),
+        lambda scores, log_u: (scores - log_u - math.log2(len(scores))).exp(),
+        lambda scores, log_u: (scores - log_u).sigmoid() / len(scores),
+        lambda scores, log_u: ((scores - log_u).exp() / len(scores)).sum(),
     ],
 )
 def test_wrong_weights_are_rejected(wrong):
@@ -46,9 +59,9 @@ def winners(scores, uniforms):
     return (scores - (-uniforms.log()).log()).argmax(dim=1)
 
 
-def without(scores, *places):
+def without(scores, *places, fill=-math.inf):
     scores = scores.clone()
-    scores[list(places)] = -math.inf
+    scores[list(places)] = fill
     return scores
 
 
@@ -74,6 +87,18 @@ def shares(found, places):
         ),
         lambda scores, sample, uniforms: shares(
             without(scores, 2 * sample, 2 * sample + 1).argmax().repeat(len(uniforms)), len(scores)
+        ),
+        lambda scores, sample, uniforms: shares(
+            winners(without(scores, 2 * sample, 2 * sample + 1, fill=-10), uniforms), len(scores)
+        ),
+        lambda scores, sample, uniforms: shares(
+            winners(without(scores, 2 * sample, 2 * sample + 1, fill=-1), uniforms), len(scores)
+        ),
+        lambda scores, sample, uniforms: shares(
+            (without(scores, 2 * sample, 2 * sample + 1) - uniforms.log()).argmax(dim=1), len(scores)
+        ),
+        lambda scores, sample, uniforms: shares(
+            winners(without(scores, 2 * sample, 2 * sample + 1).softmax(0), uniforms), len(scores)
         ),
     ],
 )

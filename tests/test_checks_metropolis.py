@@ -43,9 +43,39 @@ def barker(new, held, temperature, uniform):
     return uniform < 1 / (1 + math.exp((held - new) / temperature))
 
 
+def never(new, held, temperature, uniform):
+    return False
+
+
+def distance_only(new, held, temperature, uniform):
+    return uniform < math.exp(-abs(new - held) / temperature)
+
+
+def other_logarithm(new, held, temperature, uniform):
+    return (new - held) / temperature > math.log10(uniform)
+
+
+def sizes_compared(new, held, temperature, uniform):
+    return abs(new) / temperature - math.log(uniform) > abs(held) / temperature
+
+
+def one_temperature_forgotten(new, held, temperature, uniform):
+    return new / temperature - math.log(uniform) > held
+
+
+def bonus_divided_too(new, held, temperature, uniform):
+    return (new - math.log(uniform)) / temperature > held / temperature
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
+        never,
+        distance_only,
+        other_logarithm,
+        sizes_compared,
+        one_temperature_forgotten,
+        bonus_divided_too,
         no_logarithm,
         ratio_reversed,
         uphill_only,
@@ -99,9 +129,33 @@ def temperature_forgotten(similarities, temperature):
     return solutions.step_matrix(similarities, 1.0)
 
 
+def barker_matrix(similarities, temperature):
+    scores = similarities / temperature
+    matrix = ((scores - scores[:, None]).sigmoid() / len(scores)).fill_diagonal_(0)
+    return matrix + torch.diag(1 - matrix.sum(dim=1))
+
+
+def remainder_of_the_columns(similarities, temperature):
+    matrix = no_remainder(similarities, temperature)
+    return matrix + torch.diag(1 - matrix.sum(dim=0))
+
+
+def rows_scaled_to_one(similarities, temperature):
+    matrix = no_remainder(similarities, temperature)
+    return matrix / matrix.sum(dim=1, keepdim=True)
+
+
+def two_steps(similarities, temperature):
+    return torch.linalg.matrix_power(solutions.step_matrix(similarities, temperature), 2)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
+        barker_matrix,
+        remainder_of_the_columns,
+        rows_scaled_to_one,
+        two_steps,
         no_remainder,
         diagonal_not_removed_first,
         among_the_others,
@@ -152,9 +206,24 @@ def worst_case(similarities, temperature, epsilon):
     return math.ceil(math.log(epsilon) / math.log1p(-math.exp(-2 / temperature)))
 
 
+def negative_similarities_cut(similarities, temperature, epsilon):
+    return solutions.steps_to_forget(similarities.clamp_min(0), temperature, epsilon)
+
+
+def half_of_epsilon(similarities, temperature, epsilon):
+    return solutions.steps_to_forget(similarities, temperature, epsilon / 2)
+
+
+def linear(similarities, temperature, epsilon):
+    return math.ceil((1 - epsilon) * len(similarities) * p_max(similarities, temperature))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
+        negative_similarities_cut,
+        half_of_epsilon,
+        linear,
         gap_upside_down,
         not_rounded,
         rounded_to_nearest,

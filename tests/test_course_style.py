@@ -1,6 +1,8 @@
 """The look of the figures: readable on white and on dark, apart for colour-blind readers, no upload button."""
 
+import importlib
 import itertools
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import plotly.graph_objects as go
@@ -8,7 +10,7 @@ import plotly.io as pio
 import pytest
 import torch
 
-from emc2_lite import course
+from emc2_lite import course, doctor
 from emc2_lite.course import style
 
 BACKGROUNDS = ("#ffffff", "#111111")
@@ -78,6 +80,34 @@ def test_start_selects_the_look_and_one_thread(started, capsys):
     layout = go.Figure().layout.template.layout
     assert (layout.width, layout.height, layout.paper_bgcolor) == (720, 420, "rgba(0, 0, 0, 0)")
     assert layout.colorway == style.COLOURS
+
+
+@pytest.mark.parametrize("name", ["plotly", "anywidget", "ipywidgets"])
+def test_start_asks_for_a_restart_where_an_older_package_is_in_memory(monkeypatch, capsys, name):
+    monkeypatch.setattr(importlib.import_module(name), "__version__", "5.24.1")
+    with pytest.raises(
+        RuntimeError, match=rf"{name} 5\.24\.1 was imported before .* was installed: restart the runtime"
+    ):
+        course.start()
+    assert capsys.readouterr().out == ""
+
+
+def test_start_refuses_a_package_that_is_too_old(monkeypatch):
+    old = {"plotly": "5.24.1"}
+    monkeypatch.setattr(importlib.import_module("plotly"), "__version__", old["plotly"])
+    for module in (style, doctor):
+        monkeypatch.setattr(module, "version", lambda name: old.get(name) or version(name))
+    with pytest.raises(RuntimeError, match=r"^plotly 5\.24\.1 is older than 6.*; then restart the runtime"):
+        course.start()
+
+
+def test_start_works_where_the_source_is_on_the_path_without_an_installation(monkeypatch, started, capsys):
+    def unknown(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(style, "version", lambda name: unknown(name) if name == "emc2-lite" else version(name))
+    course.start()
+    assert "emc2-lite" in capsys.readouterr().out
 
 
 def test_start_prints_one_line(started, capsys):

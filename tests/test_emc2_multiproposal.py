@@ -12,7 +12,7 @@ from emc2_lite.losses import DCLLoss, EMC2Loss
 
 
 def many_proposals(num_samples, temperature, **settings):
-    return EMC2Loss(num_samples, temperature, kernel="multiproposal", **settings).double()
+    return EMC2Loss(num_samples, temperature, kernel="multiproposal", check_encode=False, **settings).double()
 
 
 def orthogonal_samples(samples):
@@ -35,15 +35,6 @@ def test_a_first_visit_has_the_gradient_of_dcl(temperature):
     stats = criterion.stats
     assert stats.acceptance_rate == 1 and stats.carried_over_share == 0 and stats.views_encoded == 0
     assert ((criterion.chain_index[index] >= 0) & (criterion.chain_index[index] != index[:, None])).all()
-
-
-def test_burn_in_is_not_read():
-    table = reference.unit_vectors(6, 2, 3)
-    losses = []
-    for burn_in in (0, 0.9):
-        criterion, generator = many_proposals(6, 0.2, burn_in=burn_in), torch.Generator().manual_seed(0)
-        losses.append([call(criterion, table, torch.arange(3), generator=generator).item() for _ in range(10)])
-    assert losses[0] == losses[1]
 
 
 def forces_on_batch(criterion, table, index):

@@ -59,10 +59,11 @@ def test_there_is_one_interval():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((0, 0), "0 successes of 0: the count must be at least 1"),
-        ((4, 3), "4 successes of 3: the count"),
-        ((-1, 3), "-1 successes of 3: the count"),
-        ((1, 3, 0), "confidence is 0: it must be between 0 and 1"),
+        ((0, 0), "count is 0: it must be a whole number from 1"),
+        ((4, 3), "successes is 4: it must be at most count, 3"),
+        ((-1, 3), "successes is -1: it must be a whole number of 0 or more"),
+        ((1.5, 3), "successes is 1.5: it must be a whole number"),
+        ((1, 3, 0), "confidence is 0: it must be a number above 0 and below 1"),
         ((1, 3, 1), "confidence is 1: it must"),
     ],
 )

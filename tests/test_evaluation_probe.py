@@ -117,6 +117,17 @@ def test_the_penalty_is_the_best_on_held_out_labels_and_then_all_are_fitted():
     assert log_loss(labels, final.predict_proba(known)) > 0.01  # not separated: the test is not an easy one
 
 
+def test_a_class_with_a_single_image_is_fitted_and_never_held_out():
+    """Class 9's one image lies far from the others; its test image lies beside it."""
+    far = torch.full((1, 6), 30.0)
+    features, labels = torch.cat((TRAIN[0], far)), torch.cat((TRAIN[1], torch.tensor([9])))
+    fit, held_out = validation_split(labels)
+    assert 200 in fit and 200 not in held_out and len(fit) + len(held_out) == 201
+    result = linear_probe(features, labels, far + 1, torch.tensor([9]))
+    assert result.accuracy.value == 1
+    assert result.validation_accuracy is not None
+
+
 def test_of_equally_good_penalties_the_strongest_is_taken():
     features = F.one_hot(torch.arange(40) % 4).float() + torch.arange(40.0)[:, None] / 1e4
     result = linear_probe(features, torch.arange(40) % 4, features[:8], torch.arange(8) % 4)

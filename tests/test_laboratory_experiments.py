@@ -1,9 +1,14 @@
 """The experiments' rows are what the instruments measure, under the names and in the units that the records have."""
 
+from itertools import pairwise
+
+import pytest
 import torch
 
 from emc2_lite.laboratory import training_curve
 from emc2_lite.laboratory.experiments import EXPERIMENTS
+from emc2_lite.laboratory.experiments.at_rest import _edges
+from emc2_lite.laboratory.experiments.in_training import _middles
 from emc2_lite.losses import EMC2Loss, NTXentLoss
 from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
 
@@ -80,3 +85,40 @@ def test_windows_of_quality_end_when_a_chain_has_met_so_many_proposals():
         seeds=1, methods=["EMC2"],
     )  # fmt: skip
     assert_windows(rows, [(0, 25), (25, 61)], methods=("EMC2",))
+
+
+def test_every_window_of_quality_has_100_steps_or_more():
+    """Where the chains meet their proposals fast, and after a long first window too."""
+    for proposals in ((0, 1, 2, 3), (0, 6000, 6001), (0, 10, 5000, 5001)):
+        for batch_size in (2, 8, 64):
+            edges = _edges(proposals, 200, batch_size)
+            assert all(end - start >= 100 for start, end in pairwise(edges))
+            assert all(
+                e >= round(met / (2 * batch_size - 2) * 200 / batch_size)
+                for e, met in zip(edges, proposals, strict=True)
+            )
+    assert _edges((0, 60, 240, 600), 200, 8) == [0, 107, 429, 1071]
+
+
+@pytest.mark.parametrize(("steps", "parts"), [(250, 100), (1000, 100), (16000, 100), (25, 25), (8, 2), (101, 100)])
+def test_stationarity_measures_in_the_middle_of_equal_parts(steps, parts):
+    middles = _middles(steps, parts)
+    assert len(middles) == parts and all(one < other for one, other in pairwise(middles))
+    assert middles[0] >= 0 and middles[-1] < steps
+    assert all(abs(middle + 0.5 - steps * (part + 0.5) / parts) <= 1 for part, middle in enumerate(middles))
+
+
+def test_a_run_may_measure_every_step_and_no_oftener():
+    few = {"samples": 12, "batch_size": 4, "epochs": 1, "methods": ["NT-Xent"], "seeds": 1}
+    assert [row["step"] for row in rows_of("gradient-error", **few, measurements=3)] == [0, 1, 2]
+    (row,) = rows_of("stationarity", horizons=[4], measurements=4, samples=4, methods=["DCL"], seeds=1)
+    assert row["horizon"] == 4
+    for name, parameters, fewest in (
+        ("gradient-error", few | {"measurements": 4}, 3),
+        ("stationarity", {"horizons": [200, 99]}, 99),
+        ("training", {"visits": 1, "samples": 32, "batch_sizes": [4, 16]}, 2),
+        ("training", {"methods": ["exact gradient"], "exact_steps": 7}, 7),
+    ):
+        with pytest.raises(ValueError, match=rf"and the shortest run has {fewest} steps: measure less often"):
+            EXPERIMENTS[name].config(parameters)
+    EXPERIMENTS["training"].config({"methods": ["exact gradient"], "visits": 1, "batch_sizes": [200]})

@@ -64,6 +64,11 @@ def test_an_estimator_without_error_has_none():
         assert (window.views_encoded, window.views_encoded_with_gradient) == (0, 0)
 
 
+def test_a_gradient_that_is_not_a_number_has_no_bias_and_no_direction_instead_of_good_ones():
+    (window,) = whole_set(lambda: Exact(lambda step, generator: math.nan), edges=[0, 3])
+    assert all(math.isnan(interval.value) for interval in (window.bias, window.rmse, window.cosine))
+
+
 def test_known_bias_and_known_noise_are_given_back():
     """Estimates are e + c + noise, noise normal with sigma = 0.02 a number, n = 4 runs of 400 steps, D = 48 numbers.
 

@@ -22,8 +22,12 @@ class Watched(EMC2Loss):
     def estimate(self, block, encode, generator):
         estimate = super().estimate(block, encode, generator)
         self.calls.append((block.index[: len(block.index) // 2].tolist(), estimate.stats))
-        self.ends.append(((2 * self.chain_index + self.chain_view).clone(), self.chain_score.clone()))
         return estimate
+
+    def forward(self, *arguments):
+        loss = super().forward(*arguments)
+        self.ends.append(((2 * self.chain_index + self.chain_view).clone(), self.chain_score.clone()))
+        return loss
 
 
 def captive(**settings):

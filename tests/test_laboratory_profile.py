@@ -22,13 +22,18 @@ def training_step(criterion):
     return TrainingStep(encoder, VIEWS, criterion, optimiser, torch.Generator().manual_seed(0))
 
 
+def parts(step):
+    """All that a step has but what it is there to change."""
+    return {name: value for name, value in vars(step).items() if name != "embeddings"}
+
+
 def test_a_profiled_step_is_the_step():
     plain, profiled = training_step(EMC2Loss(40, 0.07)), training_step(EMC2Loss(40, 0.07))
-    before = dict(vars(profiled))
+    before = parts(profiled)
     for index, view in BATCHES:
         plain(index, view)
         step_profile(profiled, index, view)
-    assert vars(profiled) == before
+    assert parts(profiled) == before
     for one, other in zip(plain.encoder.parameters(), profiled.encoder.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -36,6 +41,7 @@ def test_a_profiled_step_is_the_step():
 @pytest.mark.parametrize("criterion", [NTXentLoss(0.07), EMC2Loss(40, 0.002)])
 def test_phases_add_up_and_views_are_encoded_again_where_they_are(criterion):
     step = training_step(criterion)
+    step(*BATCHES[0])  # the first step may encode views to see that they come out the same
     for index, view in BATCHES:
         started = time.perf_counter()
         seconds = step_profile(step, index, view)
@@ -60,7 +66,7 @@ def test_a_phase_holds_the_time_of_its_work():
 
 def test_a_refused_step_leaves_nothing_behind():
     step = training_step(NTXentLoss(0.07))
-    before = dict(vars(step))
+    before = parts(step)
     with pytest.raises(ValueError, match="more than once"):
         step_profile(step, torch.zeros(8, dtype=torch.int64), BATCHES[0][1])
-    assert vars(step) == before and "step" not in vars(step.optimiser)
+    assert parts(step) == before and "step" not in vars(step.optimiser)

@@ -1,13 +1,26 @@
 """Intervals: Student's t over seeds, and the jackknife."""
 
+import json
+import math
+
 import pytest
 import torch
 
-from emc2_lite.laboratory import chain_mixing, embedding_table, gradient_quality, of_seeds
+from emc2_lite.cli.options import columns
+from emc2_lite.laboratory import (
+    chain_mixing,
+    embedding_table,
+    exact_gradient,
+    gradient_bias,
+    gradient_quality,
+    of_seeds,
+)
 from emc2_lite.laboratory.experiments import EXPERIMENTS, VARIANTS, criterion
+from emc2_lite.laboratory.experiments.methods import DIGITS, digit_views
 from emc2_lite.laboratory.statistics import jackknife, over_seeds
 from emc2_lite.losses import EMC2Loss, NTXentLoss
-from emc2_lite.vision import load_stl10
+from emc2_lite.records import json_line
+from emc2_lite.vision import load_digits
 
 
 def test_an_interval_over_seeds_is_students():
@@ -52,6 +65,21 @@ def test_rows_are_summed_up_over_seeds():
     ]
 
 
+def test_a_measurement_that_was_not_finite_leaves_no_mean():
+    """In a run it is NaN, in its record None."""
+    rows = [{"method": "A", "seed": seed, "loss": loss} for seed, loss in enumerate((1.0, None, 2.0))]
+    expected = {"method": "A", "seeds": 3, "loss": None, "loss_low": None, "loss_high": None}
+    assert over_seeds(rows, ["method"], ["loss"]) == [expected]
+    assert over_seeds(rows[1:2], ["method"], ["loss"]) == [expected | {"seeds": 1}]
+    assert columns([expected]).splitlines()[1].split() == ["A", "3", "None"]
+    measured = over_seeds([row | {"loss": row["loss"] or math.nan} for row in rows], ["method"], ["loss"])
+    assert json.loads(json_line(measured[0])) == expected
+
+
+def test_there_are_as_many_digits_as_the_experiments_say():
+    assert len(digit_views(DIGITS)) == len(load_digits("train").images) == DIGITS
+
+
 def test_the_outcome_of_a_curve_is_its_last_step_and_of_windows_each_one():
     curve = [{"method": "A", "seed": s, "step": t, "loss": s + t, "squared_norm": 0, "squared_error": 0}
              for s in (0, 1) for t in (0, 50, 9)]  # fmt: skip
@@ -79,29 +107,44 @@ def test_every_method_has_its_criterion_with_the_setting_in_its_name(method):
 
 TABLE = embedding_table(num_samples=6, dim=4)
 REFUSALS = {
-    "edges is [0]: pass two or more increasing numbers of steps, from 0 on.": lambda: quality(edges=[0]),
-    "edges is [3, 3]: pass": lambda: quality(edges=[3, 3]),
-    "edges is [5, 2, 8]: pass": lambda: quality(edges=[5, 2, 8]),
-    "edges is [-1, 2]: pass": lambda: quality(edges=[-1, 2]),
-    "runs is 2: at least 3 are needed to tell noise from bias.": lambda: quality(runs=2),
+    "edges is [0]: it must be a list of at least 2 values.": lambda: quality(edges=[0]),
+    "edges is [3, 3]: its numbers must grow": lambda: quality(edges=[3, 3]),
+    "edges is [5, 2, 8]: its numbers must grow": lambda: quality(edges=[5, 2, 8]),
+    "edges is -1: it must be a whole number from 0 to 1,000,000,000.": lambda: quality(edges=[-1, 2]),
+    "runs is 2: it must be a whole number of 3 or more.": lambda: quality(runs=2),
     "batch_size is 7: it must be from 2 to the number of samples, 6.": lambda: quality(batch_size=7),
-    "batch_size is 1: it must be from 2": lambda: quality(batch_size=1),
+    "batch_size is 1: it must be a whole number of 2 or more.": lambda: quality(batch_size=1),
+    "seed is -1: it must be a whole number from 0": lambda: quality(seed=-1),
     "table has shape (6, 4): pass (N, 2, d)": lambda: quality(TABLE[:, 0]),
-    "visits is 3: at least 4 are needed to see how a chain moves.": lambda: mixing(visits=3),
+    "table is a ndarray: pass a torch.Tensor.": lambda: quality(TABLE.numpy()),
+    "table is a list: pass a torch.Tensor.": lambda: mixing(TABLE.tolist()),
+    "table is a NoneType: pass a torch.Tensor.": lambda: exact_gradient(None, 0.2),
+    "checkpoints is [20, 50]: pass increasing multiples of 20.": lambda: gradient_bias(
+        NTXentLoss(0.2), TABLE, batch_size=2, checkpoints=[20, 50]
+    ),
+    "checkpoints is (40, 20): its numbers must grow": lambda: gradient_bias(
+        NTXentLoss(0.2), TABLE, batch_size=2, checkpoints=(40, 20)
+    ),
+    "view_noise is -1: it must be a number of 0 or more.": lambda: embedding_table(view_noise=-1),
+    "visits is 3: it must be a whole number of 4 or more.": lambda: mixing(visits=3),
     "batch_size is 7: it must be": lambda: mixing(batch_size=7),
     "table has shape (6, 1, 4): pass (N, 2, d), two views a sample.": lambda: mixing(TABLE[:, :1]),
     "An interval needs at least 2 seeds, and there are 1 values.": lambda: of_seeds([1.0]),
-    "There is no method 'SimCLR': use one of NT-Xent, DCL, SogCLR, cache, EMC2,": lambda: criterion("SimCLR", 6, 0.2),
-    "There is no method 'SogCLR, gamma=0.7': use one of": lambda: criterion("SogCLR, gamma=0.7", 6, 0.2),
-    'data is \'mnist\': use "digits" or "stl10".': lambda: list(EXPERIMENTS["gradient-error"].run(data="mnist")),
-    "count is 0: ask for 1 image or more.": lambda: load_stl10("unlabelled", "nowhere", count=0),
-    "There is no parameter 'sedes': the experiment has methods, ": lambda: EXPERIMENTS["jump"].config({"sedes": 1}),
-    "seeds is 1.5: pass a value such as its default, 5.": lambda: EXPERIMENTS["jump"].config({"seeds": 1.5}),
-    "seeds is True: pass a value": lambda: EXPERIMENTS["jump"].config({"seeds": True}),
-    "temperature is '0.2': pass a value": lambda: EXPERIMENTS["jump"].config({"temperature": "0.2"}),
-    "methods is 'EMC2': pass a value": lambda: EXPERIMENTS["jump"].config({"methods": "EMC2"}),
-    "methods is []: pass a value": lambda: EXPERIMENTS["jump"].config({"methods": []}),
-    "visits_after is [0, 1.5]: pass a value": lambda: EXPERIMENTS["jump"].config({"visits_after": [0, 1.5]}),
+    "method is 'SimCLR': use one of NT-Xent, DCL, SogCLR, cache, EMC2,": lambda: criterion("SimCLR", 6, 0.2),
+    "method is 'SogCLR, gamma=0.7': use one of": lambda: criterion("SogCLR, gamma=0.7", 6, 0.2),
+    "samples is 1438: it must be a whole number from 2 to 1,437.": lambda: digit_views(1438),
+    "data is 'mnist': use one of digits, stl10.": lambda: EXPERIMENTS["gradient-error"].run(data="mnist"),
+    "seeds is 0: it must be a whole number": lambda: EXPERIMENTS["stationarity"].run(seeds=0),
+    "There is no setting sedes: use methods, ": lambda: EXPERIMENTS["jump"].config({"sedes": 1}),
+    "seeds is 1.5: it must be a whole number": lambda: EXPERIMENTS["jump"].config({"seeds": 1.5}),
+    "seeds is True: it must be a whole number": lambda: EXPERIMENTS["jump"].config({"seeds": True}),
+    "temperature is '0.2': it must be a number": lambda: EXPERIMENTS["jump"].config({"temperature": "0.2"}),
+    "methods is 'EMC2': it must be a list": lambda: EXPERIMENTS["jump"].config({"methods": "EMC2"}),
+    "methods is []: it must be a list of at least 1 value.": lambda: EXPERIMENTS["jump"].config({"methods": []}),
+    "methods is 'exact gradient': use one of NT-Xent,": lambda: EXPERIMENTS["jump"].config(
+        {"methods": ["exact gradient"]}
+    ),
+    "visits_after is 1.5: it must be a whole number": lambda: EXPERIMENTS["jump"].config({"visits_after": [0, 1.5]}),
 }
 
 

@@ -147,8 +147,16 @@ def test_frozen_weights_are_left_out_of_the_norms():
     assert result.squared_norm.item() == pytest.approx(of_projector.square().sum().item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("checkpoints", [[], [3, 2], [2, 2], [-1, 3]])
-def test_checkpoints_that_do_not_increase_are_refused(checkpoints):
+@pytest.mark.parametrize(
+    ("checkpoints", "sentence"),
+    [
+        ([], "checkpoints is []: it must be a list of at least 1 value."),
+        ([3, 2], "checkpoints is [3, 2]: its numbers must grow from one to the next."),
+        ([2, 2], "checkpoints is [2, 2]: its numbers must grow from one to the next."),
+        ([-1, 3], "checkpoints is -1: it must be a whole number from 0 to 1,000,000,000."),
+    ],
+)
+def test_checkpoints_that_do_not_increase_are_refused(checkpoints, sentence):
     with pytest.raises(ValueError) as refusal:
         curve(NTXentLoss(0.2), checkpoints=checkpoints)
-    assert str(refusal.value) == f"checkpoints is {checkpoints}: pass increasing numbers of steps, 0 or more."
+    assert str(refusal.value) == sentence

@@ -1,16 +1,18 @@
 """The first cell of a chapter and the Colab badge, made from one address."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from emc2_lite.course.address import address, badge, first_cell, main, set_address, with_badge
+from emc2_lite.course.address import NO_WHEEL, address, badge, first_cell, main, set_address, with_badge
 
 ROOT = Path(__file__).parents[1]
 URL = "https://github.com/you/emc2-lite"
@@ -98,33 +100,82 @@ def test_a_chapter_without_the_first_cell_is_named_and_nothing_changes(repositor
     assert contents(repository) == before
 
 
-@pytest.mark.skipif(not (find_spec("setuptools") and find_spec("uv")), reason="uv and setuptools build the wheel")
-def test_the_first_cell_installs_the_wheel_beside_the_notebook(tmp_path):
-    """pip is told by its environment to install into a folder, without dependencies and without any index."""
-    source, target, folder = (tmp_path / name for name in ("source", "installed", "notebook"))
-    target.mkdir()
-    folder.mkdir()
+def packages_in(installed: Path) -> Path:
+    return Path(sysconfig.get_paths(vars={"base": str(installed)})["purelib"])
+
+
+def run_first_cell(folder: Path, *before: str, installed: Path) -> str:
+    """What is shown in a notebook in ``folder`` when it runs ``before`` and the first cell, then where the library is.
+
+    The library is to be found in ``installed`` alone; pip is told by its environment to install there, without
+    dependencies and without any index, and to leave alone what is installed beside this Python.
+    """
+    packages = packages_in(installed)
+    packages.mkdir(parents=True, exist_ok=True)
+    program = f"""
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder)]
+sys.path = [{str(packages)!r}] + [path for path in sys.path if path not in ("", {str(ROOT)!r})]
+from IPython.core.interactiveshell import InteractiveShell
+run = InteractiveShell.instance().run_cell
+for cell in {before!r}:
+    run(cell).raise_error()
+run({first_cell("")!r})
+print(getattr(sys.modules.get("emc2_lite"), "__file__", "not imported"))
+"""
+    pip = {"PIP_PREFIX": str(installed), "PIP_IGNORE_INSTALLED": "1", "PIP_NO_INDEX": "1", "PIP_NO_DEPENDENCIES": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={**os.environ, **pip, "IPYTHONDIR": str(folder / "ipython")},
+        capture_output=True,
+        text=True,
+    )
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", done.stderr + done.stdout).split())
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    if not (find_spec("setuptools") and find_spec("uv")):
+        pytest.skip("uv and setuptools build the wheel")
+    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT / "emc2_lite", source / "emc2_lite", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     build = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--no-build-isolation", "--offline"]
     subprocess.run([*build, "--python", sys.executable, "--out-dir", folder, source], check=True)
-    program = f"""
-import sys
-sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder)]
-sys.path = [{str(target)!r}] + [path for path in sys.path if path not in ("", {str(ROOT)!r})]
-from IPython.core.interactiveshell import InteractiveShell
-InteractiveShell.instance().run_cell({first_cell("")!r}).raise_error()
-import emc2_lite
-print(emc2_lite.__file__)
-"""
-    pip = {"PIP_NO_INDEX": "1", "PIP_NO_DEPENDENCIES": "1", "PIP_TARGET": str(target)}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env={**os.environ, **pip, "IPYTHONDIR": str(tmp_path / "ipython")},
-        capture_output=True,
-        text=True,
+    return next(folder.glob("*.whl"))
+
+
+@pytest.mark.parametrize("left_behind", [False, True], ids=["nothing is there", "a removed library left its cache"])
+def test_the_first_cell_installs_the_wheel_beside_the_notebook(tmp_path, wheel, left_behind):
+    package = packages_in(tmp_path / "installed") / "emc2_lite"
+    if left_behind:
+        (package / "sampling" / "__pycache__").mkdir(parents=True)
+        (package / "sampling" / "__pycache__" / "visit.metropolis-1.py311.nbi").write_bytes(b"cache")
+    shutil.copy(wheel, tmp_path)
+    shown = run_first_cell(tmp_path, installed=tmp_path / "installed")
+    assert "emc2-lite 0." in shown and "uninstall" not in shown
+    assert "Error" not in shown
+    assert shown.endswith(str(package / "__init__.py"))
+
+
+def test_without_a_wheel_the_first_cell_says_what_to_do_in_one_sentence(tmp_path):
+    shown = run_first_cell(tmp_path, installed=tmp_path / "installed")
+    assert f"AssertionError: {NO_WHEEL}" in shown
+    assert "Invalid wheel" not in shown and "ModuleNotFoundError" not in shown
+    assert shown.endswith("not imported")
+
+
+def test_a_package_imported_before_a_newer_one_was_installed_asks_for_a_restart(tmp_path, wheel):
+    """The newer one is played by its metadata, which lies before that of the version in memory."""
+    metadata = tmp_path / "newer" / "plotly-99.0.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: plotly\nVersion: 99.0\n")
+    shutil.copy(wheel, tmp_path)
+    newer = f"import plotly, sys; loaded = plotly.__version__; sys.path.insert(0, {str(metadata.parents[1])!r})"
+    shown = run_first_cell(tmp_path, newer, installed=tmp_path / "installed")
+    expected = (
+        r"RuntimeError: plotly [\d.]+ was imported before 99\.0 was installed: restart the runtime \(the kernel\)"
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == str(target / "emc2_lite" / "__init__.py")
+    assert len(re.findall(expected, shown)) == 1, shown

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError
+from importlib.metadata import PackageNotFoundError, version
 from types import SimpleNamespace
 
 import pytest
@@ -27,25 +27,82 @@ def test_here_nothing_is_lacking():
     result = CliRunner().invoke(cli.main, ["doctor"])
     assert result.exit_code == 0, result.output
     assert len(result.output.splitlines()) == len(doctor.CHECKS) + 1
+    assert result.output.splitlines()[-1] == "Everything that the course needs is here."
 
 
-def test_a_missing_package_is_a_lack_with_a_remedy(only, monkeypatch):
-    only("widgets")
+@pytest.fixture
+def without(monkeypatch):
+    """Packages that are not installed, as their metadata say."""
 
-    def missing(package):
-        raise PackageNotFoundError(package)
+    def take_away(*packages: str) -> None:
+        def of_the_others(package):
+            if package in packages:
+                raise PackageNotFoundError(package)
+            return version(package)
 
-    monkeypatch.setattr(doctor, "version", missing)
-    assert finding("widgets") == doctor.Finding("widgets", "lack", "plotly is not installed", doctor.INSTALL)
+        monkeypatch.setattr(doctor, "version", of_the_others)
+
+    return take_away
+
+
+def test_a_missing_package_of_the_library_is_a_lack_with_a_remedy(only, without):
+    only("numba", "data")
+    without("numba", "scikit-learn")
+    assert finding("numba") == doctor.Finding("numba", "lack", "numba is not installed", doctor.INSTALL)
     result = CliRunner().invoke(cli.main, ["doctor"])
     assert result.exit_code == 1
-    assert "lack     widgets: plotly is not installed (run" in result.output
+    assert "lack     numba: numba is not installed (run" in result.output
+    assert "lack     data: scikit-learn is not installed (run" in result.output
+
+
+COURSE_PARTS = {
+    "plotly": ("widgets", "the figures of chapters and runs"),
+    "anywidget": ("widgets", "the figures of chapters and runs"),
+    "ipywidgets": ("widgets", "the figures of chapters and runs"),
+    "jupyterlab": ("JupyterLab", '"emc2-lite lab"'),
+    "papermill": ("JupyterLab", '"emc2-lite course"'),
+    "ipykernel": ("kernel", "the chapters"),
+    "jupyter-client": ("kernel", "the chapters"),
+}
+
+
+@pytest.mark.parametrize("package", COURSE_PARTS)
+def test_a_missing_package_of_the_course_alone_is_a_warning_that_says_what_it_is_for(only, without, package):
+    subject, work = COURSE_PARTS[package]
+    only(subject)
+    without(package)
+    remedy = f"needed for {work} alone: {doctor.INSTALL}"
+    assert finding(subject) == doctor.Finding(subject, "warning", f"{package} is not installed", remedy)
+
+
+def test_a_library_without_the_course_is_sound_and_the_doctor_says_no_more(only, without):
+    only("Python", "torch", "torchvision", "numba", "data", "widgets", "JupyterLab", "kernel")
+    without(*COURSE_PARTS)
+    result = CliRunner().invoke(cli.main, ["doctor"])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("warning") == 3
+    assert result.output.splitlines()[-1] == "Everything that the library needs is here."
+
+
+def test_an_old_or_broken_package_of_the_course_is_a_lack(only, monkeypatch):
+    only("JupyterLab")
+    monkeypatch.setattr(doctor, "version", lambda package: "3.6")
+    assert finding("JupyterLab")[1:3] == ("lack", "jupyterlab 3.6 is older than 4.2")
+    monkeypatch.undo()
+    only("JupyterLab")
+
+    def broken(module):
+        raise ImportError("cannot import name 'x'")
+
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    assert finding("JupyterLab").verdict == "lack"
+    assert "does not import: ImportError: cannot import name 'x'" in finding("JupyterLab").words
 
 
 def test_an_old_package_is_a_lack(only, monkeypatch):
     only("widgets")
     monkeypatch.setattr(doctor, "version", lambda package: "5.24.1")
-    assert finding("widgets").words == "plotly 5.24.1 is older than 6.0"
+    assert finding("widgets").words == "plotly 5.24.1 is older than 6.1.1"
 
 
 def test_a_torchvision_made_for_another_torch_is_a_lack(only, monkeypatch):

@@ -82,25 +82,64 @@ def test_help_names_every_experiment_in_a_line():
 
 REFUSALS = {
     "there is no experiment 'gradient_error': use one of gradient-error, jump,": {"name": "gradient_error"},
-    "There is no parameter 'sample': the experiment has data, folder, methods, samples,": {"sample": 12},
-    "There is no parameter 'progress': the experiment has": {"progress": 1},
-    "samples is 12.5: pass a value such as its default, 500.": {"samples": 12.5},
-    "temperature is 'warm': pass a value such as its default, 0.2.": {"temperature": "warm"},
-    "seeds is [1, 2]: pass a value such as its default, 5.": {"seeds": "[1, 2]"},
-    "methods is 'NT-Xent': pass a value such as its default": {"methods": "NT-Xent"},
+    "There is no setting sample: use data, folder, methods, samples,": {"sample": 12},
+    "There is no setting progress: use data,": {"progress": 1},
+    "samples is 12.5: it must be a whole number from 2 to 100,000.": {"samples": 12.5},
+    "samples is '10**9': it must be a whole number": {"samples": "10**9"},
+    "temperature is 'warm': it must be a number above 0.": {"temperature": "warm"},
+    "temperature is [0.2]: it must be a number above 0.": {"temperature": "[0.2]"},
+    "seeds is [1, 2]: it must be a whole number": {"seeds": "[1, 2]"},
+    "methods is 'NT-Xent': it must be a list of at least 1 value.": {"methods": "NT-Xent"},
+    "methods is []: it must be a list of at least 1 value.": {"methods": "[]"},
+    "methods holds 'DCL' more than once: name each value once.": {"methods": "['DCL', 'DCL']"},
     "seeds is 1j: a parameter is a number, a text, a list or a dictionary": {"seeds": "1j"},
-    "There is no method 'SimCLR': use one of NT-Xent, DCL,": {"methods": '["SimCLR"]'},
-    "There is no method 'SimCLR'": {"methods": '["NT-Xent", "SimCLR"]'},
-    'data is \'mnist\': use "digits" or "stl10".': {"data": "mnist"},
+    "methods is 'SimCLR': use one of NT-Xent, DCL,": {"methods": '["SimCLR"]'},
+    "methods is 'SimCLR'": {"methods": '["NT-Xent", "SimCLR"]'},
+    "data is 'mnist': use one of digits, stl10.": {"data": "mnist"},
+    "folder is 'elsewhere', and nothing reads it where data is 'digits': leave it out.": {"folder": "elsewhere"},
     "There is no data/downloads/stl10_binary/unlabeled_X.bin: STL-10 can be fetched": {"data": "stl10"},
     "There is no nowhere/stl10_binary/unlabeled_X.bin": {"data": "stl10", "folder": "nowhere"},
-    "temperature is 0: it must be a positive, finite number": {"temperature": 0},
-    "seeds is 0: it must be 1 or more": {"seeds": 0},
-    "measurements is 1: it must be 2 or more": {"measurements": 1},
-    "batch_size is 0: it must be 2 or more": {"batch_size": 0},
+    "temperature is 0: it must be a number above 0": {"temperature": 0},
+    "learning_rate is 'nan': it must be a number above 0": {"learning_rate": "nan"},
+    "weight_decay is -1: it must be a number of 0 or more": {"weight_decay": -1},
+    "seeds is 0: it must be a whole number from 1": {"seeds": 0},
+    "epochs is 1000000000000: it must be a whole number from 1 to 1,000,000,000": {"epochs": 10**12},
+    "measurements is 1: it must be a whole number from 2": {"measurements": 1},
+    "measurements is 4, and the shortest run has 3 steps: measure less often": {"measurements": 4},
+    "batch_size is 0: it must be a whole number of 2 or more": {"batch_size": 0},
     "batch_size is 13: it must be at most the number of samples, 12": {"batch_size": 13},
-    "samples is 1438: there are 1437 digits": {"samples": 1438, "batch_size": 719},
+    "samples is 1438: it must be a whole number from 2 to 1,437": {"samples": 1438},
+    "samples is 1000000000: it must be a whole number": {"samples": 10**9},
 }
+
+
+OTHERS = {
+    "training_steps is -5: it must be a whole number from 0": ("jump", "training_steps", "-5"),
+    "samples is 1500: it must be a whole number from 2 to 1,437": ("gradient-error", "samples", "1500"),
+    "samples is 31: it must be a whole number from 32 to 1,437": ("jump", "samples", "31"),
+    "visits_after is [3]: it must be a list of at least 2 values": ("jump", "visits_after", "[3]"),
+    "horizons is 0: it must be a whole number from 1": ("stationarity", "horizons", "[0]"),
+    "horizons holds 200 more than once": ("stationarity", "horizons", "[200, 200]"),
+    "offset is -0.1: it must be a number of 0 or more": ("stationarity", "offset", "-0.1"),
+    "samples is 1000000000: it must be a whole number from 2 to 4,096": ("stationarity", "samples", "1000000000"),
+    "proposals is [0, 0]: its numbers must grow from one to the next": ("quality", "proposals", "[0, 0]"),
+    "temperatures is 0: it must be a number above 0": ("quality", "temperatures", "[0]"),
+    "batch_sizes holds 4 more than once": ("quality", "batch_sizes", "[4, 4]"),
+    "batch_sizes is 400: it must be at most the number of samples, 200": ("quality", "batch_sizes", "[4, 400]"),
+    "runs is 2: it must be a whole number of 3 or more": ("quality", "runs", "2"),
+    "visits is 0: it must be a whole number from 1": ("training", "visits", "0"),
+    "samples is 1438: it must be a whole number from 2 to 1,437": ("training", "samples", "1438"),
+}
+
+
+@pytest.mark.parametrize(("sentence", "words"), OTHERS.items(), ids=OTHERS)
+def test_a_parameter_that_makes_no_sense_is_refused_before_anything_runs(sentence, words):
+    name, *parameter = words
+    result = CliRunner().invoke(cli.main, ["experiment", name, "-p", *parameter])
+    assert result.exit_code == 2, result.output
+    *_, error = result.stderr.splitlines()
+    assert error.startswith(f"Error: {sentence}")
+    assert "seed 0" not in result.output and files() == []
 
 
 @pytest.mark.parametrize(("sentence", "parameters"), REFUSALS.items(), ids=REFUSALS)
@@ -138,8 +177,10 @@ def test_an_output_that_fills_up_during_the_run_is_named(monkeypatch):
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     assert result.stderr.splitlines()[-1] == (
-        "Error: cannot write record.json (No space left on device): choose another --output"
+        "Error: cannot write record.json (No space left on device): make room or choose another place, then give the "
+        "command again"
     )
+    assert result.stdout.splitlines()[1].startswith("NT-Xent")  # the results are not lost
     assert files() == []
 
 

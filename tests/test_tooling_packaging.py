@@ -1,18 +1,23 @@
 """What is declared in one place and repeated in another agrees; importing the library needs and touches little."""
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONSTRAINTS = (ROOT / "constraints.txt").read_text().splitlines()
+DISTRIBUTIONS = packages_distributions()
 NOTEBOOK_PACKAGES = ["plotly", "anywidget", "ipywidgets", "IPython", "ipykernel", "jupyterlab", "papermill", "nbformat"]
-CONDA_NAMES = {"torch": "pytorch"}
+CONDA_NAMES = {"torch": "pytorch", "jupyter-client": "jupyter_client"}
 
 EVERY_MODULE = """
 import importlib, pkgutil, sys
@@ -68,6 +73,32 @@ def test_constraints_respect_the_lower_bounds():
             assert numbers(version) >= numbers(bound), f"{name} {version} is below {bound}"
 
 
+def imports(path: Path, *, anywhere: bool) -> Iterator[str]:
+    """The distributions of other projects that a file imports, anywhere in it or as soon as it is imported."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree) if anywhere else tree.body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module]
+        for module in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"emc2_lite"}:
+            (distribution,) = DISTRIBUTIONS[module]
+            yield distribution.lower().replace("_", "-")
+
+
+BROUGHT_BY_TORCH = {"triton"}  # with its CUDA builds for Linux, where alone it is imported
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "emc2_lite").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_every_package_that_the_library_imports_is_declared(path):
+    """At import only what the library itself needs; in course/, what the course needs; in a function, any extra's."""
+    at_import = requirements("course") if "course" in path.parts else requirements()
+    if path.name != "metropolis_triton.py":
+        assert {*imports(path, anywhere=False)} <= {*at_import}
+    assert {*imports(path, anywhere=True)} <= {*requirements("dev")} | BROUGHT_BY_TORCH
+
+
 def numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".") if part.isdigit()]
 
@@ -113,6 +144,15 @@ SKIPPED = ("none",)
 def test_the_command_line_and_the_doctor_import_nothing_heavy():
     done = in_a_new_python("import sys, emc2_lite.cli, emc2_lite.doctor; print('torch' in sys.modules)")
     assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize("module", ["emc2_lite", "emc2_lite.cli"])
+def test_the_library_runs_as_a_module_under_the_name_of_its_command(module):
+    command = [sys.executable, "-m", module]
+    done = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("Usage: emc2-lite [OPTIONS] COMMAND"), done.stderr
+    wrong = subprocess.run([*command, "experiment", "nothing"], cwd=ROOT, capture_output=True, text=True)
+    assert wrong.returncode == 2 and "there is no experiment 'nothing'" in wrong.stderr
 
 
 def test_the_version_is_said_once():

@@ -1,10 +1,11 @@
-"""The wheel carries the recorded runs, and the installed library finds them."""
+"""The wheel carries the recorded runs, and the installed library finds them; the source distribution, its tests."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def test_an_installed_wheel_finds_its_records(tmp_path):
     uv("build", "--wheel", "--out-dir", "wheel", "--python", sys.executable, folder=source)
     (wheel,) = (source / "wheel").glob("*.whl")
     packed = zipfile.ZipFile(wheel).namelist()
-    assert "emc2_lite/vision/imagenet100.txt" in packed
+    assert {"emc2_lite/vision/imagenet100.txt", "emc2_lite/py.typed"} <= set(packed)
     assert {f"emc2_lite/training/configs/{path.name}" for path in CONFIGS} <= set(packed)
     uv("venv", "--python", sys.executable, str(environment), folder=tmp_path)
     python = environment / "bin" / "python"
@@ -43,3 +44,29 @@ def test_an_installed_wheel_finds_its_records(tmp_path):
     program = "from emc2_lite.records import read_record; print(read_record('of_this_test')['seconds'])"
     done = subprocess.run([python, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == "42", done.stderr
+
+
+def test_the_tests_of_the_source_distribution_can_be_collected(tmp_path):
+    """Built from a copy without what git does not keep, unpacked, and collected there."""
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "dist", "downloads", "*.egg-info"))
+    uv("build", "--sdist", "--out-dir", "dist", "--python", sys.executable, folder=source)
+    (archive,) = (source / "dist").glob("*.tar.gz")
+    shutil.rmtree(source / "emc2_lite")
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    files = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
+    for folder, pattern in (("emc2_lite", "*.py"), ("tests", "*.py"), ("chapters", "*.ipynb"), ("data", "*.json")):
+        assert {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob(pattern) if kept(path)} <= files
+    assert "emc2_lite/py.typed" in files
+    assert not [name for name in files if "__pycache__" in name or name.startswith("build")]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    for test in ("tests/test_emc2.py", "tests/test_tooling_chapters.py", "tests/test_records_kept.py"):
+        assert f"{test}::" in done.stdout
+
+
+def kept(path):
+    return not {"downloads", ".ipynb_checkpoints"} & {*path.parts}

@@ -26,15 +26,18 @@ for command in (course, lab, experiment, train, evaluate, sweep):
 def doctor():
     """Look at this machine and say what is lacking, and what to do about it.
 
-    The exit status is 1 if something that the course needs is lacking; warnings do not count.
+    The exit status is 1 if something that the library needs is lacking, or a part of the course is broken; warnings do
+    not count.
     """
-    from emc2_lite.doctor import examine
+    from emc2_lite.doctor import COURSE, examine
 
-    lacks = 0
+    lacks, whole = 0, "course"
     for finding in examine():
         verdict = click.style(f"{finding.verdict:8}", fg=COLOURS[finding.verdict])
         click.echo(f"{verdict} {finding.subject}: {finding.words}" + (f" ({finding.remedy})" if finding.remedy else ""))
         lacks += finding.verdict == "lack"
+        if finding.verdict == "warning" and finding.subject in COURSE:
+            whole = "library"
     if lacks:
         raise click.ClickException(f"{lacks} of the things above are lacking; the brackets say what to do.")
-    click.echo("Everything that the course needs is here.")
+    click.echo(f"Everything that the {whole} needs is here.")

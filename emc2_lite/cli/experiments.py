@@ -1,16 +1,15 @@
 """The command that runs an experiment of the laboratory."""
 
-import sys
 import time
 from pathlib import Path
 
 import click
 
 from emc2_lite.cli.options import check_writable, columns, literals, parameters_option
-from emc2_lite.cli.sentences import INTERRUPTED
+from emc2_lite.cli.sentences import Command, in_a_sentence
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("name")
 @click.option(
     "--output",
@@ -32,30 +31,21 @@ def experiment(name, output, parameters):
     With their defaults these are the runs of data/records: minutes to an hour each. The table at the end has means
     over seeds; the record also has every measurement, the settings and the versions.
     """
-    from emc2_lite.laboratory.experiments import EXPERIMENTS
+    with in_a_sentence(lambda: "Interrupted. No record was written."):
+        from emc2_lite.laboratory.experiments import EXPERIMENTS
+        from emc2_lite.records import write_record
 
-    if name not in EXPERIMENTS:
-        raise click.UsageError(f"there is no experiment {name!r}: use one of {', '.join(EXPERIMENTS)}")
-    output = output or Path("build/records") / f"{name.replace('-', '_')}.json"
-    try:
-        config = EXPERIMENTS[name].config(literals(parameters))
-    except ValueError as problem:
-        raise click.UsageError(str(problem)) from None
-    check_writable(output.parent)
-    try:
+        if name not in EXPERIMENTS:
+            raise click.UsageError(f"there is no experiment {name!r}: use one of {', '.join(EXPERIMENTS)}")
+        output = output or Path("build/records") / f"{name.replace('-', '_')}.json"
+        try:
+            config = EXPERIMENTS[name].config(literals(parameters))
+        except ValueError as problem:
+            raise click.UsageError(str(problem)) from None
+        check_writable(output.parent)
         record = _record(name, config)
-    except (ValueError, OSError) as problem:
-        raise click.ClickException(str(problem)) from None
-    except KeyboardInterrupt:
-        click.echo("\nInterrupted. No record was written.", err=True)
-        sys.exit(INTERRUPTED)
-    from emc2_lite.records import write_record
-
-    try:
+        click.echo(columns(record["final"]))
         write_record(output, record)
-    except OSError as failure:
-        raise click.ClickException(f"cannot write {output} ({failure.strerror}): choose another --output") from None
-    click.echo(columns(record["final"]))
     click.echo(f"{output} ({record['seconds']:.0f} s)")
 
 

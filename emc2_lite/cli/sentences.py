@@ -80,6 +80,8 @@ def _warnings_in_a_sentence() -> Iterator[None]:
 def in_a_sentence(interrupted: Callable[[], str]) -> Iterator[None]:
     """Errors that a user can mend, in one sentence; after a signal, what `interrupted()` says is left."""
     try:
+        import emc2_lite.runs  # noqa: F401 - first: an exception in the midst of torch's import may get lost in it
+
         with stops():
             yield
     except (KeyboardInterrupt, Stopped) as stop:

@@ -20,7 +20,11 @@ GITHUB = "https://github.com/"
 START = "course.start()"
 BADGE_MARK = "<!-- colab badge -->"
 FIRST_CHAPTER = "chapters/00_start_here.ipynb"
-MISSING = "./emc2_lite-wheel-beside-this-notebook.whl"
+WHEEL = "./emc2_lite-*.whl"
+NO_WHEEL = (
+    "emc2-lite is not installed, and no emc2_lite-*.whl lies beside this notebook: "
+    "upload the one that `make wheel` builds in the repository, or set an address there with `make address URL=...`"
+)
 
 
 def address(root: Path = ROOT) -> str:
@@ -30,16 +34,23 @@ def address(root: Path = ROOT) -> str:
 
 
 def first_cell(url: str) -> str:
-    """The one line that begins every chapter: install the library if it is not here, then prepare the notebook."""
+    """The one line that begins every chapter: install the library if it is not here, then prepare the notebook.
+
+    A folder without ``__init__.py``, as a removed installation may leave behind, has no origin: it is not the library.
+    """
+    here = 'getattr(find_spec("emc2_lite"), "origin", None)'
     if url:
-        source, imports = f"""'install -q "emc2-lite[widgets] @ git+{url}"'""", ""
+        install = f"""{here} or get_ipython().run_line_magic("pip", 'install -q "emc2-lite[widgets] @ git+{url}"')"""
+        steps = ["from importlib.util import find_spec", install]
     else:
-        wheel = f'max(glob("./emc2_lite-*.whl"), default="{MISSING}")'
-        source, imports = f"""f'install -q "{{{wheel}}}[widgets]"'""", "from glob import glob; "
-    install = f'find_spec("emc2_lite") or get_ipython().run_line_magic("pip", {source})'
-    return (
-        f"{imports}from importlib.util import find_spec; {install}; from emc2_lite import course; {START}  # fmt: skip"
-    )
+        steps = [
+            "from glob import glob",
+            "from importlib.util import find_spec",
+            f'found = {here} or max(glob("{WHEEL}"), default=None)',
+            f'assert found, "{NO_WHEEL}"',
+            """found.endswith(".whl") and get_ipython().run_line_magic("pip", f'install -q "{found}[widgets]"')""",
+        ]
+    return "; ".join([*steps, "from emc2_lite import course", f"{START}  # fmt: skip"])
 
 
 def badge(url: str, notebook: str) -> str:

@@ -3,7 +3,7 @@
 import os
 import sys
 import warnings
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -11,6 +11,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import emc2_lite
+from emc2_lite import doctor
 
 # Grey with the same contrast (4.3:1) on white as on JupyterLab's dark #111111.
 INK = "#797979"
@@ -88,11 +89,34 @@ def renderer() -> str:
     return "colab" if "google.colab" in sys.modules else "plotly_mimetype"
 
 
+def check_packages() -> None:
+    """Raise RuntimeError where a package of the figures is older than the one installed, or than the library asks for.
+
+    A notebook server may have imported a package before the first cell installed a newer one.
+    """
+    for name in ("plotly", "anywidget", "ipywidgets"):
+        loaded, installed = sys.modules[name].__version__, version(name)
+        if loaded != installed:
+            raise RuntimeError(
+                f"{name} {loaded} was imported before {installed} was installed: "
+                "restart the runtime (the kernel) and run this cell again"
+            )
+    try:
+        version("emc2-lite")
+        doctor.widgets()
+    except PackageNotFoundError:  # the source is on the path without an installation: no bounds are known
+        return
+    except doctor.Lack as lack:
+        raise RuntimeError(f"{': '.join(lack.args)}; then restart the runtime (the kernel)") from None
+
+
 def start() -> None:
     """Prepare a chapter: one computing thread, the figure template, the renderer; print the versions in one line.
 
-    The chapters' arrays are small, and with these one thread is faster than many.
+    The chapters' arrays are small, and with these one thread is faster than many. Raises RuntimeError where the
+    figures' packages are too old or must be loaded anew.
     """
+    check_packages()
     torch.set_num_threads(1)
     threadpool_limits(1)
     pio.templates["emc2"] = template()

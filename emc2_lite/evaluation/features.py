@@ -7,9 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from emc2_lite.checks import checked_settings
+from emc2_lite.evaluation.checks import Count, check_indices
 
+
+@checked_settings
 @torch.no_grad()
-def features_of(encoder: nn.Module, views: Any, indices: Tensor | None = None, *, batch_size: int = 512) -> Tensor:
+def features_of(encoder: nn.Module, views: Any, indices: Tensor | None = None, *, batch_size: Count = 512) -> Tensor:
     """`encoder.features` of images as they are, without augmentation: (n, f) float32 on the encoder's device.
 
     The encoder is in evaluation mode meanwhile, and each of its modules in its former mode afterwards.
@@ -21,14 +25,12 @@ def features_of(encoder: nn.Module, views: Any, indices: Tensor | None = None, *
         batch_size: images at a time.
 
     Raises:
-        ValueError: on no images, a batch_size below 1, or features that are not finite.
+        ValueError: on no images, indices outside 0 to N - 1, a batch_size below 1, or features that are not finite.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: it must be at least 1 image.")
     device = next(encoder.parameters()).device
-    indices = torch.arange(len(views), device=device) if indices is None else indices.to(device)
-    if not len(indices):
-        raise ValueError("There are no images to take features of: pass at least one index.")
+    indices = torch.arange(len(views)) if indices is None else indices
+    check_indices(indices, len(views))
+    indices = indices.to(device)
     with _evaluation_mode(encoder):
         features = torch.cat([encoder.features(views.originals(i)).float() for i in indices.split(batch_size)])
     broken = torch.nonzero(~features.isfinite().all(dim=1)).flatten()

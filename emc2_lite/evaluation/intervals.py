@@ -1,9 +1,11 @@
 """How sure an estimate is."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from scipy import stats
 from torch import Tensor
+
+from emc2_lite.checks import Bounds, checked_settings
 
 
 class Interval(NamedTuple):
@@ -14,7 +16,12 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: int, count: int, confidence: float = 0.95) -> Interval:
+@checked_settings
+def wilson(
+    successes: Annotated[int, Bounds(least=0)],
+    count: Annotated[int, Bounds(least=1, most=10**15)],
+    confidence: Annotated[float, Bounds(above=0, below=1)] = 0.95,
+) -> Interval:
     """The share successes / count, with Wilson's score interval: it stays in [0, 1] and holds for shares near 0 and 1.
 
     With p the share, n the count and z the normal quantile at (1 + confidence) / 2, the bounds are
@@ -26,10 +33,8 @@ def wilson(successes: int, count: int, confidence: float = 0.95) -> Interval:
 
     Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
     """
-    if not (count >= 1 and 0 <= successes <= count):
-        raise ValueError(f"{successes} successes of {count}: the count must be at least 1, the successes from 0 to it.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}: it must be between 0 and 1, such as 0.95.")
+    if successes > count:
+        raise ValueError(f"successes is {successes}: it must be at most count, {count}.")
     share, z = successes / count, float(stats.norm.ppf((1 + confidence) / 2))
     centre = share + z**2 / (2 * count)
     reach = z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5

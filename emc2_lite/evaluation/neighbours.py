@@ -4,39 +4,43 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from emc2_lite.evaluation.checks import check_shots, labelled_parts
+from emc2_lite.checks import Seed, Temperature, checked_settings
+from emc2_lite.evaluation.checks import Count, check_rows, check_shots, labelled_parts
 from emc2_lite.evaluation.intervals import Interval, accuracy
 from emc2_lite.evaluation.splits import shuffled_members
-from emc2_lite.losses.checks import check_temperature
 
 
-def nearest_neighbours(features: Tensor, queries: Tensor, k: int, *, chunk_size: int = 512) -> tuple[Tensor, Tensor]:
+@checked_settings
+def nearest_neighbours(
+    features: Tensor, queries: Tensor, k: Count, *, chunk_size: Count = 512
+) -> tuple[Tensor, Tensor]:
     """The k rows of `features` (N, f) of largest cosine with each of `queries` (M, f): (cosine, index), both (M, k).
 
     Largest first; of equal cosines any. The cosine with a row of zeros counts as 0. Memory is O(chunk_size * N), never
     O(M * N), and only the k best are sorted.
 
     Raises:
-        ValueError: on a k outside 1 to N, or a chunk_size below 1.
+        ValueError: on shapes that do not fit, a k outside 1 to N, or a chunk_size below 1.
     """
-    if not 1 <= k <= len(features):
+    check_rows(features, "features")
+    check_rows(queries, "queries", features.shape[1])
+    if k > len(features):
         raise ValueError(f"k is {k}: there are {len(features)} points to look among, so pass 1 to {len(features)}.")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1 row.")
     directions = F.normalize(features, dim=1).T
     nearest = [(F.normalize(chunk, dim=1) @ directions).topk(k, dim=1) for chunk in queries.split(chunk_size)]
     return torch.cat([best.values for best in nearest]), torch.cat([best.indices for best in nearest])
 
 
+@checked_settings
 def knn_accuracy(
     features: Tensor,
     labels: Tensor,
     test_features: Tensor,
     test_labels: Tensor,
     *,
-    k: int = 20,
-    temperature: float = 0.07,
-    chunk_size: int = 512,
+    k: Count = 20,
+    temperature: Temperature = 0.07,
+    chunk_size: Count = 512,
 ) -> Interval:
     """Accuracy of the vote of the k nearest neighbours by cosine, each with weight exp(cosine / temperature).
 
@@ -52,7 +56,6 @@ def knn_accuracy(
 
     Source: Wu, Xiong, Yu and Lin 2018, Unsupervised feature learning via non-parametric instance discrimination, 3.4.
     """
-    check_temperature(temperature)
     features, labels, test_features, test_labels = labelled_parts(features, labels, test_features, test_labels)
     cosine, index = nearest_neighbours(features, test_features, k, chunk_size=chunk_size)
     # Relative to the largest of the row: exp of a raw score overflows at small temperatures.
@@ -76,15 +79,16 @@ def nearest_neighbour_accuracy(features: Tensor, labels: Tensor, test_features: 
     return knn_accuracy(features, labels, test_features, test_labels, k=1).value
 
 
+@checked_settings
 def few_shot_accuracy(
     features: Tensor,
     labels: Tensor,
     test_features: Tensor,
     test_labels: Tensor,
     *,
-    shots: int = 1,
-    draws: int = 50,
-    seed: int = 0,
+    shots: Count = 1,
+    draws: Count = 50,
+    seed: Seed = 0,
 ) -> Tensor:
     """1-NN accuracy with `shots` labelled points a class, drawn anew `draws` times: (draws,) float64, each in [0, 1].
 
@@ -93,8 +97,9 @@ def few_shot_accuracy(
     Raises:
         ValueError: if a class has fewer than `shots` points, or on parts that do not fit (see `labelled_parts`).
     """
-    features, labels, test_features, test_labels = labelled_parts(features, labels, test_features, test_labels)
+    parts = labelled_parts(features, labels, test_features, test_labels)
     check_shots(labels, shots, "shots is")
+    features, labels, test_features, test_labels = parts
     generator = torch.Generator().manual_seed(seed)
     accuracies = []
     for _ in range(draws):

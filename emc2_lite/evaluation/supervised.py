@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator
 from itertools import chain, pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emc2_lite.evaluation.checks import check_labels, numbered_classes
+from emc2_lite.checks import Bounds, Seed, check_tensor, checked_settings
+from emc2_lite.evaluation.checks import Count, check_indices, check_labels, numbered_classes
 from emc2_lite.evaluation.features import features_of
 from emc2_lite.evaluation.intervals import Interval, accuracy
 from emc2_lite.evaluation.probe import linear_layer
 
 
+@checked_settings
 def supervised_accuracy(
     encoder: nn.Module,
     views: Any,
@@ -21,11 +23,11 @@ def supervised_accuracy(
     test_views: Any,
     test_labels: Tensor,
     *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float = 1e-3,
+    epochs: Count,
+    batch_size: Count,
+    learning_rate: Annotated[float, Bounds(above=0)] = 1e-3,
     indices: Tensor | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Interval:
     """Test accuracy of the encoder's trunk and a linear layer, trained with cross-entropy on random views.
 
@@ -45,16 +47,18 @@ def supervised_accuracy(
             class, a test class that training lacks, or features that are not finite in the end.
     """
     device = next(encoder.parameters()).device
-    indices = torch.arange(len(views), device=device) if indices is None else indices.to(device)
-    if len(labels) != len(views):
-        raise ValueError(f"There are {len(labels)} labels for {len(views)} images: pass one label each.")
-    labels, test_labels = labels.to(device), test_labels.to(device)
+    indices = torch.arange(len(views)) if indices is None else indices
+    check_indices(indices, len(views))
+    check_tensor(labels, "labels")
+    check_tensor(test_labels, "test_labels")
+    if labels.shape != (len(views),):
+        raise ValueError(f"labels has shape {tuple(labels.shape)}: pass one label for each of {len(views)} images.")
+    indices, labels, test_labels = indices.to(device), labels.to(device), test_labels.to(device)
     check_labels(labels[indices], len(indices))
     check_labels(test_labels, len(test_views), "test_labels", "test images")
-    if not (epochs >= 1 and 1 <= batch_size <= len(indices)):
+    if batch_size > len(indices):
         raise ValueError(
-            f"epochs is {epochs} and batch_size {batch_size}: pass at least 1 epoch, and a batch of 1 to "
-            f"{len(indices)}, the number of labelled images."
+            f"batch_size is {batch_size}: it must be at most the number of labelled images, {len(indices)}."
         )
     numbered, test_labels = numbered_classes(labels[indices], test_labels)
     targets = torch.full_like(labels, -1)

@@ -1,16 +1,20 @@
 """A finite set of views behind an encoder: all of its embeddings, and gradients sent back to the weights."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from emc2_lite.checks import Bounds, check_tensor, checked_settings
 from emc2_lite.losses import global_contrastive_loss
 
 Views = Callable[[Tensor, Tensor], Tensor]
+ChunkSize = Annotated[int, Bounds(least=1, most=10**9)]
 
 
-def view_table(encoder: nn.Module, views: Views, *, chunk_size: int = 512) -> Tensor:
+@checked_settings
+def view_table(encoder: nn.Module, views: Views, *, chunk_size: ChunkSize = 512) -> Tensor:
     """Embeddings of views 0 and 1 of every sample, without gradient: (N, 2, d).
 
     Args:
@@ -24,12 +28,14 @@ def view_table(encoder: nn.Module, views: Views, *, chunk_size: int = 512) -> Te
     return torch.cat(parts).unflatten(0, (-1, 2))
 
 
-def pull_back(encoder: nn.Module, views: Views, gradient: Tensor, *, chunk_size: int = 512) -> Tensor:
+@checked_settings
+def pull_back(encoder: nn.Module, views: Views, gradient: Tensor, *, chunk_size: ChunkSize = 512) -> Tensor:
     """The gradient in the encoder's weights of sum <gradient, embeddings>, flat: (N, 2, d) -> (P,).
 
     A mean of gradients in the embeddings is sent back by the same linear map as each of them, so that a mean over many
     steps at a fixed encoder costs one call. Rows that are zero are not encoded.
     """
+    check_tensor(gradient, "gradient")
     rows = gradient.flatten(0, 1)
     touched = rows.abs().amax(dim=1).nonzero().squeeze(1)
     weights = [p for p in encoder.parameters() if p.requires_grad]
@@ -44,5 +50,6 @@ def pull_back(encoder: nn.Module, views: Views, gradient: Tensor, *, chunk_size:
 
 def exact_gradient(table: Tensor, temperature: float) -> Tensor:
     """Gradient of the global contrastive loss in the embeddings, treated as free parameters: (N, V, d), float64."""
+    check_tensor(table, "table")
     table = table.detach().double().requires_grad_()
     return torch.autograd.grad(global_contrastive_loss(table, temperature), table)[0]

@@ -3,18 +3,29 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from emc2_lite.checks import Bounds, Increasing, Seed, check_tensor, checked_settings
 from emc2_lite.laboratory.finite import exact_gradient
 from emc2_lite.laboratory.statistics import Interval, jackknife
 
+BatchSize = Annotated[int, Bounds(least=2)]
+Count = Annotated[int, Bounds(least=1, most=10**9)]
+Step = Annotated[int, Bounds(least=0, most=10**9)]
 
+
+@checked_settings
 def embedding_table(
-    num_samples: int = 64, num_views: int = 2, dim: int = 8, *, view_noise: float = 0.1, seed: int = 0
+    num_samples: Count = 64,
+    num_views: Count = 2,
+    dim: Count = 8,
+    *,
+    view_noise: Annotated[float, Bounds(least=0)] = 0.1,
+    seed: Seed = 0,
 ) -> Tensor:
     """Random embeddings (N, V, d) of length 1: a random direction a sample, and `view_noise` per coordinate a view."""
     generator = torch.Generator().manual_seed(seed)
@@ -35,8 +46,14 @@ class GradientBias(NamedTuple):
     noise: Tensor
 
 
+@checked_settings
 def gradient_bias(
-    criterion: nn.Module, table: Tensor, *, batch_size: int, checkpoints: Sequence[int], seed: int = 0
+    criterion: nn.Module,
+    table: Tensor,
+    *,
+    batch_size: BatchSize,
+    checkpoints: Annotated[Sequence[Count], Increasing()],
+    seed: Seed = 0,
 ) -> GradientBias:
     """Average a criterion's gradient over steps with fixed embeddings, and compare with the exact one.
 
@@ -54,11 +71,7 @@ def gradient_bias(
         ValueError: on a table or batch size of another kind, or checkpoints that are not increasing multiples of 20.
     """
     check_table(table, batch_size)
-    if (
-        not checkpoints
-        or sorted(set(checkpoints)) != list(checkpoints)
-        or any(c < 1 or c % _BLOCKS for c in checkpoints)
-    ):
+    if any(steps % _BLOCKS for steps in checkpoints):
         raise ValueError(f"checkpoints is {list(checkpoints)}: pass increasing multiples of {_BLOCKS}.")
     generator = torch.Generator().manual_seed(seed)
     block_steps = math.gcd(*checkpoints) // _BLOCKS
@@ -94,22 +107,23 @@ class GradientQuality(NamedTuple):
     views_encoded_with_gradient: float
 
 
+@checked_settings
 def gradient_quality(
     make: Callable[[], nn.Module],
     table: Tensor,
     *,
-    batch_size: int,
-    edges: Sequence[int],
-    runs: int = 8,
+    batch_size: BatchSize,
+    edges: Annotated[Sequence[Step], Increasing(2)],
+    runs: Annotated[int, Bounds(least=3)] = 8,
     before: Tensor | None = None,
     pull_back: Callable[[Tensor], Tensor] = torch.flatten,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> list[GradientQuality]:
     """Bias, error and direction of an estimator's gradient at fixed embeddings, in successive windows of steps.
 
     Each of `runs` independent runs begins with a new criterion. In a window, run i has the mean gradient g_i. The mean
     of <g_i - e, g_j - e> over pairs i != j is |E g - e|^2 without the noise, for two runs share none; the intervals
-    leave out one run at a time. A negative square, as noise may give where there is no bias, counts as 0.
+    leave out one run at a time. Negative estimates of the squared bias are clipped to 0.
 
     Args:
         make: makes a new criterion, a loss of `emc2_lite.losses`.
@@ -117,7 +131,7 @@ def gradient_quality(
         batch_size: b, from 2 to N.
         edges: increasing numbers of steps; window w is from edges[w] to edges[w + 1]. What comes before the first is
             not measured.
-        runs: 3 or more.
+        runs: 3 or more, to tell noise from bias.
         before: (N, 2, d) embeddings that stand in for `table` in the steps before edges[0]: an encoder that moves to
             its new place in one jump, with states that were made before it.
         pull_back: a linear map from gradients in the table to the space to measure in, such as the encoder's weights
@@ -131,10 +145,6 @@ def gradient_quality(
         ValueError: on a table or batch size of another kind, edges that do not increase, or fewer than 3 runs.
     """
     check_table(table, batch_size)
-    if len(edges) < 2 or sorted(set(edges)) != list(edges) or edges[0] < 0:
-        raise ValueError(f"edges is {list(edges)}: pass two or more increasing numbers of steps, from 0 on.")
-    if runs < 3:
-        raise ValueError(f"runs is {runs}: at least 3 are needed to tell noise from bias.")
     generator = torch.Generator().manual_seed(seed)
     exact = pull_back(exact_gradient(table, make().temperature)).double()
     windows = [_Window([], [], []) for _ in edges[1:]]
@@ -176,7 +186,10 @@ class _Window(NamedTuple):
 
         def cosine(chosen: Tensor) -> float:
             square = _mean_of_pairs(1 + along + along[:, None] + products, chosen)  # |E g|^2 / |e|^2
-            return min(1.0, (1 + along[chosen].mean().item()) / math.sqrt(square)) if square > 0 else 0.0
+            if square <= 0:
+                return 0.0
+            value = (1 + along[chosen].mean().item()) / math.sqrt(square)
+            return 1.0 if value > 1 else value
 
         return GradientQuality(
             _root(jackknife(lambda chosen: _mean_of_pairs(products, chosen), runs)),
@@ -197,13 +210,14 @@ def _mean_of_pairs(products: Tensor, chosen: Tensor) -> float:
 
 
 def _root(square: Interval) -> Interval:
-    return Interval(*(math.sqrt(max(0.0, number)) for number in square))
+    return Interval(*(math.sqrt(0.0 if number < 0 else number) for number in square))  # NaN stays NaN
 
 
 def check_table(table: Tensor, batch_size: int) -> None:
+    check_tensor(table, "table")
     if table.dim() != 3 or table.shape[1] != 2:
         raise ValueError(f"table has shape {tuple(table.shape)}: pass (N, 2, d), two views a sample.")
-    if not 2 <= batch_size <= len(table):
+    if batch_size > len(table):
         raise ValueError(f"batch_size is {batch_size}: it must be from 2 to the number of samples, {len(table)}.")
 
 

@@ -1,11 +1,12 @@
 """Do the chains follow their softmax? Measured on live chains of EMC2 at fixed embeddings."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
-from emc2_lite.laboratory.gradients import check_table
+from emc2_lite.checks import Bounds, Seed, checked_settings
+from emc2_lite.laboratory.gradients import BatchSize, Step, check_table
 from emc2_lite.losses import EMC2Loss
 from emc2_lite.sampling import effective_sample_size, total_variation
 
@@ -31,9 +32,16 @@ class ChainMixing(NamedTuple):
     visits: int
 
 
+@checked_settings
 @torch.no_grad()
 def chain_mixing(
-    criterion: EMC2Loss, table: Tensor, *, batch_size: int, visits: int, warm_up: int = 0, seed: int = 0
+    criterion: EMC2Loss,
+    table: Tensor,
+    *,
+    batch_size: BatchSize,
+    visits: Annotated[int, Bounds(least=4)],
+    warm_up: Step = 0,
+    seed: Seed = 0,
 ) -> ChainMixing:
     """Let every chain be visited once an epoch, and compare where its visits end with the exact softmax.
 
@@ -41,7 +49,7 @@ def chain_mixing(
         criterion: the chains; they go on from where they are.
         table: (N, 2, d) normalised embeddings; view v of a sample is in slot v.
         batch_size: b, a divisor of N, so that an epoch visits every chain.
-        visits: epochs to measure, 4 or more; warm_up: epochs before, not measured.
+        visits: epochs to measure, 4 or more to see a chain move; warm_up: epochs before, not measured.
         seed: of the batches and of the chains' draws.
 
     Raises:
@@ -53,8 +61,6 @@ def chain_mixing(
             f"batch_size is {batch_size}: it must divide the number of samples, {len(table)}, so that an epoch visits "
             "every chain."
         )
-    if visits < 4:
-        raise ValueError(f"visits is {visits}: at least 4 are needed to see how a chain moves.")
     samples, temperature = len(table), criterion.temperature
     generator = torch.Generator().manual_seed(seed)
     flat = table.flatten(0, 1)

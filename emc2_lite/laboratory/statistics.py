@@ -25,7 +25,8 @@ def of_seeds(values: Sequence[float]) -> Interval:
 def over_seeds(rows: Sequence[dict[str, Any]], by: Sequence[str], values: Sequence[str]) -> list[dict[str, Any]]:
     """One row for each combination of the fields `by`: the mean of each value, and `value_low`, `value_high`.
 
-    With a single seed there is no interval, and low and high are None.
+    With a single seed there is no interval, and low and high are None. A measurement that is None, as records have
+    numbers that were not finite, makes the mean None too.
     """
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for row in rows:
@@ -35,7 +36,10 @@ def over_seeds(rows: Sequence[dict[str, Any]], by: Sequence[str], values: Sequen
         summary = dict(zip(by, key, strict=True)) | {"seeds": len(members)}
         for name in values:
             numbers = [row[name] for row in members]
-            interval = of_seeds(numbers) if len(numbers) > 1 else Interval(numbers[0], None, None)
+            if None in numbers or len(numbers) == 1:
+                interval = Interval(None if None in numbers else numbers[0], None, None)
+            else:
+                interval = of_seeds(numbers)
             summary |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
         result.append(summary)
     return result

@@ -1,12 +1,14 @@
 """Training from scratch on a finite set of views, with the exact loss and gradient looked up along the way."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from emc2_lite.checks import Increasing, Seed, checked_settings
 from emc2_lite.laboratory.finite import exact_gradient, pull_back, view_table
+from emc2_lite.laboratory.gradients import BatchSize, Step
 from emc2_lite.losses import global_contrastive_loss
 from emc2_lite.training import train
 
@@ -28,15 +30,16 @@ class TrainingCurve(NamedTuple):
     stats: list[Any]
 
 
+@checked_settings
 def training_curve(
     encoder: nn.Module,
     views: Any,
     criterion: nn.Module,
     *,
-    batch_size: int,
-    checkpoints: Sequence[int],
+    batch_size: BatchSize,
+    checkpoints: Annotated[Sequence[Step], Increasing()],
     optimiser: torch.optim.Optimizer | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     after_step: Callable[[], object] = lambda: None,
 ) -> TrainingCurve:
     """Train on views 0 and 1 of every sample, and measure before the steps named in `checkpoints`.
@@ -52,8 +55,6 @@ def training_curve(
     Raises:
         ValueError: on checkpoints that do not increase from 0 or more, and whatever `train` refuses.
     """
-    if not checkpoints or sorted(set(checkpoints)) != list(checkpoints) or checkpoints[0] < 0:
-        raise ValueError(f"checkpoints is {list(checkpoints)}: pass increasing numbers of steps, 0 or more.")
     losses, norms, errors = [], [], []
 
     def measure(step: int) -> None:

@@ -1,50 +1,71 @@
 """Checks of what enters a loss: one sentence that says what came, what was expected and what to do."""
 
-import math
-import numbers
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from emc2_lite.checks import Temperature, check_generator, check_tensor, checked
+
 LONGEST = 1.01  # the length of an embedding that passes as normalised in half precision
-
-
-def check_temperature(temperature: float) -> None:
-    if not (isinstance(temperature, numbers.Real) and math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature is {temperature!r}: it must be a positive, finite number, such as 0.07.")
+CALMER = "lower the learning rate, warm up for longer or clip the gradient"
 
 
 def refuse_second_derivatives() -> None:
-    """To be called in a hand-written backward pass: gradients are on in it if a graph of it is wanted, and not else."""
+    """For hand-written backward passes: grad mode is on in a backward pass only under create_graph=True."""
     if torch.is_grad_enabled():
         raise RuntimeError(
             "This loss can be differentiated once, and create_graph=True asks for a second time: leave it out."
         )
 
 
-def check_tensor(value: object, name: str) -> None:
-    if not isinstance(value, Tensor):
-        raise ValueError(f"{name} is a {type(value).__name__}: pass a torch.Tensor.")
+def tolerance(dtype: torch.dtype) -> float:
+    """How far from 1 the length of a normalised embedding may be: 1e-3, in half precision 1e-2."""
+    return LONGEST - 1 if dtype in (torch.float16, torch.bfloat16) else 1e-3
+
+
+def normalised(embeddings: Tensor, tolerance: float) -> Tensor:
+    """Whether all are finite and of length 1 along the last dimension: a 0-dimensional bool on their device."""
+    lengths = torch.linalg.vector_norm(embeddings.detach().float(), dim=-1)
+    return (lengths - 1).abs_().amax() <= tolerance  # not so if it is NaN
 
 
 def check_embeddings(embeddings: Tensor, name: str) -> None:
-    """Floating point, finite, and of length 1 along the last dimension (to 1e-3; 1e-2 in half precision)."""
+    """Floating point, finite, and of length 1 along the last dimension.
+
+    Raises:
+        ValueError: if they are not.
+    """
     if not embeddings.is_floating_point():
         raise ValueError(f"{name} is {embeddings.dtype}: pass floating-point embeddings.")
-    half = embeddings.dtype in (torch.float16, torch.bfloat16)
+    allowed = tolerance(embeddings.dtype)
+    if not normalised(embeddings, allowed):
+        raise not_normalised(embeddings, allowed, name)
+
+
+def not_normalised(embeddings: Tensor, tolerance: float, name: str) -> ValueError:
+    """The refusal of embeddings that are not `normalised`."""
     lengths = torch.linalg.vector_norm(embeddings.detach().float(), dim=-1)
-    if (lengths - 1).abs_().max().item() <= (LONGEST - 1 if half else 1e-3):  # not so if it is NaN
-        return
     if not torch.isfinite(embeddings).all():
-        raise ValueError(f"{name} holds NaN or infinite values: look for a diverged encoder or a broken image.")
-    raise ValueError(
+        return ValueError(
+            f"{name} holds NaN or infinite values: look for a broken image, or for an encoder that has diverged, and "
+            f"then go back to an earlier state of it and {CALMER}."
+        )
+    if zeros := int((lengths == 0).sum()):
+        return ValueError(
+            f"{name} holds vectors of length 0 ({zeros} of {lengths.numel()}): the encoder's output there is all "
+            f"zeros, as when it has died or collapsed; go back to an earlier state of it and {CALMER}."
+        )
+    return ValueError(
         f"{name} is not normalised (lengths from {lengths.min().item():.3g} to {lengths.max().item():.3g}): "
         "pass vectors of length 1, for instance through torch.nn.functional.normalize."
     )
 
 
-def check_batch(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, num_samples: int | None) -> None:
-    """The arguments that every criterion takes; `num_samples` bounds the indices for losses that keep state."""
+def check_call(
+    z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, encode: Callable | None, generator: object
+) -> None:
+    """The form of what every criterion is called with: kinds, shapes, dtypes and devices. No number is read."""
     for value, name in ((z1, "z1"), (z2, "z2"), (index, "index")):
         check_tensor(value, name)
     if z1.device != z2.device:
@@ -54,22 +75,29 @@ def check_batch(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, num_
     b = z1.shape[0]
     if b < 2:
         raise ValueError(f"The batch holds {b} sample: at least 2 are needed, or no row has a negative.")
-    check_embeddings(z1, "z1")
-    check_embeddings(z2, "z2")
+    for value, name in ((z1, "z1"), (z2, "z2")):
+        if not value.is_floating_point():
+            raise ValueError(f"{name} is {value.dtype}: pass floating-point embeddings.")
     _check_integers(index, "index", (b,), z1.device)
-    indices = index.tolist()
     if view is not None:
         check_tensor(view, "view")
         _check_integers(view, "view", (2, b), z1.device)
-        first, second = view.tolist()
-        if (low := min(*first, *second)) < 0:
-            raise ValueError(f"view holds {low}: view numbers start at 0.")
-        for sample, one, other in zip(indices, first, second, strict=True):
-            if one == other:
-                raise ValueError(
-                    f"view holds {one} twice for sample {sample}: the two views of a sample must differ, or each is "
-                    "its own positive; draw two different view numbers."
-                )
+    if encode is not None and not callable(encode):
+        raise ValueError(f"encode is a {type(encode).__name__}: pass a function, encode(index, view) -> (k, d).")
+    check_generator(generator, z1.device)
+
+
+def check_names(indices: list[int], views: list[int], num_samples: int | None) -> None:
+    """The numbers of a batch's samples (b,) and views (2b,); `num_samples` bounds them for losses that keep state."""
+    b = len(indices)
+    if (low := min(views)) < 0:
+        raise ValueError(f"view holds {low}: view numbers start at 0.")
+    for sample, one, other in zip(indices, views[:b], views[b:], strict=True):
+        if one == other:
+            raise ValueError(
+                f"view holds {one} twice for sample {sample}: the two views of a sample must differ, or each is "
+                "its own positive; draw two different view numbers."
+            )
     low, high = min(indices), max(indices)
     if low < 0 or (num_samples is not None and high >= num_samples):
         bounds = "0 or more" if num_samples is None else f"from 0 to {num_samples - 1} (num_samples = {num_samples})"
@@ -88,3 +116,8 @@ def _check_integers(tensor: Tensor, name: str, shape: tuple[int, ...], device: t
             f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}: "
             f"pass torch.int64 of shape {shape} on {device}."
         )
+
+
+def check_temperature(temperature: float) -> None:
+    """For the evaluation, until it describes its temperature."""
+    checked("temperature", temperature, Temperature)

@@ -2,15 +2,19 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from emc2_lite.losses.checks import check_batch, check_temperature, refuse_second_derivatives
+from emc2_lite.checks import Bounds
+from emc2_lite.losses.checks import check_call, check_names, normalised, not_normalised, refuse_second_derivatives
+from emc2_lite.losses.transfer import read
 from emc2_lite.losses.two_view import TwoViewBlock, full_precision, own_entries, two_view_block
+from emc2_lite.tracing import untraced
 
 Encode = Callable[[Tensor, Tensor], Tensor]
+Samples = Annotated[int, Bounds(least=2)]
 
 
 class Others(NamedTuple):
@@ -33,6 +37,7 @@ class Estimate(NamedTuple):
     pull: (2b,), the weight of each row's positive; 1 if not given.
     others: negatives from outside the batch, if there are any.
     loss: a 0-dimensional tensor, the value to return; if not given, the mean over rows of the weighted scores.
+    store: writes the state that the call leaves; called in training mode alone, once nothing can be refused any more.
     """
 
     weights: Tensor
@@ -40,6 +45,7 @@ class Estimate(NamedTuple):
     pull: Tensor | None = None
     others: Others = Others()
     loss: Tensor | None = None
+    store: Callable[[], object] = lambda: None
 
 
 class Criterion(nn.Module):
@@ -62,6 +68,9 @@ class Criterion(nn.Module):
     in buffers with one place for each (sample, view slot), z1 in slot 0 and z2 in slot 1; a refused call or a refused
     state dict leaves it as it was.
 
+    After ``criterion.eval()`` a call computes the same value and the same numbers from the state as it stands, and
+    leaves that state as it was: the loss of a validation batch does not disturb the training run.
+
     Raises:
         ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, and on a damaged state or one that
             was saved with other settings.
@@ -72,17 +81,16 @@ class Criterion(nn.Module):
 
     def __init__(self, temperature: float, num_samples: int | None = None):
         super().__init__()
-        check_temperature(temperature)
-        if num_samples is not None and num_samples < 2:
-            raise ValueError(f"num_samples is {num_samples}: at least 2 samples are needed for a negative.")
         self.temperature = temperature
         self.num_samples = num_samples
         self.stats: Any = None
+        self.encode_checked = False
         self.register_load_state_dict_pre_hook(_check_saved_state)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in inspect.signature(type(self)).parameters)
 
+    @untraced
     def forward(
         self,
         z1: Tensor,
@@ -92,7 +100,7 @@ class Criterion(nn.Module):
         encode: Encode | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        check_batch(z1, z2, index, view, self.num_samples)
+        check_call(z1, z2, index, view, encode, generator)
         for buffer in self.buffers():
             if buffer.device != z1.device:
                 raise ValueError(
@@ -100,15 +108,39 @@ class Criterion(nn.Module):
                     "move the loss, loss.to(z1.device)."
                 )
         block = two_view_block(z1, z2, index, view, self.temperature)
-        weights, self.stats, pull, (others, of_others), loss = self.estimate(block, encode, generator)
+        weights, stats, pull, (others, of_others), loss, store = self.estimate(block, encode, generator)
+        if self.training:
+            store()
+        self.stats = stats
         own = own_entries(weights)
         own[0, 1], own[1, 0] = (-1, -1) if pull is None else pull.neg().chunk(2)
         with full_precision(z1):
             return _Weighting.apply(z1, z2, others, block, weights, of_others, loss)
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
-        """The weights of the batch's negatives, and the numbers to read; writes the state as its last act."""
+        """The weights of the batch's negatives, the numbers to read, and what to store.
+
+        Every estimator calls `admit` before it relies on the batch, and writes no state itself.
+        """
         raise NotImplementedError
+
+    def admit(self, block: TwoViewBlock, *questions: Tensor) -> list[list[int]]:
+        """Check the numbers of a batch, and read those of other integer tensors with them: one wait for the device.
+
+        Returns the samples (b,) and the views (2b,) of the batch, and the numbers of each question, as flat lists.
+
+        Raises:
+            ValueError: on embeddings that are not normalised, and on bad or repeated indices and views.
+        """
+        fit = (block.lengths - 1).abs_().amax() <= block.tolerance  # not so if it is NaN
+        b = len(block.index) // 2
+        (fits,), indices, views, *answers = read(fit, block.index[:b], block.view, *questions)
+        if not fits:
+            for z, name in zip(block.embeddings.chunk(2), ("z1", "z2"), strict=True):
+                if not normalised(z, block.tolerance):
+                    raise not_normalised(z, block.tolerance, name)
+        check_names(indices, views, self.num_samples)
+        return [indices, views, *answers]
 
     def check_saved(self, saved: dict[str, Tensor]) -> None:
         """Raise ValueError if the saved buffers, whose shapes are right, hold what no run can have left."""

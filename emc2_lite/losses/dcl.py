@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from emc2_lite.checks import Temperature, checked_settings
 from emc2_lite.losses.criterion import Criterion, Encode, Estimate
 from emc2_lite.losses.two_view import TwoViewBlock
 
@@ -39,10 +40,12 @@ class DCLLoss(Criterion):
     Source: Yeh et al. 2022, Decoupled contrastive learning, equation 5 (without its weighting of positives).
     """
 
-    def __init__(self, temperature: float):
+    @checked_settings
+    def __init__(self, temperature: Temperature):
         super().__init__(temperature)
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
+        self.admit(block)
         softmax, log_sum = block.softmax()
         loss = (log_sum - block.positive).mean()
         return Estimate(softmax, DCLStats(loss), loss=loss)

@@ -1,14 +1,17 @@
 """EMC2: negatives from one Markov chain per (sample, view slot), carried from batch to batch."""
 
 import math
-from typing import ClassVar, NamedTuple
+from functools import partial
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from emc2_lite.checks import Bounds, Temperature, Unread, checked_settings
 from emc2_lite.losses.checks import LONGEST
-from emc2_lite.losses.criterion import Criterion, Encode, Estimate, Others
-from emc2_lite.losses.encoding import distinct_views, encode_others, encode_views
+from emc2_lite.losses.criterion import Criterion, Encode, Estimate, Others, Samples
+from emc2_lite.losses.encoding import Encodings, check_encode_once, encode_others
+from emc2_lite.losses.transfer import columns_of, distinct, on_device, read
 from emc2_lite.losses.two_view import TwoViewBlock, random_proposals
 from emc2_lite.sampling import Proposals, Visit, metropolis_visit
 from emc2_lite.sampling.multiproposal import one_step
@@ -34,6 +37,14 @@ class EMC2Stats(NamedTuple):
     views_encoded_with_gradient: int
 
 
+class Held(NamedTuple):
+    """The states that the rows' chains come with: index (-1 for a new chain), view and score, each (2b,)."""
+
+    index: Tensor
+    view: Tensor
+    score: Tensor
+
+
 class EMC2Loss(Criterion):
     """A surrogate whose gradient estimates that of the global contrastive loss at any batch size.
 
@@ -49,12 +60,11 @@ class EMC2Loss(Criterion):
     * ``state="reencoded"``: views that rows still hold after burn-in are encoded again with gradient, each once.
       With ``refresh_scores=True`` carried-over views are first encoded without gradient, so that the chain starts from
       the score under today's weights; with False it starts from the score stored at the last visit, which is cheaper,
-      and lets chains defend views by scores of an untrained encoder. Not encoded are a view that is in the batch, and
-      with fresh scores one that its chain leaves in time whatever its score (`start_is_forgotten`): the visit is the
-      same.
+      and lets chains defend views by scores of an untrained encoder. Two kinds of view are not encoded, and the visit
+      is the same: those in the batch and, with fresh scores, those the chain leaves during burn-in
+      (`start_is_forgotten`).
     * ``state="stored"``: nothing is encoded; the chain starts from the stored score, and in-batch weights are divided
       by 1 - w(r, 0) (a row with no in-batch step kept has no repulsion). Cheap, and biased at low temperature.
-      `refresh_scores` is not read.
 
     Stored scores belong to the temperature that they were taken at; with fresh scores a saved state serves any other.
 
@@ -62,7 +72,7 @@ class EMC2Loss(Criterion):
     uniform over neg(r). A batch's are nearly that. They are drawn without replacement, an error of order m / |neg(r)|;
     and both views of a sample come together, which score alike: a bias that a larger dataset does not remove.
 
-    ``kernel="multiproposal"`` has neither error, no loop and no burn-in (`burn_in` is not read). It makes one step of
+    ``kernel="multiproposal"`` has neither error, no loop and no burn-in (no `burn_in` is taken). It makes one step of
     `emc2_lite.sampling.multiproposal`, whose docstring has the proof: the next state is drawn from the softmax over a
     set S of in-batch negatives and the carried-over state z, and w are the softmax weights themselves. For S to be
     drawn symmetrically it may hold one random view of each other sample of the batch, and none of z's sample. The
@@ -76,11 +86,14 @@ class EMC2Loss(Criterion):
         temperature: > 0, dimensionless; the paper's beta is its inverse.
         burn_in: share of each visit's steps that is dropped, in [0, 1).
         state: "reencoded" (Algorithm 1 of the paper) or "stored".
-        refresh_scores: see above.
+        refresh_scores: see above; not with state="stored".
         kernel: "metropolis" (the paper's) or "multiproposal" (beyond it; only with state="reencoded").
+        check_encode: in the first call in training, encode two of the batch's views again and refuse an `encode` that
+            does not reproduce them; the two are not counted. Not with state="stored".
 
     Call as any `Criterion`; `encode` is needed if "reencoded". For "metropolis" the generator serves
-    `random_proposals` alone.
+    `random_proposals` alone. In evaluation mode the weights are those of a visit that starts from the held states, and
+    its end is not stored.
 
     Raises:
         ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing or
@@ -94,22 +107,18 @@ class EMC2Loss(Criterion):
     chain_view: Tensor
     chain_score: Tensor
 
+    @checked_settings
     def __init__(
         self,
-        num_samples: int,
-        temperature: float,
-        burn_in: float = 0.5,
-        state: str = "reencoded",
-        refresh_scores: bool = True,
-        kernel: str = "metropolis",
+        num_samples: Samples,
+        temperature: Temperature,
+        burn_in: Annotated[float, Bounds(least=0, below=1), Unread("kernel", "multiproposal")] = 0.5,
+        state: Literal["reencoded", "stored"] = "reencoded",
+        refresh_scores: Annotated[bool, Unread("state", "stored")] = True,
+        kernel: Literal["metropolis", "multiproposal"] = "metropolis",
+        check_encode: Annotated[bool, Unread("state", "stored")] = True,
     ):
         super().__init__(temperature, num_samples)
-        if not 0 <= burn_in < 1:
-            raise ValueError(f"burn_in is {burn_in}: it is a share of steps and must be in [0, 1).")
-        if state not in ("reencoded", "stored"):
-            raise ValueError(f'state is {state!r}: use "reencoded" or "stored".')
-        if kernel not in ("metropolis", "multiproposal"):
-            raise ValueError(f'kernel is {kernel!r}: use "metropolis" or "multiproposal".')
         if kernel == "multiproposal" and state == "stored":
             raise ValueError(
                 'kernel is "multiproposal" and state "stored": without its carried-over state that kernel is hardly '
@@ -119,45 +128,24 @@ class EMC2Loss(Criterion):
         self.state = state
         self.refresh_scores = refresh_scores
         self.kernel = kernel
+        self.check_encode = check_encode
         self.register_buffer("chain_index", torch.full((num_samples, 2), -1, dtype=torch.int32))
         self.register_buffer("chain_view", torch.zeros((num_samples, 2), dtype=torch.int64))
         self.register_buffer("chain_score", torch.full((num_samples, 2), -torch.inf))
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
-        reencoded = self.state == "reencoded"
-        if reencoded and encode is None:
+        if self.state == "reencoded" and encode is None:
             raise ValueError(
                 'EMC2Loss(state="reencoded") was called without encode: pass encode(index, view) -> (k, d) embeddings, '
                 'or choose state="stored" and accept its bias.'
             )
-        chains = block.chains()
+        # The indices are not checked yet: one outside the buffers would end a CUDA process.
+        chains = block.chains().clamp_(0, 2 * self.num_samples - 1)
         states = [buffer.view(-1) for buffer in (self.chain_index, self.chain_view, self.chain_score)]
-        held_index, held_view, held_score = (of_chains.index_select(0, chains) for of_chains in states)
-        held_index, held_score, scored = held_index.long(), held_score.to(block.logits), 0
+        index, view, score = (of_chains.index_select(0, chains) for of_chains in states)
+        held = Held(index, view, score.to(block.logits))
         proposals = draw_proposals(block, self.burn_in, generator) if self.kernel == "metropolis" else None
-        if reencoded:
-            column = block.column_of(held_index, held_view)
-            outside = (held_index >= 0) & (column < 0)
-            if self.refresh_scores and proposals is not None:
-                outside &= ~start_is_forgotten(block, proposals)
-            rows = outside.nonzero().squeeze(1)
-            views, place = distinct_views(held_index[rows], held_view[rows])
-            if self.refresh_scores:
-                scored = views.shape[1]
-                held_score = fresh_scores(block, column, rows, views, place, encode)
-
-        if proposals is None:
-            visit = many_proposals(block, held_index, held_score, generator)
-        else:
-            visit = metropolis_visit(block.logits, held_score, proposals, leave_out_held=not reencoded)
-
-        others = Others()
-        if reencoded:
-            in_batch = visit.held_weight.where(column >= 0, 0)
-            visit.weights.scatter_add_(1, column.clamp_min(0)[:, None], in_batch[:, None])
-            others = encode_others(block, rows, views, place, visit.held_weight[rows], encode)
-
-        store(states, chains, block, visit)
+        visit, others, scored = self.visit(block, held, proposals, encode, generator)
         stats = EMC2Stats(
             loss=(block.softmax()[1] - block.positive).mean(),
             acceptance_rate=visit.acceptance_rate,
@@ -165,7 +153,55 @@ class EMC2Loss(Criterion):
             views_encoded=scored + others.encodings,
             views_encoded_with_gradient=others.encodings,
         )
-        return Estimate(visit.weights, stats, others=others)
+        return Estimate(visit.weights, stats, others=others, store=partial(store, states, chains, block, visit))
+
+    def visit(
+        self,
+        block: TwoViewBlock,
+        held: "Held",
+        proposals: Proposals | None,
+        encode: Encode | None,
+        generator: torch.Generator | None,
+    ) -> tuple[Visit, Others, int]:
+        """The chains' visit to the batch, the views outside it that count, and how many views were scored first."""
+        if self.state == "stored":
+            self.admit(block)
+            return metropolis_visit(block.logits, held.score, proposals, leave_out_held=True), Others(), 0
+        skipped = torch.zeros_like(held.index, dtype=torch.bool)
+        if self.refresh_scores and proposals is not None:
+            skipped = start_is_forgotten(block, proposals)
+        indices, views, held_index, held_view, skip = self.admit(block, held.index, held.view, skipped)
+        check_encode_once(self, block, encode)
+        pairs = list(zip(held_index, held_view, strict=True))
+        columns = columns_of(pairs, indices, views)
+        outside = [r for r, column in enumerate(columns) if column < 0 <= held_index[r] and not skip[r]]
+        index, view, place = distinct([pairs[r] for r in outside])
+        column, rows, index, view, place = on_device(block.index.device, columns, outside, index, view, place)
+
+        fits, scored, start = [], 0, held.score
+        if self.refresh_scores:
+            start = block.logits.gather(1, column.clamp_min(0)[:, None]).squeeze(1).where(column >= 0, -torch.inf)
+            if outside:
+                with torch.no_grad():
+                    again, scored = Encodings(encode, index, view, block.embeddings), len(index)
+                    scores = block.embeddings[rows] * again.embeddings.to(block.embeddings)[place]
+                    start[rows] = scores.sum(dim=1) / block.temperature
+                fits = [again.fit]
+        if proposals is None:
+            visit = many_proposals(block, held.index, start, generator)
+        else:
+            visit = metropolis_visit(block.logits, start, proposals)
+        visit.weights.scatter_add_(1, column.clamp_min(0)[:, None], visit.held_weight.where(column >= 0, 0)[:, None])
+        if not outside:
+            return visit, Others(), 0
+        counts, *fits = read(visit.held_weight[rows] > 0, *fits)
+        for (fit,) in fits:
+            again.check(fit)
+        counting = [r for r, counted in zip(outside, counts, strict=True) if counted]
+        index, view, place = distinct([pairs[r] for r in counting])
+        index, view, rows, place = on_device(block.index.device, index, view, counting, place)
+        others = encode_others(block, index, view, rows, place, visit.held_weight, encode)
+        return visit, others, scored
 
     def check_saved(self, saved: dict[str, Tensor]) -> None:
         index = saved.get("chain_index")
@@ -212,24 +248,8 @@ def start_is_forgotten(block: TwoViewBlock, proposals: Proposals) -> Tensor:
     offered = slice(proposals.dropped + 1)
     challenge = block.logits.gather(1, proposals.order[:, offered].long()) - proposals.log_uniforms[:, offered]
     longest = LONGEST * (1 + 1e-5)  # a score is rounded
-    ceiling = torch.linalg.vector_norm(block.embeddings, dim=1) * longest / block.temperature
+    ceiling = block.lengths * longest / block.temperature
     return challenge.amax(dim=1) > ceiling
-
-
-def fresh_scores(
-    block: TwoViewBlock, column: Tensor, rows: Tensor, views: Tensor, place: Tensor, encode: Encode
-) -> Tensor:
-    """Each row's score with the view that its chain holds, under today's weights: (2b,), -inf where it does not matter.
-
-    column: (2b,), where that view stands in the batch, -1 if it does not; rows: (n,), those whose view has to be
-    encoded, and place: (n,), which of the pairs `views` (2, k) it is.
-    """
-    in_batch = block.logits.gather(1, column.clamp_min(0)[:, None]).squeeze(1)
-    scores = in_batch.where(column >= 0, -torch.inf)
-    with torch.no_grad():
-        held = encode_views(encode, views, block.embeddings)[place]
-    scores[rows] = (block.embeddings[rows] * held).sum(dim=1) / block.temperature
-    return scores
 
 
 def many_proposals(

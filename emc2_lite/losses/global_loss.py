@@ -3,16 +3,25 @@
 import math
 from collections import defaultdict
 from itertools import combinations_with_replacement
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from emc2_lite.losses.checks import check_embeddings, check_temperature, check_tensor, refuse_second_derivatives
+from emc2_lite.checks import Bounds, Temperature, check_tensor, checked_settings
+from emc2_lite.losses.checks import check_embeddings, refuse_second_derivatives
 from emc2_lite.losses.two_view import full_precision
+from emc2_lite.tracing import untraced
 
 
+@untraced
+@checked_settings
 def global_contrastive_loss(
-    embeddings: Tensor, temperature: float, *, chunk_size: int | None = None, include_positive: bool = False
+    embeddings: Tensor,
+    temperature: Temperature,
+    *,
+    chunk_size: Annotated[int, Bounds(least=1)] | None = None,
+    include_positive: bool = False,
 ) -> Tensor:
     """Contrast every view with every view of every other sample.
 
@@ -35,14 +44,12 @@ def global_contrastive_loss(
         A scalar in nats, differentiable once.
 
     Raises:
-        ValueError: on a wrong shape, temperature or chunk_size, and on embeddings that are not finite and normalised.
+        ValueError: on a wrong shape, temperature, chunk_size or include_positive, and on embeddings that are not finite
+            and normalised.
         RuntimeError: on a backward pass with create_graph=True.
 
     Source: Yuan et al. 2022 (SogCLR), equation 2; Yau et al. 2024 (EMC2), equation 1.
     """
-    check_temperature(temperature)
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1 row.")
     check_tensor(embeddings, "embeddings")
     if embeddings.dim() != 3 or embeddings.shape[0] < 2 or embeddings.shape[1] < 2:
         raise ValueError(

@@ -1,14 +1,17 @@
 """A cache of embeddings of the whole dataset, from which negatives are drawn exactly, if a little late."""
 
 import math
-from typing import ClassVar, NamedTuple
+from functools import partial
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from emc2_lite.losses.checks import check_embeddings
-from emc2_lite.losses.criterion import Criterion, Encode, Estimate
-from emc2_lite.losses.encoding import distinct_views, encode_others, encode_views
+from emc2_lite.checks import Bounds, Share, Temperature, Width, checked_settings
+from emc2_lite.losses.checks import LONGEST, normalised
+from emc2_lite.losses.criterion import Criterion, Encode, Estimate, Samples
+from emc2_lite.losses.encoding import Encodings, check_encode_once, encode_others
+from emc2_lite.losses.transfer import columns_of, distinct, on_device, read
 from emc2_lite.losses.two_view import TwoViewBlock, full_precision
 from emc2_lite.sampling.gumbel import perturbed_argmax
 from emc2_lite.splitmix import random_uniforms
@@ -56,8 +59,11 @@ class NegativeCacheLoss(Criterion):
         temperature: > 0, dimensionless.
         refresh: rho, the share of the cache that a call encodes again, in [0, 1].
         num_negatives: K >= 1. More of them lower the variance, and are encoded with gradient.
+        check_encode: in the first call in training, encode two of the batch's views again and refuse an `encode` that
+            does not reproduce them; the two are not counted.
 
-    Call as any `Criterion`; `encode` is needed. Time and memory of a call are O(b N d) and O(b N K).
+    Call as any `Criterion`; `encode` is needed. Time and memory of a call are O(b N d) and O(b N K). In evaluation mode
+    the batch and the entries encoded again serve the call alone: the cache and its turn stay as they were.
 
     Raises:
         ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing or
@@ -72,19 +78,21 @@ class NegativeCacheLoss(Criterion):
     cache_view: Tensor
     cursor: Tensor
 
+    @checked_settings
     def __init__(
-        self, num_samples: int, dim: int, temperature: float, refresh: float = 0.01024, num_negatives: int = 1
+        self,
+        num_samples: Samples,
+        dim: Width,
+        temperature: Temperature,
+        refresh: Share = 0.01024,
+        num_negatives: Annotated[int, Bounds(least=1)] = 1,
+        check_encode: bool = True,
     ):
         super().__init__(temperature, num_samples)
-        if not (isinstance(dim, int) and dim >= 1):
-            raise ValueError(f"dim is {dim!r}: it is the length of an embedding, a whole number of 1 or more.")
-        if not 0 <= refresh <= 1:
-            raise ValueError(f"refresh is {refresh}: it is a share of the cache and must be in [0, 1].")
-        if not (isinstance(num_negatives, int) and num_negatives >= 1):
-            raise ValueError(f"num_negatives is {num_negatives!r}: draw a whole number of 1 or more for each row.")
         self.dim = dim
         self.refresh = refresh
         self.num_negatives = num_negatives
+        self.check_encode = check_encode
         self.register_buffer("cache", torch.zeros(num_samples, 2, dim))
         self.register_buffer("cache_view", torch.full((num_samples, 2), -1, dtype=torch.int64))
         self.register_buffer("cursor", torch.zeros((), dtype=torch.int64))
@@ -98,54 +106,73 @@ class NegativeCacheLoss(Criterion):
                 "NegativeCacheLoss was called without encode: pass encode(index, view) -> (k, d) embeddings; "
                 "the cache is encoded again through it, and so are the negatives drawn from it."
             )
-        entries, of_batch = 2 * self.num_samples, block.chains()
+        device, entries, chains = anchors.device, 2 * self.num_samples, block.chains()
         count = math.ceil(round(self.refresh * entries, 6))  # 0.07 of 100 are 7, also in floating point
-        renewed = (self.cursor + torch.arange(count, device=anchors.device)) % entries
-        renewed = renewed[~torch.isin(renewed, of_batch)]
-        views = self.cache_view.flatten().index_put((of_batch,), block.view)
-        views[renewed] = torch.where(views[renewed] < 0, renewed % 2, views[renewed])
-        with torch.no_grad():
-            named, place = distinct_views(renewed // 2, views[renewed])
-            fresh = encode_views(encode, named, anchors)[place]
+        turn = (self.cursor + torch.arange(count, device=device)) % entries
+        indices, batch_views, *in_turn = self.admit(block, turn, self.cache_view.view(-1)[turn])
+        check_encode_once(self, block, encode)
+        of_batch = {2 * index + slot for index in indices for slot in range(2)}
+        due = {entry: v if v >= 0 else entry % 2 for entry, v in zip(*in_turn, strict=True) if entry not in of_batch}
+        distinct_due = distinct([(entry // 2, v) for entry, v in due.items()])
+        renewed, renewed_views, index, view, place = on_device(device, [*due], [*due.values()], *distinct_due)
+        views = self.cache_view.flatten().index_put((chains,), block.view).index_put((renewed,), renewed_views)
+        fresh, fits, refreshed = anchors.new_zeros(0, self.dim), [], len(index)
+        if refreshed:
+            with torch.no_grad():
+                again = Encodings(encode, index, view, anchors)
+                fresh, fits = again.embeddings.to(anchors)[place], [again.fit]
 
         with full_precision(anchors):
             scores = anchors @ self.cache.flatten(0, 1).to(anchors).T / self.temperature
-            scores[:, of_batch] = block.logits
+            scores[:, chains] = block.logits
             scores[:, renewed] = anchors @ fresh.T / self.temperature
         scores.masked_fill_(views < 0, -torch.inf)
-        scores.scatter_(1, 2 * block.index[:, None] + torch.arange(2, device=anchors.device), -torch.inf)
+        scores.scatter_(1, 2 * block.index[:, None] + torch.arange(2, device=device), -torch.inf)
         places = (len(anchors), self.num_negatives, entries)
-        uniforms = random_uniforms(places, scores.dtype, scores.device, generator)
-        drawn = perturbed_argmax(scores[:, None], uniforms).flatten()
+        drawn = perturbed_argmax(scores[:, None], random_uniforms(places, scores.dtype, device, generator)).flatten()
 
-        rows = torch.arange(len(anchors), device=anchors.device).repeat_interleave(self.num_negatives)
-        share = torch.full_like(rows, 1 / self.num_negatives, dtype=scores.dtype)
-        column = block.column_of(drawn // 2, views[drawn])
+        entries_drawn, views_drawn, *fits = read(drawn, views[drawn], *fits)
+        for (fit,) in fits:
+            again.check(fit)
+        pairs = [(entry // 2, v) for entry, v in zip(entries_drawn, views_drawn, strict=True)]
+        columns = columns_of(pairs, indices, batch_views)
+        outside = [n for n, column in enumerate(columns) if column < 0]
+        distinct_drawn = distinct([pairs[n] for n in outside])
+        column, outside, index, view, place = on_device(device, columns, outside, *distinct_drawn)
+        rows = torch.arange(len(anchors), device=device).repeat_interleave(self.num_negatives)
+        share = scores.new_full((len(anchors),), 1 / self.num_negatives)
         weights = torch.zeros_like(block.logits).index_put_(
-            (rows, column.clamp_min(0)), share.where(column >= 0, 0), accumulate=True
+            (rows, column.clamp_min(0)), share[rows].where(column >= 0, 0), accumulate=True
         )
-        outside = (column < 0).nonzero().squeeze(1)
         rows, drawn = rows[outside], drawn[outside]
-        away, place = distinct_views(drawn // 2, views[drawn])
-        others = encode_others(block, rows, away, place, share[outside], encode)
+        others = encode_others(block, index, view, rows, place, share, encode)
 
-        staleness = torch.zeros((), dtype=scores.dtype, device=scores.device)
+        staleness = torch.zeros((), dtype=scores.dtype, device=device)
         if others.encodings:
             true_scores = (anchors[rows] * others.embeddings.detach()[place]).sum(dim=1) / self.temperature
             staleness = (scores[rows, drawn] - true_scores).abs().sum() / (len(anchors) * self.num_negatives)
-        self.cache.view(entries, -1)[of_batch] = anchors.to(self.cache)
-        self.cache.view(entries, -1)[renewed] = fresh.to(self.cache)
-        self.cache_view.copy_(views.view_as(self.cache_view))
-        self.cursor.copy_((self.cursor + count) % entries)
         stats = NegativeCacheStats(
             loss=(scores.logsumexp(dim=1) - block.positive).mean(),
             staleness=staleness,
             filled=(views >= 0).to(scores).mean(),
-            views_encoded=named.shape[1] + others.encodings,
+            views_encoded=refreshed + others.encodings,
             views_encoded_with_gradient=others.encodings,
         )
-        return Estimate(weights, stats, others=others)
+        put = (torch.cat((chains, renewed)), torch.cat((anchors, fresh)), views, count)
+        return Estimate(weights, stats, others=others, store=partial(self.store, *put))
+
+    def store(self, places: Tensor, embeddings: Tensor, views: Tensor, count: int) -> None:
+        """Put embeddings into their places, take note of all views (2N,), and go on in turn by `count` entries."""
+        self.cache.view(2 * self.num_samples, -1)[places] = embeddings.to(self.cache)
+        self.cache_view.copy_(views.view_as(self.cache_view))
+        self.cursor.copy_((self.cursor + count) % (2 * self.num_samples))
 
     def check_saved(self, saved: dict[str, Tensor]) -> None:
-        if {"cache", "cache_view"} <= saved.keys() and (filled := saved["cache_view"] >= 0).any():
-            check_embeddings(saved["cache"][filled], "The saved cache")
+        if not {"cache", "cache_view"} <= saved.keys():
+            return
+        filled = saved["cache_view"] >= 0
+        if filled.any() and not normalised(saved["cache"][filled], LONGEST - 1):
+            raise ValueError(
+                "The saved cache holds vectors that are not of length 1, or NaN: the state is damaged; "
+                "load an earlier one."
+            )

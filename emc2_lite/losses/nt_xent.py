@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from emc2_lite.checks import Temperature, checked_settings
 from emc2_lite.losses.criterion import Criterion, Encode, Estimate
 from emc2_lite.losses.two_view import TwoViewBlock
 
@@ -39,13 +41,15 @@ class NTXentLoss(Criterion):
     Source: Chen et al. 2020, A simple framework for contrastive learning of visual representations, equation 1.
     """
 
-    def __init__(self, temperature: float):
+    @checked_settings
+    def __init__(self, temperature: Temperature):
         super().__init__(temperature)
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
+        self.admit(block)
         softmax, log_sum = block.softmax()
-        log_denominator = torch.logaddexp(block.positive, log_sum)
-        excess = block.positive - log_denominator
-        loss = -excess.mean()
-        weights = softmax.mul_((log_sum - log_denominator).exp_()[:, None])
-        return Estimate(weights, NTXentStats(loss), -torch.expm1(excess), loss=loss)
+        against = log_sum - block.positive
+        # 1 - q of a positive that takes nearly all: as a sigmoid, for 1 minus the share itself would leave rounding.
+        pull = against.sigmoid()
+        loss = -F.logsigmoid(-against).mean()
+        return Estimate(softmax.mul_(pull[:, None]), NTXentStats(loss), pull, loss=loss)

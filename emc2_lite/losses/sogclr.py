@@ -1,12 +1,14 @@
 """SogCLR: a moving average of the normaliser for each sample, carried from batch to batch."""
 
 import math
-from typing import ClassVar, NamedTuple
+from functools import partial
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from emc2_lite.losses.criterion import Criterion, Encode, Estimate
+from emc2_lite.checks import Bounds, Temperature, checked_settings
+from emc2_lite.losses.criterion import Criterion, Encode, Estimate, Samples
 from emc2_lite.losses.two_view import TwoViewBlock
 
 
@@ -44,7 +46,8 @@ class SogCLRLoss(Criterion):
         temperature: > 0, dimensionless.
         gamma: the share of the new mean, in (0, 1]; 0.9 in the papers.
 
-    Call as any `Criterion`; `view`, `encode` and `generator` are not needed.
+    Call as any `Criterion`; `view`, `encode` and `generator` are not needed. In evaluation mode the batch's mean enters
+    u_r as in training, and u_r is not stored.
 
     Raises:
         ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, and on a damaged state.
@@ -55,15 +58,17 @@ class SogCLRLoss(Criterion):
     state_name: ClassVar[str] = "averages"
     log_u: Tensor
 
-    def __init__(self, num_samples: int, temperature: float, gamma: float = 0.9):
+    @checked_settings
+    def __init__(
+        self, num_samples: Samples, temperature: Temperature, gamma: Annotated[float, Bounds(above=0, most=1)] = 0.9
+    ):
         super().__init__(temperature, num_samples)
-        if not 0 < gamma <= 1:
-            raise ValueError(f"gamma is {gamma}: it is the share of the new mean and must be in (0, 1].")
         self.gamma = gamma
         # log 0 marks an average that no visit has begun: a mean of exponentials of finite scores is never 0.
         self.register_buffer("log_u", torch.full((num_samples, 2), -torch.inf))
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
+        self.admit(block)
         log_m = math.log(block.num_negatives)
         softmax, log_sum = block.softmax()
         log_mean = log_sum - log_m
@@ -72,8 +77,8 @@ class SogCLRLoss(Criterion):
         kept = held + (math.log1p(-self.gamma) if self.gamma < 1 else -math.inf)
         log_u = torch.where(held.isneginf(), log_mean, torch.logaddexp(kept, log_mean + math.log(self.gamma)))
         weights = softmax.mul_((log_mean - log_u).exp_()[:, None])
-        averages[chains] = log_u.to(averages)
-        return Estimate(weights, SogCLRStats((log_u + log_m - block.positive).mean(), weights.sum(dim=1).mean()))
+        stats = SogCLRStats((log_u + log_m - block.positive).mean(), weights.sum(dim=1).mean())
+        return Estimate(weights, stats, store=partial(averages.index_copy_, 0, chains, log_u.to(averages)))
 
     def check_saved(self, saved: dict[str, Tensor]) -> None:
         log_u = saved.get("log_u")

@@ -6,22 +6,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from emc2_lite.losses.checks import tolerance
 from emc2_lite.splitmix import compiles_for, deal, random_key, random_uniforms, uniform_bits
+from emc2_lite.tracing import untraced
 
 
 class TwoViewBlock(NamedTuple):
     """Scores among the 2b rows of a batch; row r and row (r + b) mod 2b are the two views of one sample.
 
     embeddings: (2b, d), first all of z1, then all of z2, in float32 or float64, detached.
+    lengths: (2b,), the rows' lengths, and tolerance: how far from 1 they may be in the dtype that they came in.
     logits: (2b, 2b), l(r, k) = <z_r, z_k> / temperature, dimensionless.
     positive: (2b,), l(r, pos), the score of the row's other view.
     index: (2b,) int64, the dataset index of each row's sample.
     view: (2b,) int64, the number of each row's view.
     temperature: dimensionless.
-    with_gradient: whether a gradient is wanted of z1 or z2.
+    with_gradient: whether z1 or z2 needs a gradient.
     """
 
     embeddings: Tensor
+    lengths: Tensor
+    tolerance: float
     logits: Tensor
     positive: Tensor
     index: Tensor
@@ -49,16 +54,6 @@ class TwoViewBlock(NamedTuple):
         softmax = logits.softmax(dim=1)
         return softmax, logits.amax(dim=1) - softmax.amax(dim=1).log()
 
-    def column_of(self, index: Tensor, view: Tensor) -> Tensor:
-        """The column in which each named view (k,), (k,) stands in the batch, -1 if it does not: (k,) int64."""
-        b = len(self.index) // 2
-        samples, order = self.index[:b].sort()
-        place = torch.searchsorted(samples, index).clamp_max_(b - 1)
-        sample = order[place]
-        second = self.view[b:][sample] == view
-        there = (samples[place] == index) & (second | (self.view[:b][sample] == view))
-        return torch.where(there, sample + b * second, -1)
-
     def chains(self) -> Tensor:
         """The place of each row's (sample, view slot) in a buffer (N, 2, ...) laid out as (2N, ...): (2b,) int64."""
         first = 2 * self.index[: len(self.index) // 2]
@@ -78,6 +73,8 @@ def two_view_block(z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, t
         logits = (embeddings @ embeddings.T).div_(temperature)
     return TwoViewBlock(
         embeddings,
+        torch.linalg.vector_norm(embeddings, dim=1),
+        max(tolerance(z1.dtype), tolerance(z2.dtype)),
         logits,
         torch.cat((own_entries(logits)[0, 1], own_entries(logits)[1, 0])),
         torch.cat((index, index)),
@@ -94,13 +91,14 @@ def full_precision(like: Tensor) -> AbstractContextManager:
 
 
 def own_entries(of_pairs: Tensor) -> Tensor:
-    """Those of (2b, 2b) at the views of the row's own sample, to write to: (row slot, column slot, sample)."""
+    """Writable view of the entries that pair a row with its own sample: (row slot, column slot, sample)."""
     b = len(of_pairs) // 2
     return of_pairs.view(2, b, 2, b).diagonal(dim1=1, dim2=3)
 
 
+@untraced
 def random_proposals(b: int, like: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """What the chains of a batch's 2b rows are offered, and with which luck; dtype and device are those of `like`.
+    """Each row's candidate order and uniforms, for the 2b rows of a batch; dtype and device are those of `like`.
 
     The columns of each row's negatives, in an order drawn per row: (2b, 2b - 2) int32; a fixed order would spend the
     whole burn-in on one of the two views. And a Uniform(0, 1) number for each: (2b, 2b - 2).

@@ -55,7 +55,7 @@ def load_views(config: Config, part: str, device: torch.device, *, download: boo
         views = ImageViews(resident, config.views) if config.views else DigitViews(resident)
     else:
         views = FileViews(images, config.views, device, workers=data.workers)
-    views.identity, views.classes = getattr(images, "identity", ""), getattr(images, "classes", ())
+    views.identity, views.classes = images.identity, images.classes
     return views, images.labels
 
 

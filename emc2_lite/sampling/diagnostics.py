@@ -6,6 +6,7 @@ The chain has m states, target p = softmax(log_scores) and proposals that are un
 import torch
 from torch import Tensor
 
+from emc2_lite.checks import check_tensor
 from emc2_lite.sampling.draws import checked_scores
 
 
@@ -53,6 +54,8 @@ def total_variation(p: Tensor, q: Tensor) -> Tensor:
     Raises:
         ValueError: if the last dimensions differ, or p or q is not a probability vector (to 1e-3).
     """
+    check_tensor(p, "p")
+    check_tensor(q, "q")
     if p.shape[-1:] != q.shape[-1:]:
         raise ValueError(f"p has shape {tuple(p.shape)} and q {tuple(q.shape)}: their last dimensions must agree.")
     for name, vector in (("p", p), ("q", q)):
@@ -74,6 +77,7 @@ def effective_sample_size(chain: Tensor) -> Tensor:
 
     Source: Geyer 1992, Practical Markov chain Monte Carlo.
     """
+    check_tensor(chain, "chain")
     steps = chain.shape[-1] if chain.dim() else 0
     if steps < 4:
         raise ValueError(f"The chain has {steps} steps: pass at least 4 in the last dimension.")

@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
+from emc2_lite.checks import check_generator, check_tensor
 from emc2_lite.splitmix import random_uniforms
 
 
 def checked_scores(log_scores: Tensor, dims: int | None = None) -> Tensor:
     """Return the scores detached, or raise ValueError in one sentence; `dims` fixes the number of dimensions."""
+    check_tensor(log_scores, "log_scores")
     shape = tuple(log_scores.shape)
     if dims is not None and log_scores.dim() != dims:
         raise ValueError(f"log_scores has shape {shape}: pass {dims} dimensions, (rows, steps).")
@@ -23,6 +25,7 @@ def checked_scores(log_scores: Tensor, dims: int | None = None) -> Tensor:
 
 def one_score_a_row(initial_log_score: Tensor, log_scores: Tensor) -> Tensor:
     """The scores (rows,) of the states that the chains come with, detached and in the dtype of `log_scores`."""
+    check_tensor(initial_log_score, "initial_log_score")
     rows = log_scores.shape[0]
     if initial_log_score.shape != (rows,):
         raise ValueError(
@@ -39,10 +42,12 @@ def one_score_a_row(initial_log_score: Tensor, log_scores: Tensor) -> Tensor:
 
 def given_or_drawn(uniforms: Tensor | None, log_scores: Tensor, generator: torch.Generator | None) -> Tensor:
     """One Uniform[0, 1) a score, of the scores' shape, dtype and device: those given, else drawn from `generator`."""
+    check_generator(generator, log_scores.device)
     if uniforms is None:
         return random_uniforms(log_scores.shape, log_scores.dtype, log_scores.device, generator)
     if generator is not None:
         raise ValueError("Both uniforms and generator were given: pass one of them.")
+    check_tensor(uniforms, "uniforms")
     if uniforms.shape != log_scores.shape:
         raise ValueError(
             f"uniforms has shape {tuple(uniforms.shape)}, but log_scores {tuple(log_scores.shape)}: pass one a score."

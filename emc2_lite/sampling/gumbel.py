@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 from emc2_lite.sampling.draws import checked_scores, given_or_drawn
+from emc2_lite.tracing import untraced
 
 
+@untraced
 def gumbel_max(
     log_scores: Tensor, *, uniforms: Tensor | None = None, generator: torch.Generator | None = None
 ) -> Tensor:
@@ -38,5 +40,5 @@ def perturbed_argmax(log_scores: Tensor, uniforms: Tensor) -> Tensor:
     """`gumbel_max` after its checks, from given uniforms."""
     # U = 0 would give G = -inf, and a U that rounds to 1 in float32 G = +inf: the nearest numbers inside will do.
     numbers = torch.finfo(log_scores.dtype)
-    gumbels = -uniforms.clamp(numbers.tiny, 1 - numbers.eps / 2).log().neg().log()
-    return (log_scores + gumbels).argmax(dim=-1)
+    gumbels = uniforms.clamp(numbers.tiny, 1 - numbers.eps / 2).log_().neg_().log_().neg_()
+    return gumbels.add_(log_scores).argmax(dim=-1)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from emc2_lite.sampling.draws import checked_scores, given_or_drawn, one_score_a_row
 from emc2_lite.splitmix import compiled, compiles_for
+from emc2_lite.tracing import untraced
 
 
 class ChainRun(NamedTuple):
@@ -26,6 +27,7 @@ class ChainRun(NamedTuple):
     log_score: Tensor
 
 
+@untraced
 def metropolis_hastings(
     log_scores: Tensor,
     initial_log_score: Tensor,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from emc2_lite.sampling.draws import checked_scores, given_or_drawn, one_score_a_row
 from emc2_lite.sampling.gumbel import perturbed_argmax
+from emc2_lite.tracing import untraced
 
 
 class ManyProposals(NamedTuple):
@@ -24,6 +25,7 @@ class ManyProposals(NamedTuple):
     log_score: Tensor
 
 
+@untraced
 def multiproposal(
     log_scores: Tensor,
     initial_log_score: Tensor,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from emc2_lite.sampling.metropolis import ChainRun, run_chains
 from emc2_lite.splitmix import compiled, compiles_for
+from emc2_lite.tracing import untraced
 
 
 class Visit(NamedTuple):
@@ -39,6 +40,7 @@ class Proposals(NamedTuple):
     dropped: int
 
 
+@untraced
 def metropolis_visit(scores: Tensor, initial: Tensor, proposals: Proposals, *, leave_out_held: bool = False) -> Visit:
     """Metropolis-Hastings over each row's candidates; the weights are the shares of the kept steps.
 

@@ -95,6 +95,15 @@ def _even_rows_only(z, temperature):
     return F.cross_entropy(logits[::2], torch.arange(1, len(z), 2))
 
 
+def _own_score_zero(z, temperature):
+    return F.cross_entropy((z @ z.T / temperature).fill_diagonal_(0), torch.arange(len(z)) ^ 1)
+
+
+def _simplex(dim):
+    """As many vectors as dim, of length 1, each with the similarity -1 / (dim - 1) to all others."""
+    return F.normalize(torch.eye(dim, dtype=torch.float64) - 1 / dim, dim=1)
+
+
 def _sum_of_rows(z, temperature):
     return _paired_nt_xent(z, temperature) * len(z)
 
@@ -121,10 +130,14 @@ paired_nt_xent = Exercise(
         (F.normalize(_normal(0, 4, 3), dim=1), 0.5),
         (F.normalize(_normal(1, 10, 4), dim=1), 0.07),
         (F.normalize(_normal(2, 8, 2), dim=1), 2.0),
+        (F.normalize(_simplex(4) + 0.01 * _normal(3, 4, 4), dim=1), 0.06),  # where -10 is no minus infinity
     ],
     mistakes={
         "The partners are those of the chapter's layout; here rows 2i and 2i + 1 belong together": _wrong_partner,
         "Each row's score with itself is in its sum: leave the diagonal out": _own_row_in_the_sum,
+        "A score of 0 still counts in a sum, as exp(0) = 1: give each row's score with itself minus infinity": (
+            _own_score_zero
+        ),
         "The positive is missing from the sum; NT-Xent has it in": _positive_not_in_the_sum,
         "Only the even rows are counted; every view takes its turn as the anchor": _even_rows_only,
         "The rows are added up; the loss is their mean": _sum_of_rows,
@@ -165,6 +178,12 @@ def _nothing_times_infinity(similarities, temperature):
     return (-(shares * shares.log()).sum()).exp()
 
 
+def _raw_exponentials(similarities, temperature):
+    exponentials = (similarities / temperature).exp()
+    shares = exponentials / exponentials.sum()
+    return (-torch.xlogy(shares, shares).sum()).exp()
+
+
 def _without_temperature(similarities, temperature):
     return _effective_negatives(similarities, 1.0)
 
@@ -181,6 +200,8 @@ effective_negatives = Exercise(
         (torch.full((8,), 0.3, dtype=torch.float64), 0.07),
         (torch.tensor([0.8, 0.75, 0.6, 0.0], dtype=torch.float64), 1.0),
         (torch.tensor([0.95, 0.9, -0.4, -0.9], dtype=torch.float64), 0.002),
+        (torch.tensor([-0.4, 0.95, -0.9, 0.949]), 0.002),
+        (torch.tensor([0.6]), 0.07),
     ],
     mistakes={
         "This is the entropy; the effective number is its exponential": _entropy,
@@ -190,6 +211,9 @@ effective_negatives = Exercise(
         "This is one over the sum of squared shares, another measure; take exp of the entropy": _one_over_squares,
         "Where a share rounds to 0, 0 times log 0 is not a number: take log_softmax instead of log": (
             _nothing_times_infinity
+        ),
+        "exp of 475 is infinite in float32: softmax and log_softmax subtract the largest score first": (
+            _raw_exponentials
         ),
         "The temperature is missing": _without_temperature,
         "The sign of the entropy is lost: -sum of p log p is not negative": _sign_lost,

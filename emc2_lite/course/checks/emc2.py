@@ -54,6 +54,7 @@ kept_weights = Exercise(
         (torch.tensor([-1, -1, -1, -1, -1, -1]), 6, 0.5),
         (torch.tensor([-1, 1, 1, 1, 4, 4, 4, 4, 8, 8]), 10, 0.75),
         (torch.tensor([0, 0, 2, 2, 2, 5]), 6, 0.0),
+        (torch.tensor([-1, 4, 4, 0, 0, 2]), 6, 0.5),
     ],
     mistakes={
         "One step fewer is counted than the divisor says: keep the steps from number B on, B included": _one_too_few,
@@ -82,6 +83,9 @@ stored_state = Exercise(
         (-1, [(4, 0), (9, 1), (7, 0), (4, 1)], (3, 1)),
         (0, [(5, 6), (8, 6)], (5, 2)),
         (-1, [(5, 6), (8, 6)], (1, 2)),
+        (4, [(9, 1), (3, 0), (8, 1), (3, 1), (6, 0)], (2, 0)),
+        (1, [(9, 1), (3, 0), (8, 1), (3, 1), (6, 0)], (3, 0)),
+        (3, [(9, 1), (3, 0), (8, 1), (3, 1), (6, 0)], (3, 1)),
     ],
     mistakes={
         "State -1 means that the chain has not moved, and Python's candidates[-1] is the last candidate": (

@@ -16,6 +16,12 @@ def _set(samples, views, dim, seed, spread=0.5):
     return F.normalize(centres + spread * noise, dim=-1)
 
 
+def _opposed(seed):
+    """Two samples whose views point away from each other: (2, 2, 3)."""
+    near = _set(1, 4, 3, seed, spread=0.1).view(2, 2, 3)
+    return near * torch.tensor([1.0, -1.0])[:, None, None]
+
+
 def _loss(z, temperature, excluded="sample", in_sum=False, pairs="others", mean_inside=False):
     samples, views, _ = z.shape
     flat = z.flatten(0, 1)
@@ -81,6 +87,12 @@ def _weights(z, i, v, temperature, excluded="sample", over_samples=False):
     return scores.softmax(dim=0) if over_samples else scores.flatten().softmax(dim=0).view_as(scores)
 
 
+def _score_zero(z, i, v, temperature):
+    scores = z @ z[i, v] / temperature
+    scores[i] = 0
+    return scores.flatten().softmax(dim=0).view_as(scores)
+
+
 def _zeroed_afterwards(z, i, v, temperature):
     weights = _weights(z, i, v, temperature, excluded="nothing")
     weights[i] = 0
@@ -95,11 +107,13 @@ row_weights = Exercise(
         (_set(4, 2, 3, seed=4), 2, 1, 0.07),
         (_set(5, 3, 4, seed=5), 1, 2, 0.5),
         (_set(3, 2, 2, seed=6), 2, 0, 1.0),
+        (_opposed(seed=7), 1, 1, 0.07),  # where -10 is no minus infinity
     ],
     mistakes={
         "The own views still have a weight: give them none": (
             lambda z, i, v, temperature: _weights(z, i, v, temperature, excluded="nothing")
         ),
+        "A score of 0 still has a share, as exp(0) = 1: give the own views a score of minus infinity": _score_zero,
         "The softmax runs over the positive too: only the view itself was left out": (
             lambda z, i, v, temperature: _weights(z, i, v, temperature, excluded="view")
         ),
@@ -128,6 +142,10 @@ def _raw_exponentials(similarities, num_samples, temperature):
     return math.log(2 * (num_samples - 1)) + (similarities / temperature).exp().mean().log()
 
 
+def _raw_in_float64(similarities, num_samples, temperature):
+    return _raw_exponentials(similarities.double(), num_samples, temperature)
+
+
 def _mean_of_logs(similarities, num_samples, temperature):
     return math.log(2 * (num_samples - 1)) + (similarities / temperature).mean()
 
@@ -140,6 +158,7 @@ log_sum_from_batch = Exercise(
         (torch.tensor([0.9, 0.85, 0.2, -0.4, 0.2, 0.0]), 300, 0.07),
         (torch.tensor([0.3, -0.3]), 5, 1.0),
         (torch.tensor([0.95, 0.1, 0.9, 0.4]), 100_000, 0.005),
+        (torch.tensor([0.1, 0.9495, 0.95, -0.4]), 40, 0.001),
     ],
     mistakes={
         "This is the mean of the logs: take the exponentials, then their mean, then one logarithm": _mean_of_logs,
@@ -167,6 +186,7 @@ log_sum_from_batch = Exercise(
             )
         ),
         "exp overflows at a low temperature: torch.logsumexp subtracts the largest score first": _raw_exponentials,
+        "exp of 950 is infinite in float64 too: torch.logsumexp subtracts the largest score first": _raw_in_float64,
         "The temperature is missing: a score is a similarity divided by the temperature": (
             lambda similarities, num_samples, temperature: _log_sum(similarities, num_samples, 1.0)
         ),

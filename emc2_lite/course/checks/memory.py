@@ -23,6 +23,10 @@ def _raw(log_u, log_mean, gamma):
     return u.log()
 
 
+def _raw_in_float64(log_u, log_mean, gamma):
+    return _raw(log_u.double(), log_mean.double(), gamma)
+
+
 def _of_logarithms(log_u, log_mean, gamma):
     return torch.where(log_u.isneginf(), log_mean, (1 - gamma) * log_u + gamma * log_mean)
 
@@ -35,12 +39,14 @@ updated_average = Exercise(
         (torch.tensor([-math.inf, 1.0, -math.inf]), torch.tensor([2.0, -1.0, 0.5]), 0.9),
         (torch.tensor([-math.inf, -math.inf]), torch.tensor([2.0, -1.0]), 0.3),
         (torch.tensor([120.0, -math.inf, -130.0]), torch.tensor([95.0, 110.0, -120.0]), 0.1),
+        (torch.tensor([800.0, -math.inf, -800.0]), torch.tensor([799.0, 850.0, -801.0]), 0.5),
     ],
     mistakes={
         "A first visit is a matter of each row: here one batch holds newcomers and old acquaintances": (
             _asked_of_the_batch
         ),
         "exp of a score of 120 is no number in float32: use torch.logaddexp": _raw,
+        "exp of a score of 800 is no number in float64 either: use torch.logaddexp": _raw_in_float64,
         "This averages the logarithms; the average is of the numbers, and only kept as a logarithm": _of_logarithms,
         "gamma is the share of the new mean, not of the old average": (
             lambda log_u, log_mean, gamma: _updated_average(log_u, log_mean, 1 - gamma)
@@ -113,10 +119,16 @@ def _counts(cached_scores, sample, uniforms):
     return _cache_weights(cached_scores, sample, uniforms) * len(uniforms)
 
 
-def _cache_case(samples, draws, sample, seed, scale):
+def _score_zero(cached_scores, sample, uniforms):
+    scores = cached_scores.clone()
+    scores[2 * sample : 2 * sample + 2] = 0
+    return _cache_weights(scores, sample, uniforms, excluded=())
+
+
+def _cache_case(samples, draws, sample, seed, scale, least=0.0):
     generator = torch.Generator().manual_seed(seed)
-    scores = scale * torch.rand(2 * samples, generator=generator)
-    scores[2 * sample : 2 * sample + 2] = 1.1 * scale  # the row's own views are the most alike
+    scores = least + scale * torch.rand(2 * samples, generator=generator)
+    scores[2 * sample : 2 * sample + 2] = least + 1.1 * scale  # the row's own views are the most alike
     return scores, sample, torch.rand(draws, 2 * samples, generator=generator)
 
 
@@ -128,6 +140,7 @@ cache_weights = Exercise(
         _cache_case(6, 8, 0, 1, 2.0),
         _cache_case(10, 4, 9, 2, 14.0),
         _cache_case(3, 6, 2, 3, 0.5),
+        _cache_case(5, 7, 3, 4, 4.0, least=-40.0),  # where -10 is no minus infinity
     ],
     mistakes={
         "The row's own sample is still among the negatives: leave out both of its views": (
@@ -136,6 +149,7 @@ cache_weights = Exercise(
         "Only one of the two views of the row's own sample is left out": (
             lambda cached_scores, sample, uniforms: _cache_weights(cached_scores, sample, uniforms, excluded=(0,))
         ),
+        "A score of 0 can still win: give the own views a score of minus infinity": _score_zero,
         "These are the K largest of one draw, all different: draw K times, so that a view can come again": (
             _largest_of_one_draw
         ),

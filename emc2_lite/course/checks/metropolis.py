@@ -11,6 +11,18 @@ def _accepts(new, held, temperature, uniform):
     return new / temperature - math.log(uniform) > held / temperature
 
 
+def _decisions(count):
+    """Arguments drawn at random, of which none is close to a draw."""
+    generator = torch.Generator().manual_seed(0)
+    cases = []
+    while len(cases) < count:
+        new, held, place, uniform = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+        case = round(2 * new - 1, 2), round(2 * held - 1, 2), (0.2, 0.5, 1.0, 2.0)[int(4 * place)], round(uniform, 2)
+        if 0 < case[3] < 1 and abs((case[0] - case[1]) / case[2] - math.log(case[3])) > 0.02:
+            cases.append(case)
+    return cases
+
+
 accepts = Exercise(
     "accepts",
     _accepts,
@@ -27,6 +39,7 @@ accepts = Exercise(
         (-0.6, -0.2, 0.5, 0.5),
         (-0.6, -0.2, 0.5, 0.4),
         (0.25, 0.25, 0.3, 0.7),
+        *_decisions(40),
     ],
     mistakes={
         "The uniform number is used as it is: the bonus is -log U": (
@@ -116,6 +129,7 @@ steps_to_forget = Exercise(
         (torch.tensor([0.9, 0.85, 0.2, -0.4, 0.2, 0.0]), 0.07, 0.001),
         (torch.tensor([0.3, -0.3]), 1.0, 0.1),
         (torch.linspace(-0.8, 0.8, 100), 0.1, 0.05),
+        (torch.tensor([-0.5, 0.9, -0.9, -0.7]), 1.0, 1e-12),
     ],
     mistakes={
         "The gap is 1 / (m p_max), not p_max / m": lambda similarities, temperature, epsilon: math.ceil(

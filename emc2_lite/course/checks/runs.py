@@ -16,7 +16,20 @@ def _rate_share(step, warmup, total):
 rate_share = Exercise(
     "rate_share",
     _rate_share,
-    cases=[(0, 10, 100), (9, 10, 100), (10, 10, 100), (55, 10, 100), (99, 10, 100), (0, 0, 50), (25, 0, 50), (3, 4, 9)],
+    cases=[
+        (0, 10, 100),
+        (9, 10, 100),
+        (10, 10, 100),
+        (55, 10, 100),
+        (99, 10, 100),
+        (0, 0, 50),
+        (25, 0, 50),
+        (3, 4, 9),
+        (30, 10, 100),
+        (4, 10, 30),
+        (40, 0, 50),
+        (7, 2, 9),
+    ],
     mistakes={
         "The warm-up starts at 0 here, so that the first step is lost: it makes step + 1 of warmup parts": (
             lambda step, warmup, total: step / warmup if step < warmup else _rate_share(step, warmup, total)
@@ -55,9 +68,9 @@ def _clipped(gradients, most):
     return [share * gradient for gradient in gradients]
 
 
-def _gradients(scale, seed):
+def _gradients(scale, seed, shapes=((3, 2), (4,), (1,))):
     generator = torch.Generator().manual_seed(seed)
-    return [scale * torch.randn(shape, generator=generator) for shape in ((3, 2), (4,), (1,))]
+    return [scale * torch.randn(shape, generator=generator) for shape in shapes]
 
 
 clipped = Exercise(
@@ -67,6 +80,8 @@ clipped = Exercise(
         (_gradients(1.0, 0), 1.0),
         (_gradients(0.01, 1), 1.0),
         (_gradients(5.0, 2), 2.5),
+        (_gradients(0.5, 3), 5.0),
+        (_gradients(0.1, 4, ((2,), (3,), (2, 2), (1,), (5,))), 0.2),
         ([torch.tensor([3.0]), torch.tensor([4.0])], 4.5),
     ],
     mistakes={
@@ -102,6 +117,12 @@ largest_scale = Exercise(
         (torch.tensor([0.5, -0.7]),),
         (torch.tensor([[1.0, 2.0], [-4.0, 0.0]]),),
         (torch.tensor([-1e-3, 4e-7]),),
+        (torch.tensor([0.9, 0.8, -0.9, 0.85]),),
+        (torch.tensor([0.3, 0.7, -0.2]),),
+        (torch.tensor([1.9995, 0.5]),),
+        (torch.tensor([-3.0, 1e6]),),
+        (torch.tensor([0.1, -0.2, 0.05, 3.0]),),
+        (torch.tensor([2e-9]),),
     ],
     mistakes={
         "Rounded to the nearest power the largest number may overflow: round down": (
@@ -109,6 +130,12 @@ largest_scale = Exercise(
         ),
         "A negative number can be the largest in size: take absolute values": (
             lambda gradient: 2.0 ** math.floor(math.log2(65504 / gradient.max().item()))
+        ),
+        "That takes the length of the whole tensor: its largest number alone must stay below 65,504": (
+            lambda gradient: 2.0 ** math.floor(math.log2(65504 / gradient.norm().item()))
+        ),
+        "Rounded towards 0 the exponent of a scale below 1 is too large: math.floor rounds down": (
+            lambda gradient: 2.0 ** int(math.log2(65504 / gradient.abs().max().item()))
         ),
         "That is not a power of two: other factors would round every number on the way": (
             lambda gradient: 65504 / gradient.abs().max().item()

@@ -64,7 +64,7 @@ def followed_law(target: Tensor, carried: Tensor, restarted: Tensor, temperature
             marker={"color": colour, "pattern": {"shape": pattern, "solidity": 0.3}},
         )
     return figure.update_layout(
-        title=f"Where a visit ends, temperature {temperature:g}",
+        title={"text": f"Where a visit ends, temperature {temperature:g}", "y": 0.97},
         xaxis={"title": "negative, by its exact probability (rank)", "dtick": 1, "showgrid": False},
         yaxis={"title": "share of visit ends (dimensionless)", "rangemode": "tozero"},
         bargap=0.25,

@@ -90,10 +90,12 @@ def temperature_effect(target: Tensor, steps: Tensor, distance: Tensor, temperat
         title="probability p", type="log", dtick=2, range=[-9, 0.2], exponentformat="power", row=1, col=1
     )
     figure.update_yaxes(title="total variation to p", range=[0, 1.05], row=1, col=2)
+    title = f"Temperature {temperature:g}: p_max {p_max:.3f}, gap {1 / forget:.4f}, forgets in {forget:.0f} steps"
     return figure.update_layout(
-        title=f"Temperature {temperature:g}: p_max {p_max:.3f}, gap {1 / forget:.4f}, forgets in {forget:.0f} steps",
+        title={"text": title, "y": 0.97},
         legend={"orientation": "h", "y": 1.03, "yanchor": "bottom"},
-        margin={"t": 90},
+        margin={"t": 110},
+        height=440,
     )
 
 

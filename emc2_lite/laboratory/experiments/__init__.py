@@ -5,12 +5,14 @@ the same function with smaller ones.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from emc2_lite.checks import check_values, checked, descriptions
 from emc2_lite.laboratory.experiments.at_rest import digit_encoder, jump, quality
 from emc2_lite.laboratory.experiments.in_training import gradient_error, stationarity, training
-from emc2_lite.laboratory.experiments.methods import EXACT, VARIANTS, Row, criterion
+from emc2_lite.laboratory.experiments.methods import EXACT, VARIANTS, Digits, Row, criterion
 from emc2_lite.laboratory.statistics import over_seeds
 
 __all__ = [
@@ -29,37 +31,43 @@ __all__ = [
 
 
 class Experiment(NamedTuple):
-    """run: the function; by: the fields of its rows that name what was measured; values: the fields measured."""
+    """run: the function; by: the fields of its rows that name what was measured; values: the fields measured.
+
+    steps: config -> the numbers of steps of its runs, over which `measurements` are spread; none have fewer steps.
+    """
 
     run: Callable[..., Iterator[Row]]
     by: tuple[str, ...]
     values: tuple[str, ...]
+    steps: Callable[[Row], Sequence[int]] | None = None
 
     def config(self, given: Row) -> Row:
-        """All parameters but `progress`, the given ones in the place of the defaults.
+        """All parameters but `progress`, the given ones in the place of the defaults, lists as JSON has them.
 
         Raises:
-            ValueError: on a parameter that the experiment does not have, of another kind than its default, or too small
-                or large to measure anything.
+            ValueError: on a parameter that the experiment does not have, a value that its description refuses, or
+                values that do not go together.
         """
-        defaults = {name: p.default for name, p in inspect.signature(self.run).parameters.items() if name != "progress"}
-        for name, value in given.items():
-            if name not in defaults:
-                raise ValueError(f"There is no parameter {name!r}: the experiment has {', '.join(defaults)}.")
-            if not _same_kind(value, defaults[name]):
-                raise ValueError(f"{name} is {value!r}: pass a value such as its default, {defaults[name]!r}.")
-        config = defaults | given
-        for name, least in _LEAST.items():
-            for value in _listed(config.get(name, least)):
-                if value < least:
-                    raise ValueError(f"{name} is {value}: it must be {least} or more.")
-        for name in ("batch_size", "batch_sizes"):
-            for value in _listed(config.get(name, 2)):
-                if value > config["samples"]:
-                    raise ValueError(
-                        f"{name} is {value}: it must be at most the number of samples, {config['samples']}."
-                    )
-        return config
+        hints = descriptions(self.run)
+        defaults = {name: p.default for name, p in inspect.signature(self.run).parameters.items() if name in hints}
+        changed = {name: value for name, value in given.items() if name not in defaults or value != defaults[name]}
+        config = defaults | check_values(hints, changed, defaults)
+        self._check_together(config)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in config.items()}
+
+    def _check_together(self, config: Row) -> None:
+        if config.get("data") == "digits":
+            checked("samples", config["samples"], Digits)
+        name = "batch_size" if "batch_size" in config else "batch_sizes"
+        largest = max(config["batch_sizes"]) if name == "batch_sizes" else config["batch_size"]
+        if largest > config["samples"]:
+            raise ValueError(f"{name} is {largest}: it must be at most the number of samples, {config['samples']}.")
+        fewest = min(self.steps(config)) if self.steps else math.inf
+        if config.get("measurements", 0) > fewest:
+            raise ValueError(
+                f"measurements is {config['measurements']}, and the shortest run has {fewest} steps: measure less "
+                "often, or take more steps."
+            )
 
     def final(self, rows: Sequence[Row]) -> list[Row]:
         """Means over seeds with 95 % intervals, one row for each thing measured; of a curve, its last step."""
@@ -71,37 +79,26 @@ class Experiment(NamedTuple):
         return over_seeds(ends, self.by, self.values)
 
 
-_LEAST = {
-    "seeds": 1,
-    "samples": 2,
-    "batch_size": 2,
-    "batch_sizes": 2,
-    "epochs": 1,
-    "visits": 1,
-    "exact_steps": 1,
-    "measurements": 2,
-}
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else [value]
-
-
-def _same_kind(value: Any, default: Any) -> bool:
-    if isinstance(default, tuple):
-        return isinstance(value, list | tuple) and len(value) > 0 and all(_same_kind(v, default[0]) for v in value)
-    if isinstance(default, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is type(default)
-
-
 _WINDOW = ("visits_from", "visits_to")
 _QUALITY = ("bias", "rmse", "cosine", "views_encoded", "views_encoded_with_gradient")
 _CURVE = ("step", "loss", "squared_norm", "squared_error")
+
+
+def _steps_of_training(config: Row) -> list[int]:
+    steps = [config["exact_steps"]] if EXACT in config["methods"] else []
+    if {*config["methods"]} - {EXACT}:
+        steps += [config["visits"] * config["samples"] // size for size in config["batch_sizes"]]
+    return steps
+
+
 EXPERIMENTS = {
-    "gradient-error": Experiment(gradient_error, ("method",), _CURVE),
+    "gradient-error": Experiment(
+        gradient_error, ("method",), _CURVE, lambda c: [c["epochs"] * (c["samples"] // c["batch_size"])]
+    ),
     "jump": Experiment(jump, ("method", *_WINDOW), _QUALITY),
     "quality": Experiment(quality, ("method", "temperature", "batch_size", *_WINDOW), _QUALITY),
-    "stationarity": Experiment(stationarity, ("method", "horizon"), ("mean_squared_norm", "loss")),
-    "training": Experiment(training, ("method", "temperature", "batch_size"), _CURVE),
+    "stationarity": Experiment(
+        stationarity, ("method", "horizon"), ("mean_squared_norm", "loss"), lambda c: c["horizons"]
+    ),
+    "training": Experiment(training, ("method", "temperature", "batch_size"), _CURVE, _steps_of_training),
 }

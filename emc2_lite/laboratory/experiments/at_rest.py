@@ -3,42 +3,63 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import nn
 
-from emc2_lite.laboratory.experiments.methods import DIM, VARIANTS, Progress, Row, criterion, digit_views
+from emc2_lite.checks import Bounds, Increasing, Seed, Temperature, checked_settings
+from emc2_lite.laboratory.experiments.methods import (
+    DIGITS,
+    DIM,
+    VARIANTS,
+    BatchSizes,
+    Methods,
+    Progress,
+    Row,
+    Temperatures,
+    criterion,
+    digit_views,
+)
 from emc2_lite.laboratory.finite import pull_back, view_table
-from emc2_lite.laboratory.gradients import GradientQuality, gradient_quality
+from emc2_lite.laboratory.gradients import BatchSize, Count, GradientQuality, Step, gradient_quality
 from emc2_lite.losses import NTXentLoss
 from emc2_lite.training import train
 from emc2_lite.vision import DigitEncoder, DigitViews
 
+Runs = Annotated[int, Bounds(least=3)]
+Edges = Annotated[Sequence[Step], Increasing(2)]
+_BATCH_SIZE = 32  # of the encoder's training
+Samples = Annotated[int, Bounds(least=_BATCH_SIZE, most=DIGITS)]
+_LEAST_STEPS = 100  # of a window, so that its mean gradient is worth something
 
-def digit_encoder(views: DigitViews, temperature: float, steps: int, seed: int) -> nn.Module:
-    """An encoder in the midst of training: so many steps of NT-Xent at this temperature, with batches of 32."""
+
+@checked_settings
+def digit_encoder(views: DigitViews, temperature: Temperature, steps: Step, seed: Seed) -> nn.Module:
+    """An encoder after `steps` steps of NT-Xent at this temperature, with batches of 32."""
     torch.manual_seed(seed)
     encoder = DigitEncoder(DIM)
-    train(encoder, views, NTXentLoss(temperature), steps=steps, batch_size=32, fixed_views=True, seed=seed)
+    train(encoder, views, NTXentLoss(temperature), steps=steps, batch_size=_BATCH_SIZE, fixed_views=True, seed=seed)
     return encoder
 
 
+@checked_settings
 def quality(
     *,
-    methods: Sequence[str] = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal"),
-    temperatures: Sequence[float] = (0.07, 0.2),
-    batch_sizes: Sequence[int] = (4, 8, 16, 32, 64),
-    samples: int = 200,
-    training_steps: int = 300,
-    proposals: Sequence[int] = (0, 60, 240, 600),
-    runs: int = 3,
-    seeds: int = 5,
+    methods: Methods = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal"),
+    temperatures: Temperatures = (0.07, 0.2),
+    batch_sizes: BatchSizes = (4, 8, 16, 32, 64),
+    samples: Samples = 200,
+    training_steps: Step = 300,
+    proposals: Edges = (0, 60, 240, 600),
+    runs: Runs = 3,
+    seeds: Count = 5,
     progress: Progress = print,
 ) -> Iterator[Row]:
     """Bias, error and direction of every estimator's gradient at a fixed encoder, over batch sizes and temperatures.
 
-    Digits with two stored views and, a seed, an encoder trained for `training_steps`. Windows end when each chain has
-    met so many `proposals`, that is after proposals / (2b - 2) visits, and have at least 100 steps.
+    Digits with two stored views and, for each seed, an encoder trained for `training_steps`. Windows end when each
+    chain has met so many `proposals`, that is after proposals / (2b - 2) visits, and have at least 100 steps.
     """
     views = digit_views(samples)
     for seed in range(seeds):
@@ -47,8 +68,7 @@ def quality(
             table = view_table(encoder, views)
             how = {"runs": runs, "pull_back": partial(pull_back, encoder, views), "seed": seed}
             for batch_size in batch_sizes:
-                visits = [met / (2 * batch_size - 2) for met in proposals]
-                edges = [max(100 * i, round(v * samples / batch_size)) for i, v in enumerate(visits)]
+                edges = _edges(proposals, samples, batch_size)
                 for method in methods:
                     progress(f"seed {seed}, temperature {temperature}, b = {batch_size}: {method}")
                     windows = gradient_quality(
@@ -62,18 +82,28 @@ def quality(
                     yield from _window_rows(place, edges, windows, samples, batch_size)
 
 
+def _edges(proposals: Sequence[int], samples: int, batch_size: int) -> list[int]:
+    """The step at which each chain has met so many proposals, or later, where a window would be too short."""
+    edges: list[int] = []
+    for met in proposals:
+        step = round(met / (2 * batch_size - 2) * samples / batch_size)
+        edges.append(max(step, edges[-1] + _LEAST_STEPS) if edges else step)
+    return edges
+
+
+@checked_settings
 def jump(
     *,
-    methods: Sequence[str] = tuple(VARIANTS),
-    temperature: float = 0.07,
-    batch_size: int = 4,
-    samples: int = 200,
-    training_steps: int = 300,
-    jump_steps: int = 100,
-    visits_before: int = 20,
-    visits_after: Sequence[int] = (0, 2, 4, 8, 16),
-    runs: int = 3,
-    seeds: int = 5,
+    methods: Methods = tuple(VARIANTS),
+    temperature: Temperature = 0.07,
+    batch_size: BatchSize = 4,
+    samples: Samples = 200,
+    training_steps: Step = 300,
+    jump_steps: Step = 100,
+    visits_before: Step = 20,
+    visits_after: Edges = (0, 2, 4, 8, 16),
+    runs: Runs = 3,
+    seeds: Count = 5,
     progress: Progress = print,
 ) -> Iterator[Row]:
     """What staleness costs: states that were made under one encoder meet another, `jump_steps` of training later.
@@ -84,7 +114,8 @@ def jump(
     for seed in range(seeds):
         encoder = digit_encoder(views, temperature, training_steps, seed)
         before = view_table(encoder, views)
-        train(encoder, views, NTXentLoss(temperature), steps=jump_steps, batch_size=32, fixed_views=True, seed=seed + 1)
+        again = {"steps": jump_steps, "batch_size": _BATCH_SIZE, "fixed_views": True, "seed": seed + 1}
+        train(encoder, views, NTXentLoss(temperature), **again)
         after = view_table(encoder, views)
         edges = [round((visits_before + v) * samples / batch_size) for v in visits_after]
         how = {"runs": runs, "before": before, "pull_back": partial(pull_back, encoder, views), "seed": seed}

@@ -1,33 +1,48 @@
 """Experiments along training runs: the exact loss and gradient while an estimator leads."""
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emc2_lite.laboratory.experiments.methods import DIM, EXACT, Progress, Row, criterion, digit_views
-from emc2_lite.laboratory.training import TrainingCurve, training_curve
-from emc2_lite.vision import (
-    DigitEncoder,
-    ResNetEncoder,
-    load_stl10,
-    stored_stl10_views,
+from emc2_lite.checks import Bounds, Distinct, Temperature, Unread, checked_settings
+from emc2_lite.laboratory.experiments.methods import (
+    DIM,
+    EXACT,
+    BatchSizes,
+    Digits,
+    Methods,
+    MethodsOrExact,
+    Progress,
+    Row,
+    Temperatures,
+    criterion,
+    digit_views,
 )
+from emc2_lite.laboratory.gradients import BatchSize, Count
+from emc2_lite.laboratory.training import TrainingCurve, training_curve
+from emc2_lite.training.optimisers import LearningRate, WeightDecay
+from emc2_lite.vision import DigitEncoder, ResNetEncoder, load_stl10, stored_stl10_views
+
+Measurements = Annotated[int, Bounds(least=2, most=100_000)]
 
 
+@checked_settings
 def training(
     *,
-    methods: Sequence[str] = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal", EXACT),
-    temperatures: Sequence[float] = (0.07, 0.2),
-    batch_sizes: Sequence[int] = (4, 32),
-    samples: int = 300,
-    visits: int = 60,
-    exact_steps: int = 300,
-    learning_rate: float = 1e-3,
-    measurements: int = 8,
-    seeds: int = 5,
+    methods: MethodsOrExact = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal", EXACT),
+    temperatures: Temperatures = (0.07, 0.2),
+    batch_sizes: BatchSizes = (4, 32),
+    samples: Digits = 300,
+    visits: Count = 60,
+    exact_steps: Count = 300,
+    learning_rate: LearningRate = 1e-3,
+    measurements: Measurements = 8,
+    seeds: Count = 5,
     progress: Progress = print,
 ) -> Iterator[Row]:
     """Training from scratch: the exact global loss and the exact gradient's squared norm along the way.
@@ -96,18 +111,19 @@ class Pairs:
         return torch.stack((index, view), dim=1)
 
 
+@checked_settings
 def stationarity(
     *,
-    methods: Sequence[str] = ("NT-Xent", "DCL", "EMC2", "EMC2 multiproposal", EXACT),
-    horizons: Sequence[int] = (250, 1000, 4000, 16000),
-    temperature: float = 0.2,
-    step_size: float = 0.5,
-    batch_size: int = 4,
-    samples: int = 32,
-    dim: int = 8,
-    offset: float = 0.3,
-    measurements: int = 100,
-    seeds: int = 5,
+    methods: MethodsOrExact = ("NT-Xent", "DCL", "EMC2", "EMC2 multiproposal", EXACT),
+    horizons: Annotated[Sequence[Count], Distinct()] = (250, 1000, 4000, 16000),
+    temperature: Temperature = 0.2,
+    step_size: LearningRate = 0.5,
+    batch_size: BatchSize = 4,
+    samples: Annotated[int, Bounds(least=2, most=4096)] = 32,
+    dim: Annotated[int, Bounds(least=1, most=4096)] = 8,
+    offset: Annotated[float, Bounds(least=0)] = 0.3,
+    measurements: Measurements = 100,
+    seeds: Count = 5,
     progress: Progress = print,
 ) -> Iterator[Row]:
     """The theorem's experiment: T steps of plain SGD with the constant step size c / sqrt(T), for several horizons T.
@@ -127,7 +143,7 @@ def stationarity(
                     Pairs(samples),
                     criterion(method, samples, temperature, dim),
                     batch_size=samples if method == EXACT else batch_size,
-                    checkpoints=[round(horizon * (i + 0.5) / measurements) for i in range(measurements)],
+                    checkpoints=_middles(horizon, measurements),
                     optimiser=torch.optim.SGD(encoder.parameters(), lr=step_size / horizon**0.5),
                     seed=seed,
                     after_step=partial(_to_length_one, encoder.anchors),
@@ -141,24 +157,30 @@ def stationarity(
                 }
 
 
+def _middles(steps: int, parts: int) -> list[int]:
+    """The middle step of each of so many equal parts of a run; of two middle steps the first."""
+    return [math.ceil(steps * (part + 0.5) / parts - 0.5) for part in range(parts)]
+
+
 @torch.no_grad()
 def _to_length_one(vectors: Tensor) -> None:
     vectors /= vectors.norm(dim=1, keepdim=True)
 
 
+@checked_settings
 def gradient_error(
     *,
-    data: str = "digits",
-    folder: str = "data/downloads",
-    methods: Sequence[str] = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal"),
-    samples: int = 500,
-    temperature: float = 0.2,
-    batch_size: int = 4,
-    epochs: int = 10,
-    learning_rate: float = 0.05,
-    weight_decay: float = 1e-4,
-    measurements: int = 50,
-    seeds: int = 5,
+    data: Literal["digits", "stl10"] = "digits",
+    folder: Annotated[str, Unread("data", "digits")] = "data/downloads",
+    methods: Methods = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal"),
+    samples: Annotated[int, Bounds(least=2, most=100_000)] = 500,
+    temperature: Temperature = 0.2,
+    batch_size: BatchSize = 4,
+    epochs: Count = 10,
+    learning_rate: LearningRate = 0.05,
+    weight_decay: WeightDecay = 1e-4,
+    measurements: Measurements = 50,
+    seeds: Count = 5,
     progress: Progress = print,
 ) -> Iterator[Row]:
     """The paper's gradient-error experiment: SGD from scratch, each gradient against the exact one where it was taken.
@@ -168,8 +190,6 @@ def gradient_error(
     learning rate is 1e-3, for its ResNet-18; the small encoder would hardly move with it. Rows have |g - e|^2 and
     |e|^2 in the encoder's weights, e the exact gradient. (Yau et al. 2024, section 4)
     """
-    if data not in ("digits", "stl10"):
-        raise ValueError(f'data is {data!r}: use "digits" or "stl10".')
     stl10 = data == "stl10"
     views = (
         stored_stl10_views(load_stl10("unlabelled", folder, count=samples).images) if stl10 else digit_views(samples)

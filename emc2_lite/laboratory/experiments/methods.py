@@ -1,22 +1,26 @@
 """The methods that experiments compare, by the names that their rows and records use."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
 
+from emc2_lite.checks import Bounds, Distinct, Temperature, checked_settings
+from emc2_lite.laboratory.gradients import BatchSize
 from emc2_lite.losses import METHODS, Criterion, DCLLoss, make_criterion
 from emc2_lite.vision import DigitViews, load_digits
 
 Row = dict[str, Any]
 Progress = Callable[[str], None]
 DIM = 32
+DIGITS = 1437  # in the training split
+Digits = Annotated[int, Bounds(least=2, most=DIGITS)]
+BatchSizes = Annotated[Sequence[BatchSize], Distinct()]
+Temperatures = Annotated[Sequence[Temperature], Distinct()]
 
 
-def digit_views(samples: int) -> DigitViews:
+@checked_settings
+def digit_views(samples: Digits) -> DigitViews:
     """Views of the first so many digits of the training split."""
-    images = load_digits("train").images
-    if samples > len(images):
-        raise ValueError(f"samples is {samples}: there are {len(images)} digits to train on.")
-    return DigitViews(images[:samples])
+    return DigitViews(load_digits("train").images[:samples])
 
 
 # What a row's `method` names: the library's method, and its settings where they are not the defaults.
@@ -37,13 +41,14 @@ VARIANTS: dict[str, tuple[str, Row]] = {
     },
 }
 EXACT = "exact gradient"
+Methods = Annotated[Sequence[Literal[*VARIANTS]], Distinct()]
+MethodsOrExact = Annotated[Sequence[Literal[*VARIANTS, EXACT]], Distinct()]
 
 
-def criterion(method: str, samples: int, temperature: float, dim: int = DIM) -> Criterion:
+@checked_settings
+def criterion(method: Literal[*VARIANTS, EXACT], samples: int, temperature: Temperature, dim: int = DIM) -> Criterion:
     """The variant's criterion, new; the exact gradient is DCL's, which with the whole set as the batch is exact."""
     if method == EXACT:
         return DCLLoss(temperature)
-    if method not in VARIANTS:
-        raise ValueError(f"There is no method {method!r}: use one of {', '.join([*VARIANTS, EXACT])}.")
     name, settings = VARIANTS[method]
     return make_criterion(name, num_samples=samples, dim=dim, temperature=temperature, **settings)

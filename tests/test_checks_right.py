@@ -1,0 +1,161 @@
+"""The exercise checks accept right answers that are written in another way than the solutions."""
+
+import math
+from itertools import count
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from emc2_lite.course.checks.contrastive import batch_logits, effective_negatives, paired_nt_xent
+from emc2_lite.course.checks.emc2 import kept_weights, stored_state, stored_variant
+from emc2_lite.course.checks.evaluation import paired_difference, score_interval, vote
+from emc2_lite.course.checks.global_loss import global_loss, log_sum_from_batch, row_weights
+from emc2_lite.course.checks.laboratory import many_proposals, relative_price, squared_bias
+from emc2_lite.course.checks.memory import average_weights, cache_weights, updated_average
+from emc2_lite.course.checks.metropolis import accepts, step_matrix, steps_to_forget
+from emc2_lite.course.checks.runs import clipped, largest_scale, rate_share
+from emc2_lite.evaluation import wilson
+
+
+def cosines_one_by_one(h1, h2, temperature):
+    rows = [*h1, *h2]
+    return [[(F.cosine_similarity(r, k, dim=0) / temperature).item() for k in rows] for r in rows]
+
+
+def shares_of_exponentials(z, temperature):
+    scores = (z @ z.T / temperature).exp()
+    rows = torch.arange(len(z))
+    return -(scores[rows, rows ^ 1] / (scores.sum(1) - scores.diag())).log().mean()
+
+
+def mean_of_the_parts(z, temperature):
+    samples, views, _ = z.shape
+    flat = z.flatten(0, 1)
+    own = torch.eye(samples).repeat_interleave(views, 0).repeat_interleave(views, 1).bool()
+    scores = flat @ flat.T / temperature
+    positives = own & ~torch.eye(len(flat), dtype=torch.bool)
+    return scores.masked_fill(own, -math.inf).logsumexp(1).mean() - scores[positives].mean()
+
+
+def weights_put_in_place(z, i, v, temperature):
+    others = [k for k in range(len(z)) if k != i]
+    weights = torch.zeros(z.shape[:2], dtype=z.dtype)
+    weights[others] = (z[others] @ z[i, v] / temperature).flatten().softmax(0).view(-1, z.shape[1])
+    return weights
+
+
+def largest_taken_off(similarities, num_samples, temperature):
+    scores = similarities / temperature
+    largest = scores.max()
+    return (largest + ((scores - largest).exp().mean() * 2 * (num_samples - 1)).log()).item()
+
+
+def average_row_by_row(log_u, log_mean, gamma):
+    rows = zip(log_u, log_mean, strict=True)
+    return [m if u == -math.inf else torch.logaddexp(u + math.log(1 - gamma), m + math.log(gamma)) for u, m in rows]
+
+
+def race(cached_scores, sample, uniforms):
+    """The first of exponential clocks that run at the rates exp(score)."""
+    times = (-uniforms.log()).log() - cached_scores
+    times[:, 2 * sample : 2 * sample + 2] = math.inf
+    return F.one_hot(times.argmin(1), len(cached_scores)).double().mean(0)
+
+
+def matrix_entry_by_entry(similarities, temperature):
+    s, m = similarities.tolist(), len(similarities)
+    matrix = [[min(1, math.exp((s[k] - s[j]) / temperature)) / m * (j != k) for k in range(m)] for j in range(m)]
+    return [[1 - sum(row) if j == k else p for k, p in enumerate(row)] for j, row in enumerate(matrix)]
+
+
+def counted_steps(similarities, temperature, epsilon):
+    p = (similarities.double() / temperature).softmax(0).max().item()
+    return next(t for t in count() if (1 - 1 / (len(similarities) * p)) ** t <= epsilon)
+
+
+def doubled(gradient):
+    scale = 2.0**-60
+    while 2 * scale * gradient.abs().max() <= 65504:
+        scale *= 2
+    return scale
+
+
+def log_votes(cosines, labels, temperature):
+    return max(labels.unique(), key=lambda label: (cosines[labels == label] / temperature).logsumexp(0))
+
+
+def votes_by_name(cosines, labels, temperature):
+    votes = {}
+    for cosine, label in zip(cosines.tolist(), labels.tolist(), strict=True):
+        votes[label] = votes.get(label, 0) + math.exp((cosine - cosines.max().item()) / temperature)
+    return max(votes, key=votes.get)
+
+
+def of_the_population(a, b):
+    difference = a.float() - b.float()
+    return torch.stack((difference.mean(), 1.96 * difference.std(correction=0) / math.sqrt(len(a))))
+
+
+def from_the_counts(a, b):
+    n, only_a, only_b = len(a), (a & ~b).sum().item(), (b & ~a).sum().item()
+    mean = (only_a - only_b) / n
+    return [mean, 1.96 * math.sqrt(((only_a + only_b) / n - mean**2) / (n - 1))]
+
+
+RIGHT = [
+    (batch_logits, cosines_one_by_one),
+    (paired_nt_xent, shares_of_exponentials),
+    (effective_negatives, lambda s, t: 2 ** (torch.special.entr((s / t).softmax(0)).sum() / math.log(2))),
+    (effective_negatives, lambda s, t: torch.distributions.Categorical(logits=s.double() / t).entropy().exp().item()),
+    (global_loss, mean_of_the_parts),
+    (row_weights, weights_put_in_place),
+    (log_sum_from_batch, largest_taken_off),
+    (updated_average, average_row_by_row),
+    (average_weights, lambda scores, log_u: [math.exp(s - log_u) / len(scores) for s in scores]),
+    (cache_weights, race),
+    (accepts, lambda new, held, t, u: u < min(1, math.exp((new - held) / t))),
+    (accepts, lambda new, held, t, u: torch.tensor((new - held) / t) > torch.tensor(u).log()),
+    (step_matrix, matrix_entry_by_entry),
+    (steps_to_forget, counted_steps),
+    (
+        kept_weights,
+        lambda states, m, b: torch.bincount(states[int(b * m) :] % (m + 1), minlength=m + 1) / (m - int(b * m)),
+    ),
+    (stored_state, lambda last, candidates, held: [*candidates, held][last]),
+    (stored_variant, lambda weights, held: (weights / weights.sum()).nan_to_num()),
+    (stored_variant, lambda weights, held: F.normalize(weights, p=1, dim=0)),
+    (squared_bias, lambda first, second, e: sum((first - e) * (second - e)) / e.norm() ** 2),
+    (relative_price, lambda b, encoded, with_gradient: 1 + (encoded + 2 * with_gradient) / 6 / b),
+    (
+        many_proposals,
+        lambda s, h: ((s - torch.logaddexp(s.logsumexp(0), h)).exp(), (h - torch.logaddexp(s.logsumexp(0), h)).exp()),
+    ),
+    (rate_share, lambda s, w, n: (s + 1) / w if s < w else math.cos(math.pi / 2 * (s - w) / (n - w)) ** 2),
+    (
+        clipped,
+        lambda gradients, most: tuple(
+            g / max(1, sum(x.square().sum() for x in gradients) ** 0.5 / most) for g in gradients
+        ),
+    ),
+    (
+        clipped,
+        lambda gradients, most: [
+            g * (most / (sum(x.norm() ** 2 for x in gradients).sqrt() + 1e-6)).clamp(max=1) for g in gradients
+        ],
+    ),
+    (largest_scale, doubled),
+    (largest_scale, lambda gradient: 2 ** torch.floor(torch.log2(65504 / gradient.abs().max()))),
+    (score_interval, lambda successes, n: torch.tensor(wilson(successes, n)[1:])),
+    (score_interval, lambda successes, n: list(wilson(successes, n)[1:])),
+    (vote, log_votes),
+    (vote, votes_by_name),
+    (vote, lambda c, labels, t: labels.bincount((c / t).softmax(0)).argmax().item()),
+    (paired_difference, of_the_population),
+    (paired_difference, from_the_counts),
+]
+
+
+@pytest.mark.parametrize(("exercise", "right"), RIGHT, ids=lambda value: getattr(value, "name", ""))
+def test_a_right_answer_is_accepted(exercise, right):
+    assert exercise.verdict(right).startswith("right")
