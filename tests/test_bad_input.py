@@ -90,6 +90,17 @@ def test_what_is_no_generator_is_refused(call):
 
 DIGITS = DigitViews(load_digits("test").images)
 ONE = torch.tensor([1])
+
+
+def with_last_layer(weight):
+    """An encoder whose last layer has these weights."""
+    encoder = DigitEncoder()
+    with torch.no_grad():
+        for parameter in encoder.projector.parameters():
+            parameter.fill_(weight)
+    return encoder
+
+
 REFUSALS = {
     "embeddings has shape (10, 4): pass (N, V, d)": lambda: global_contrastive_loss(TABLE[:, 0], 0.2),
     "embeddings has shape (10, 1, 4): pass (N, V, d) with N >= 2": lambda: global_contrastive_loss(TABLE[:, :1], 0.2),
@@ -137,6 +148,14 @@ REFUSALS = {
     ),
     "The loss was made for 340 samples, but there are 360 images": lambda: train(
         DigitEncoder(), DIGITS, EMC2Loss(340, 0.2), steps=1, batch_size=4
+    ),
+    "z1 holds vectors of length 0 (4 of 4): the encoder's output there is all zeros, as when it has died or "
+    "collapsed; go back to an earlier state of it and lower the learning rate, warm up for longer or clip": lambda: (
+        train(with_last_layer(0), DIGITS, NTXentLoss(0.2), steps=1, batch_size=4)
+    ),
+    "z1 holds NaN or infinite values: an image is broken, or the encoder has diverged; if so, go back to an earlier "
+    "state of it and lower the learning rate": lambda: train(
+        with_last_layer(math.nan), DIGITS, NTXentLoss(0.2), steps=1, batch_size=4
     ),
     "images holds numbers outside [0, 1]": lambda: DigitViews(16 * DIGITS.images),
     "There are 2 labels for 4 features": lambda: few_shot_accuracy(

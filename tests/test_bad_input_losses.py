@@ -157,6 +157,17 @@ def test_a_call_refused_after_sampling_leaves_the_cache_as_it_was():
     assert criterion.cursor == 6
 
 
+@pytest.mark.parametrize("name", ["negative cache", "EMC2", "EMC2 multiproposal"])
+def test_encodings_without_gradient_are_checked_too(name):
+    """Those that scores or the cache are made of; those with gradient, at the end of the call, are sound."""
+    criterion = visited(name)
+    if name == "negative cache":
+        criterion.refresh = 1
+    with Untouched(criterion):
+        broken = batch(encode=lambda i, v: TABLE[i, v] * (1 if torch.is_grad_enabled() else math.nan))
+        assert "What encode returned holds NaN" in refusal_of(lambda: criterion(**broken))
+
+
 @pytest.mark.parametrize("name", ["negative cache", "EMC2", "EMC2 without refresh", "EMC2 multiproposal"])
 def test_an_encoding_without_gradient_is_refused_where_it_counts(name):
     """At temperature 0.001: the batch at right angles, all else in its middle, 577 nats nearer than a batch view."""
@@ -202,7 +213,7 @@ BAD_SETTINGS = {
     "num_samples is '5': it must be a whole number": lambda: EMC2Loss(num_samples="5", temperature=0.2),
     "num_samples is 1: it must be": lambda: SogCLRLoss(1, 0.2),
     "num_samples is 0: it must be": lambda: NegativeCacheLoss(0, 4, 0.2),
-    "gamma is 0: it must be a number above 0 to 1": lambda: SogCLRLoss(10, 0.2, gamma=0),
+    "gamma is 0: it must be a number above 0 and at most 1": lambda: SogCLRLoss(10, 0.2, gamma=0),
     "gamma is 1.5": lambda: SogCLRLoss(10, 0.2, gamma=1.5),
     "gamma is nan": lambda: SogCLRLoss(10, 0.2, gamma=math.nan),
     "gamma is 'x': it must be a number": lambda: SogCLRLoss(10, 0.2, gamma="x"),

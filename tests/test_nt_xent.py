@@ -91,3 +91,21 @@ def test_order_of_the_batch_does_not_matter(loss):
     criterion = loss(0.1)
     torch.testing.assert_close(criterion(z1[shuffled], z2[shuffled], index[shuffled]), criterion(z1, z2, index))
     torch.testing.assert_close(criterion(z2, z1, index), criterion(z1, z2, index))
+
+
+@pytest.mark.parametrize("b", [2, 4, 32])
+@pytest.mark.parametrize("temperature", [0.02, 0.07, 0.5])
+def test_gradient_and_value_are_right_in_float32_where_positives_are_aligned(temperature, b):
+    """Then 1 - q(pos) and the loss are tiny numbers, which a difference of numbers near 1 would not have.
+
+    Against float64 on the same rounded embeddings: two views of a sample are the same vector, all samples apart.
+    """
+    rows = torch.nn.functional.normalize(torch.eye(b, 40) + 0.05 * reference.unit_vectors(b, 40).float(), dim=1)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        z1, z2 = (rows.to(dtype, copy=True).requires_grad_() for _ in range(2))
+        value = NTXentLoss(temperature)(z1, z2, torch.arange(b))
+        results.append((value.double(), torch.stack(torch.autograd.grad(value, (z1, z2))).double()))
+    (value, gradient), (exact_value, exact) = results
+    assert abs(value - exact_value) < 1e-5 * exact_value
+    assert (gradient - exact).norm() < 1e-5 * exact.norm()

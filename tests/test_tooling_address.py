@@ -154,10 +154,12 @@ def test_the_first_cell_installs_the_wheel_beside_the_notebook(tmp_path, wheel, 
         (package / "sampling" / "__pycache__").mkdir(parents=True)
         (package / "sampling" / "__pycache__" / "visit.metropolis-1.py311.nbi").write_bytes(b"cache")
     shutil.copy(wheel, tmp_path)
+    beside_this_python = list(packages_in(Path(sys.prefix)).glob("*emc2_lite*"))
     shown = run_first_cell(tmp_path, installed=tmp_path / "installed")
-    assert "emc2-lite 0." in shown and "uninstall" not in shown
+    assert "emc2-lite 0." in shown
     assert "Error" not in shown
     assert shown.endswith(str(package / "__init__.py"))
+    assert all(path.exists() for path in beside_this_python)
 
 
 def test_without_a_wheel_the_first_cell_says_what_to_do_in_one_sentence(tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from emc2_lite.checks import Temperature, check_generator, check_tensor, checked
+from emc2_lite.checks import check_generator, check_tensor
 
 LONGEST = 1.01  # the length of an embedding that passes as normalised in half precision
 CALMER = "lower the learning rate, warm up for longer or clip the gradient"
@@ -48,8 +48,8 @@ def not_normalised(embeddings: Tensor, tolerance: float, name: str) -> ValueErro
     lengths = torch.linalg.vector_norm(embeddings.detach().float(), dim=-1)
     if not torch.isfinite(embeddings).all():
         return ValueError(
-            f"{name} holds NaN or infinite values: look for a broken image, or for an encoder that has diverged, and "
-            f"then go back to an earlier state of it and {CALMER}."
+            f"{name} holds NaN or infinite values: an image is broken, or the encoder has diverged; if so, go back to an "
+            f"earlier state of it and {CALMER}."
         )
     if zeros := int((lengths == 0).sum()):
         return ValueError(
@@ -116,8 +116,3 @@ def _check_integers(tensor: Tensor, name: str, shape: tuple[int, ...], device: t
             f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}: "
             f"pass torch.int64 of shape {shape} on {device}."
         )
-
-
-def check_temperature(temperature: float) -> None:
-    """For the evaluation, until it describes its temperature."""
-    checked("temperature", temperature, Temperature)
