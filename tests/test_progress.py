@@ -26,9 +26,8 @@ def test_lines_come_after_the_first_steps_then_every_half_minute_and_at_the_end(
             clock[0] += 0.25
             shown.advance({"loss": 3.21, "effective_rank": 12.0})
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(" of ")[0] for line in lines] == [f"step {n}" for n in (10, 130, 250, 370, 490, 610, 730, 850, 970)] + [
-        "step 1,000"
-    ]
+    told = [10, 130, 250, 370, 490, 610, 730, 850, 970, 1000]
+    assert [line.split(" of ")[0] for line in lines] == [f"step {step:,}" for step in told]
     assert lines[1] == "step 130 of 1,000, loss 3.21, rank 12, 128 images/s, 4 min left"
 
 

@@ -133,8 +133,8 @@ class Criterion(nn.Module):
             ValueError: on embeddings that are not normalised, and on bad or repeated indices and views.
         """
         fit = (block.lengths - 1).abs_().amax() <= block.tolerance  # not so if it is NaN
-        b = len(block.index) // 2
-        (fits,), indices, views, *answers = read(fit, block.index[:b], block.view, *questions)
+        (fits,), indices, views, *answers = read(fit, block.index, block.view, *questions)
+        indices = indices[: len(indices) // 2]
         if not fits:
             for z, name in zip(block.embeddings.chunk(2), ("z1", "z2"), strict=True):
                 if not normalised(z, block.tolerance):
