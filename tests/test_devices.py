@@ -71,17 +71,18 @@ BAD = {
 
 
 class Guarded(Elsewhere):
-    """Refuses, as a GPU that asserts would end the process, indices outside of what they index."""
+    """Refuses indices outside of what they index: on a GPU they would end the process."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function.overloadpacket.__name__ in ("index", "index_select", "gather", "index_put_", "scatter_add_"):
-            dims = [args[1]] if function.overloadpacket.__name__ in ("gather", "index_select", "scatter_add_") else None
-            sizes = args[0].shape
-            places = [(sizes[d], i) for d, i in enumerate(args[1])] if dims is None else [(sizes[args[1]], args[2])]
-            for size, place in places:
-                if place is not None and place.dtype == torch.int64:
-                    numbers = place.inner if hasattr(place, "inner") else place
-                    assert not numbers.numel() or (numbers.min() >= -size and numbers.max() < size), function
+        name, places = function.overloadpacket.__name__, []
+        if name in ("index", "index_put", "index_put_"):
+            places = list(enumerate(args[1]))
+        elif name in ("index_select", "index_copy_", "gather", "scatter_add_"):
+            places = [args[1:3]]
+        for dim, place in places:
+            if place is not None and place.dtype == torch.int64:
+                numbers, size = getattr(place, "inner", place), args[0].shape[dim]
+                assert ((numbers >= -size) & (numbers < size)).all(), name
         return super().__torch_dispatch__(function, types, args, kwargs)
 
 

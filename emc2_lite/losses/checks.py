@@ -48,8 +48,8 @@ def not_normalised(embeddings: Tensor, tolerance: float, name: str) -> ValueErro
     lengths = torch.linalg.vector_norm(embeddings.detach().float(), dim=-1)
     if not torch.isfinite(embeddings).all():
         return ValueError(
-            f"{name} holds NaN or infinite values: an image is broken, or the encoder has diverged; if so, go back to an "
-            f"earlier state of it and {CALMER}."
+            f"{name} holds NaN or infinite values: an image is broken, or the encoder has diverged; if so, go back to "
+            f"an earlier state of it and {CALMER}."
         )
     if zeros := int((lengths == 0).sum()):
         return ValueError(

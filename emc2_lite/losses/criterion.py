@@ -60,7 +60,8 @@ class Criterion(nn.Module):
     * z1, z2: (b, d) normalised embeddings of two views of b >= 2 samples;
     * index: (b,) int64 dataset indices, each once, in [0, num_samples) where the loss keeps state;
     * view: (2, b) int64 view numbers of z1 and z2, >= 0; 0 and 1 when not given;
-    * encode: (k,) indices, (k,) views -> (k, d) normalised embeddings under today's weights, with gradient;
+    * encode: (k,) indices, (k,) views -> (k, d) normalised embeddings under today's weights, with gradient; the same
+      pair must have the same embedding as in the batch, which is checked once (`check_encode`);
     * generator: the source of the loss's own random numbers; torch's default when not given.
 
     All means are over the 2b rows and nothing is rescaled, so the gradients of all estimators compare with the exact
@@ -68,12 +69,13 @@ class Criterion(nn.Module):
     in buffers with one place for each (sample, view slot), z1 in slot 0 and z2 in slot 1; a refused call or a refused
     state dict leaves it as it was.
 
-    After ``criterion.eval()`` a call computes the same value and the same numbers from the state as it stands, and
-    leaves that state as it was: the loss of a validation batch does not disturb the training run.
+    After ``criterion.eval()`` a call computes what it would in training, the value and the numbers, from the state as
+    it stands, and leaves that state as it was: a validation batch does not disturb the training run. Each loss says
+    what its state then stands for; NT-Xent and DCL keep none.
 
     Raises:
-        ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, and on a damaged state or one that
-            was saved with other settings.
+        ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, on an `encode` that does not
+            reproduce the batch, and on a damaged state or one that was saved with other settings.
         RuntimeError: on a backward pass with create_graph=True.
     """
 

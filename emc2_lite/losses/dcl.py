@@ -38,6 +38,10 @@ class DCLLoss(Criterion):
         ValueError: on bad temperature, shapes, dtypes, embeddings or indices.
 
     Source: Yeh et al. 2022, Decoupled contrastive learning, equation 5 (without its weighting of positives).
+
+    >>> z = torch.eye(2)  # two samples at a right angle, and both views of each alike: l is 2 and 0
+    >>> DCLLoss(temperature=0.5)(z, z, index=torch.tensor([0, 1]))  # -2 + log(1 + 1)
+    tensor(-1.3069)
     """
 
     @checked_settings

@@ -96,10 +96,19 @@ class EMC2Loss(Criterion):
     its end is not stored.
 
     Raises:
-        ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing or
-            without gradient, a damaged state or one of another number of samples. The chains are left as they were.
+        ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
+            without gradient or does not reproduce the batch, a damaged state or one of another number of samples. The
+            chains are left as they were.
 
     Source: Yau et al. 2024, Algorithm 1 and section 3; Tjelmeland 2004 for many proposals.
+
+    >>> table = torch.nn.functional.normalize(torch.randn(100, 2, 8), dim=-1).requires_grad_()  # an encoder's outputs
+    >>> criterion, index = EMC2Loss(num_samples=100, temperature=0.2), torch.arange(4)
+    >>> criterion(*table[index].unbind(1), index, encode=lambda i, v: table[i, v]).backward()
+    >>> criterion.chain_index[index].ge(0).all()  # after a first visit every chain holds a view
+    tensor(True)
+    >>> criterion.stats.views_encoded  # and no view was held before
+    0
     """
 
     state_name: ClassVar[str] = "chains"

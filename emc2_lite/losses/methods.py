@@ -30,6 +30,9 @@ def make_criterion(method: str, *, num_samples: int, dim: int, temperature: floa
 
     Raises:
         ValueError: on another method, a setting that it does not have, or a value that it refuses.
+
+    >>> make_criterion("SogCLR", num_samples=100, dim=8, temperature=0.2, gamma=0.5)
+    SogCLRLoss(num_samples=100, temperature=0.2, gamma=0.5)
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}: use one of {', '.join(METHODS)}.")

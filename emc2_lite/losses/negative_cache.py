@@ -66,11 +66,17 @@ class NegativeCacheLoss(Criterion):
     the batch and the entries encoded again serve the call alone: the cache and its turn stay as they were.
 
     Raises:
-        ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing or
-            without gradient, and a damaged state.
+        ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
+            without gradient or does not reproduce the batch, and a damaged state.
 
     Source: Lindgren et al. 2021, Efficient training of retrieval models using negative cache, section 3; one entry a
     view slot instead of one an item.
+
+    >>> table = torch.nn.functional.normalize(torch.randn(100, 2, 8), dim=-1).requires_grad_()  # an encoder's outputs
+    >>> criterion, index = NegativeCacheLoss(num_samples=100, dim=8, temperature=0.2, refresh=0.5), torch.arange(50, 54)
+    >>> criterion(*table[index].unbind(1), index, encode=lambda i, v: table[i, v]).backward()
+    >>> criterion.stats.filled  # half of the cache, and the 8 entries of the batch
+    tensor(0.5400)
     """
 
     state_name: ClassVar[str] = "cache entries"

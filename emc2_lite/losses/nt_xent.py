@@ -39,6 +39,10 @@ class NTXentLoss(Criterion):
         ValueError: on bad temperature, shapes, dtypes, embeddings or indices.
 
     Source: Chen et al. 2020, A simple framework for contrastive learning of visual representations, equation 1.
+
+    >>> z = torch.eye(2)  # two samples at a right angle, and both views of each alike: l is 2 and 0
+    >>> NTXentLoss(temperature=0.5)(z, z, index=torch.tensor([0, 1]))  # -2 + log(e^2 + 1 + 1)
+    tensor(0.2395)
     """
 
     @checked_settings

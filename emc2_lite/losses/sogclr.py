@@ -53,6 +53,14 @@ class SogCLRLoss(Criterion):
         ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, and on a damaged state.
 
     Source: Yuan et al. 2022, Provable stochastic optimization for global contrastive learning, Algorithm 1.
+
+    >>> z, criterion = torch.eye(2), SogCLRLoss(num_samples=3, temperature=0.5)
+    >>> criterion(z, z, index=torch.tensor([0, 2]))  # the value only carries the gradient
+    tensor(-2.)
+    >>> criterion.log_u  # the negatives of samples 0 and 2 have l = 0; sample 1 is yet to come
+    tensor([[0., 0.],
+            [-inf, -inf],
+            [0., 0.]])
     """
 
     state_name: ClassVar[str] = "averages"

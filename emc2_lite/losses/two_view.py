@@ -102,6 +102,10 @@ def random_proposals(b: int, like: Tensor, generator: torch.Generator | None) ->
 
     The columns of each row's negatives, in an order drawn per row: (2b, 2b - 2) int32; a fixed order would spend the
     whole burn-in on one of the two views. And a Uniform(0, 1) number for each: (2b, 2b - 2).
+
+    >>> order, uniforms = random_proposals(3, torch.empty(0), torch.Generator().manual_seed(0))
+    >>> order[0].sort().values  # row 0 is sample 0's, and so is row 3
+    tensor([1, 2, 4, 5], dtype=torch.int32)
     """
     return (_dealt if compiles_for(like.device) else _sorted_by_keys)(b, like, generator)
 

@@ -20,6 +20,11 @@ def transition_matrix(log_scores: Tensor) -> Tensor:
         ValueError: on NaN or infinite scores, or a dtype other than float32 and float64.
 
     Source: Hastings 1970; Yau et al. 2024, section 3.
+
+    >>> transition_matrix(torch.tensor([0.5, 0.25, 0.25]).log())
+    tensor([[0.6667, 0.1667, 0.1667],
+            [0.3333, 0.3333, 0.3333],
+            [0.3333, 0.3333, 0.3333]])
     """
     log_scores = _finite(log_scores)
     m = log_scores.shape[-1]
@@ -40,6 +45,9 @@ def spectral_gap(log_scores: Tensor) -> Tensor:
         ValueError: on NaN or infinite scores, or a dtype other than float32 and float64.
 
     Source: Liu 1996, Metropolized independent sampling, with uniform proposals.
+
+    >>> spectral_gap(torch.tensor([0.5, 0.25, 0.25]).log())  # 1 / (3 x 0.5)
+    tensor(0.6667)
     """
     log_scores = _finite(log_scores)
     log_max_probability = log_scores.amax(dim=-1) - log_scores.logsumexp(dim=-1)
@@ -53,6 +61,9 @@ def total_variation(p: Tensor, q: Tensor) -> Tensor:
 
     Raises:
         ValueError: if the last dimensions differ, or p or q is not a probability vector (to 1e-3).
+
+    >>> total_variation(torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.5, 0.25, 0.25]))
+    tensor(0.2500)
     """
     check_tensor(p, "p")
     check_tensor(q, "q")
@@ -76,6 +87,10 @@ def effective_sample_size(chain: Tensor) -> Tensor:
         ValueError: on fewer than 4 steps, or values that are not finite.
 
     Source: Geyer 1992, Practical Markov chain Monte Carlo.
+
+    >>> draws = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    >>> effective_sample_size(draws.repeat_interleave(5)).round(decimals=-2)  # each value five times: worth a fifth
+    tensor(1000., dtype=torch.float64)
     """
     check_tensor(chain, "chain")
     steps = chain.shape[-1] if chain.dim() else 0

@@ -29,6 +29,11 @@ def gumbel_max(
             outside [0, 1) or given together with a generator.
 
     Source: Gumbel 1954; Yellott 1977; used over a cache of embeddings by Lindgren et al. 2021.
+
+    >>> scores = torch.tensor([0.0, 1.0, -torch.inf]).expand(100_000, 3)
+    >>> draws = gumbel_max(scores, generator=torch.Generator().manual_seed(0))
+    >>> (draws.bincount(minlength=3) / 100_000).round(decimals=2), scores[0].softmax(0).round(decimals=2)
+    (tensor([0.2700, 0.7300, 0.0000]), tensor([0.2700, 0.7300, 0.0000]))
     """
     log_scores = checked_scores(log_scores)
     if torch.isneginf(log_scores.amax(dim=-1)).any():

@@ -61,6 +61,10 @@ def multiproposal(
 
     Source: Tjelmeland 2004, Using all Metropolis-Hastings proposals to estimate mean values; with m = 1 it is Barker's
     rule (Barker 1965).
+
+    >>> step = multiproposal(torch.zeros(1, 3), torch.zeros(1))  # four states of one score
+    >>> step.weights, step.held_weight
+    (tensor([[0.2500, 0.2500, 0.2500]]), tensor([0.2500]))
     """
     log_scores = checked_scores(log_scores, dims=2)
     initial = one_score_a_row(initial_log_score, log_scores)

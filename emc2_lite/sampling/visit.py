@@ -50,6 +50,11 @@ def metropolis_visit(scores: Tensor, initial: Tensor, proposals: Proposals, *, l
         scores: (rows, columns) float32 or float64, in nats.
         initial: (rows,) scores of the states that the chains come with, -inf for new chains.
         leave_out_held: count only kept steps at candidates: weights are divided by 1 - held_weight, or are all 0.
+
+    >>> scores, order = torch.tensor([[-9.0, 5.0, -9.0, -9.0]]), torch.tensor([[0, 1, 2, 3]], dtype=torch.int32)
+    >>> visit = metropolis_visit(scores, torch.zeros(1), Proposals(order, torch.full((1, 4), 0.5).log(), dropped=1))
+    >>> visit.weights, visit.held_weight  # the three steps that are kept end at column 1
+    (tensor([[0., 1., 0., 0.]]), tensor([0.]))
     """
     visit = _visit_compiled if compiles_for(scores.device) else _visit_by_paths
     return visit(scores, initial, proposals, leave_out_held)
