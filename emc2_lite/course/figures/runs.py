@@ -52,7 +52,7 @@ PANELS = (
     (("loss", "loss, nats", BLUE),),
     (("accuracy", "1-NN accuracy", BLUE),),
     (("acceptance_rate", "acceptance rate", GREEN), ("encoded_again", "views encoded again, a view", VERMILION)),
-    (("negative_similarity", "similarity of negatives", GREEN),),
+    (("negative_similarity", "mean cosine", GREEN),),  # of negatives
     (("learning_rate", "learning rate", BLUE),),
 )
 

@@ -1,0 +1,117 @@
+"""What a user meets when something goes wrong: one sentence, and the traceback only with --debug."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from runs import small
+
+from emc2_lite import cli, records
+from emc2_lite.cli import sentences
+from emc2_lite.runs import train_run
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(cli.main, arguments)
+
+
+def failing(failure: BaseException):
+    def fail(*arguments, **settings):
+        raise failure
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "failure", [KeyError("x"), AssertionError(), EOFError(), RecursionError("deep"), TypeError("a\nb")]
+)
+def test_the_unforeseen_is_one_sentence_with_where_to_report_it(monkeypatch, failure):
+    monkeypatch.setattr("emc2_lite.runs.train_run", failing(failure))
+    result = run("train", "digits")
+    assert result.exit_code == 1
+    last = result.output.strip().splitlines()[-1]
+    assert last.startswith(f"Error: Something that emc2-lite did not foresee: {type(failure).__name__}: ")
+    assert "Please report it " in last and "--debug" in last
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("place", [["--debug", "train", "digits"], ["train", "digits", "--debug"]])
+def test_debug_shows_the_traceback_of_the_unforeseen_and_of_the_foreseen(monkeypatch, place):
+    for failure in (KeyError("x"), ValueError("a sentence")):
+        monkeypatch.setattr("emc2_lite.runs.train_run", failing(failure))
+        result = run(*place)
+        assert result.exit_code == 1
+        assert "Traceback (most recent call last)" in result.output and "in fail" in result.output
+
+
+def test_an_address_of_the_project_is_where_faults_are_reported(monkeypatch):
+    class Metadata:
+        def get_all(self, name):
+            return ["Homepage, https://example.org", "Repository, https://github.com/you/emc2-lite"]
+
+    monkeypatch.setattr(sentences, "metadata", lambda name: Metadata())
+    monkeypatch.setattr("emc2_lite.runs.train_run", failing(KeyError("x")))
+    assert "Please report it at https://github.com/you/emc2-lite/issues, " in run("train", "digits").output
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_memory_that_is_full_is_said_with_what_to_lower(monkeypatch, failure):
+    monkeypatch.setattr("emc2_lite.runs.train_run", failing(failure))
+    assert "this machine's memory is full: take a smaller training.batch_size" in run("train", "digits").output
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_signal_before_the_first_step_leaves_nothing_and_says_so(monkeypatch, number, status):
+    monkeypatch.setattr("emc2_lite.runs.train_run", lambda *a, **s: os.kill(os.getpid(), number))
+    result = run("train", "digits", "--output", "a run", "-p", "training.epochs", "3")
+    assert result.exit_code == status
+    command = re.search(r"Interrupted before anything was saved; start again with: (.*)\n", result.output)[1]
+    assert command.endswith("train digits --output 'a run' -p training.epochs 3")
+
+
+def test_a_warning_is_a_sentence_without_a_place_in_the_code(monkeypatch, capsys):
+    import warnings
+
+    with sentences._warnings_in_a_sentence():
+        assert warnings.formatwarning("words", UserWarning, "file.py", 3) == "Warning: words\n"
+
+
+def test_a_home_is_found_in_every_folder_that_is_named(tmp_path):
+    (tmp_path / "home").mkdir()
+    result = run("evaluate", "~/nowhere")
+    assert f"There is no checkpoint {tmp_path / 'home' / 'nowhere' / 'last.pt'}" in result.output
+    result = run("train", "~/nothing.toml", "--output", "~/out")
+    assert "There is no configuration ~/nothing.toml" in result.output
+
+
+def test_a_full_disk_under_a_record_is_said_with_the_file_and_what_to_do(tmp_path, monkeypatch):
+    write_text = Path.write_text
+
+    def full(path, *arguments, **settings):
+        if "record" in path.name:
+            raise OSError(28, "No space left on device")
+        return write_text(path, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"cannot write .*record.json \(No space left on device\): make room"):
+        train_run(small("NT-Xent", training__epochs=1), tmp_path / "run", progress=False)
+    monkeypatch.setattr(Path, "write_text", write_text)
+    assert train_run(small("NT-Xent", training__epochs=1), tmp_path / "run", progress=False)["metrics"]
+    assert records.read_record_file(tmp_path / "run" / "record.json")
+
+
+def test_the_released_codes_probe_is_not_left_without_a_word(tmp_path):
+    train_run(small("NT-Xent", training__epochs=1), tmp_path / "run", progress=False)
+    result = run("evaluate", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    assert "far from trained: compare encoders by the tuned probe." in result.output
