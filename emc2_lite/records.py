@@ -26,11 +26,11 @@ def read_record(name: str) -> dict[str, Any]:
         FileNotFoundError: if there is no such record.
         ValueError: if the file is not a record.
     """
-    return read_record_file(_path(name))
+    return read_record_file(_path(name), "make it again with emc2-lite experiment")
 
 
-def read_record_file(path: Path) -> dict[str, Any]:
-    """The record in a file.
+def read_record_file(path: Path, remedy: str = "make it again") -> dict[str, Any]:
+    """The record in a file; `remedy` ends the sentence about one that is damaged.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -39,10 +39,10 @@ def read_record_file(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as problem:  # no JSON, or not even text
-        raise ValueError(f"{path} is no record: {problem}; make it again.") from None
+        raise ValueError(f"{path} is no record: {problem}; {remedy}.") from None
     missing = [field for field in FIELDS if field not in record] if isinstance(record, dict) else FIELDS
     if missing:
-        raise ValueError(f"{path} is no record: it lacks {', '.join(missing)}; make it again.")
+        raise ValueError(f"{path} is no record: it lacks {', '.join(missing)}; {remedy}.")
     return record
 
 
