@@ -83,7 +83,8 @@ def write_whole(path: Path, text: str) -> None:
 
 def cannot_write(path: Path, failure: OSError) -> OSError:
     """The system's error with the file and what to do."""
-    words = f"cannot write {path} ({failure.strerror}): make room or choose another place, then give the command again"
+    reason = failure.strerror or failure
+    words = f"cannot write {path} ({reason}): make room or choose another place, then give the command again"
     return OSError(failure.errno, words)
 
 
