@@ -89,11 +89,6 @@ def test_an_accuracy_of_a_step_that_is_to_be_evaluated_again_is_dropped(tmp_path
     assert read_metrics(path) == rows
 
 
-class Broken:
-    def __getattr__(self, name):
-        raise AttributeError(name)
-
-
 @pytest.mark.parametrize("module", [types.ModuleType("torch.utils.tensorboard"), None])
 def test_a_broken_tensorboard_is_said_and_the_run_goes_on(tmp_path, monkeypatch, module):
     """A module without SummaryWriter, and one that cannot be imported."""

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import warnings
 from pathlib import Path
 
 import pytest
@@ -79,9 +80,16 @@ def test_a_signal_before_the_first_step_leaves_nothing_and_says_so(monkeypatch, 
     assert command.endswith("train digits --output 'a run' -p training.epochs 3")
 
 
-def test_a_warning_is_a_sentence_without_a_place_in_the_code(monkeypatch, capsys):
-    import warnings
+def test_a_sweep_that_is_stopped_before_its_first_run_says_that_nothing_is_saved(monkeypatch):
+    monkeypatch.setattr("emc2_lite.laboratory.sweep.sweep", failing(KeyboardInterrupt()))
+    result = run("sweep", "digits", "--output", "s")
+    assert result.exit_code == 130
+    assert re.search(
+        r"Interrupted before anything was saved; start again with: .*sweep digits --output s\n", result.output
+    )
 
+
+def test_a_warning_is_a_sentence_without_a_place_in_the_code():
     with sentences._warnings_in_a_sentence():
         assert warnings.formatwarning("words", UserWarning, "file.py", 3) == "Warning: words\n"
 

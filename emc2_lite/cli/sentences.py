@@ -111,10 +111,10 @@ def _is_memory(failure: Exception) -> bool:
     )
 
 
-def command_again(*more: str, without: tuple[str, ...] = ()) -> str:
-    """The command that is running, quoted for the shell, with more arguments at its end and without some flags."""
+def command_again(*more: str) -> str:
+    """The command that is running, quoted for the shell, with more arguments at its end."""
     context = click.get_current_context()
-    typed = [arg for arg in context.meta[TYPED] if arg not in (*more, *without)]
+    typed = [arg for arg in context.meta[TYPED] if arg not in more]
     return shlex.join([*_program(), context.info_name, *typed, *more])
 
 

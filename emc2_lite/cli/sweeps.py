@@ -41,7 +41,7 @@ def sweep(config, methods, batch_sizes, temperatures, seeds, jobs, output, devic
     of 1-NN and linear-probe accuracy on the test set, with 95 % intervals, in record.json, table.md and figure.html.
     """
     output = output or SWEEPS / Path(config).stem
-    with in_a_sentence(lambda: f"The runs of the sweep are saved in {output}; go on with: {command_again()}"):
+    with in_a_sentence(lambda: _left(output)):
         from emc2_lite.laboratory.sweep import cells_of
         from emc2_lite.laboratory.sweep import sweep as run_sweep
         from emc2_lite.vision import load_images
@@ -76,6 +76,13 @@ def sweep(config, methods, batch_sizes, temperatures, seeds, jobs, output, devic
     click.echo(f"{output}: record.json, table.md" + (", figure.html" if (output / "figure.html").exists() else ""))
     if failed:
         raise click.ClickException(f"{len(failed)} of {len(cells)} runs failed: {'; '.join(failed)}")
+
+
+def _left(output: Path) -> str:
+    """What an interrupted `sweep` leaves, and how to go on."""
+    if any(output.glob("*/last.pt")):
+        return f"The runs of the sweep are saved in {output}; go on with: {command_again()}"
+    return f"Interrupted before anything was saved; start again with: {command_again()}"
 
 
 def _markdown(rows: list[dict]) -> str:

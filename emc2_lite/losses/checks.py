@@ -38,12 +38,11 @@ def check_embeddings(embeddings: Tensor, name: str) -> None:
     """
     if not embeddings.is_floating_point():
         raise ValueError(f"{name} is {embeddings.dtype}: pass floating-point embeddings.")
-    allowed = tolerance(embeddings.dtype)
-    if not normalised(embeddings, allowed):
-        raise not_normalised(embeddings, allowed, name)
+    if not normalised(embeddings, tolerance(embeddings.dtype)):
+        raise not_normalised(embeddings, name)
 
 
-def not_normalised(embeddings: Tensor, tolerance: float, name: str) -> ValueError:
+def not_normalised(embeddings: Tensor, name: str) -> ValueError:
     """The refusal of embeddings that are not `normalised`."""
     lengths = torch.linalg.vector_norm(embeddings.detach().float(), dim=-1)
     if not torch.isfinite(embeddings).all():

@@ -140,7 +140,7 @@ class Criterion(nn.Module):
         if not fits:
             for z, name in zip(block.embeddings.chunk(2), ("z1", "z2"), strict=True):
                 if not normalised(z, block.tolerance):
-                    raise not_normalised(z, block.tolerance, name)
+                    raise not_normalised(z, name)
         check_names(indices, views, self.num_samples)
         return [indices, views, *answers]
 

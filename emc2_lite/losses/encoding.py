@@ -44,7 +44,7 @@ class Encodings:
             ValueError: if it does not hold.
         """
         if not fit:
-            raise not_normalised(self.embeddings, tolerance(self.embeddings.dtype), "What encode returned")
+            raise not_normalised(self.embeddings, "What encode returned")
 
 
 def check_encode_once(criterion: Criterion, block: TwoViewBlock, encode: Encode) -> None:
