@@ -15,10 +15,10 @@ from emc2_lite.laboratory import (
     gradient_quality,
     of_seeds,
 )
-from emc2_lite.laboratory.experiments import EXPERIMENTS, VARIANTS, criterion
+from emc2_lite.laboratory.experiments import EXPERIMENTS, criterion
 from emc2_lite.laboratory.experiments.methods import DIGITS, digit_views
 from emc2_lite.laboratory.statistics import jackknife, over_seeds
-from emc2_lite.losses import EMC2Loss, NTXentLoss
+from emc2_lite.losses import METHODS, EMC2Loss, NTXentLoss
 from emc2_lite.records import json_line
 from emc2_lite.vision import load_digits
 
@@ -95,7 +95,7 @@ def test_the_outcome_of_a_curve_is_its_last_step_and_of_windows_each_one():
     assert [(row["visits_from"], row["visits_to"], row["seeds"]) for row in outcome] == [(0, 1, 2), (1, 2, 2)]
 
 
-@pytest.mark.parametrize("method", VARIANTS)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_its_criterion_with_the_setting_in_its_name(method):
     loss = criterion(method, 10, 0.3, 8)
     assert loss.temperature == 0.3

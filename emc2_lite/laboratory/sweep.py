@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from emc2_lite.checks import Distinct, checked_settings
-from emc2_lite.laboratory.experiments.methods import VARIANTS, Row
+from emc2_lite.laboratory.experiments.methods import Row
 from emc2_lite.laboratory.processes import Died, in_processes
 from emc2_lite.laboratory.statistics import over_seeds
 from emc2_lite.locking import locked
+from emc2_lite.losses import LOSSES, METHODS
 from emc2_lite.records import circumstances, read_record_file, write_record
 from emc2_lite.runs import EVALUATION, LOCK, RECORD, device_name, evaluate_run, pick_device, train_run
 from emc2_lite.training import Config, changed, from_dict
@@ -34,7 +35,7 @@ def cells_of(
     config: Config,
     output: Path,
     *,
-    methods: Annotated[Sequence[Literal[*VARIANTS]], Distinct()],
+    methods: Annotated[Sequence[Literal[*METHODS]], Distinct()],
     batch_sizes: Annotated[Sequence[int], Distinct()],
     temperatures: Annotated[Sequence[float], Distinct()],
     seeds: int,
@@ -43,19 +44,18 @@ def cells_of(
 
     Args:
         config: what the runs have in common.
-        methods: names of `emc2_lite.laboratory.experiments.VARIANTS`.
+        methods: names of `emc2_lite.losses.METHODS`.
 
     Raises:
         ValueError: on another method, a value that comes twice or one that the configuration refuses.
     """
     cells = []
     for seed, temperature, batch_size, method in product(range(seeds), temperatures, batch_sizes, methods):
-        name, settings = VARIANTS[method]
         own = changed(
             config,
-            **{"loss.method": name, "loss.temperature": temperature},
-            **{f"loss.{setting}": value for setting, value in settings.items()},
-            **{"training.batch_size": batch_size, "training.seed": seed},
+            **{"loss.method": next(name for name, loss in LOSSES.items() if loss is METHODS[method].loss)},
+            **{f"loss.{setting}": value for setting, value in METHODS[method].settings.items()},
+            **{"loss.temperature": temperature, "training.batch_size": batch_size, "training.seed": seed},
         )
         place = {"method": method, "temperature": temperature, "batch_size": batch_size, "seed": seed}
         folder = "-".join([method.replace(" ", "_"), f"t{temperature:g}", f"b{batch_size}", f"s{seed}"])

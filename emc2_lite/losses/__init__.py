@@ -8,19 +8,21 @@ from emc2_lite.losses.criterion import Criterion
 from emc2_lite.losses.dcl import DCLLoss, DCLStats
 from emc2_lite.losses.emc2 import EMC2Loss, EMC2Stats
 from emc2_lite.losses.global_loss import global_contrastive_loss
-from emc2_lite.losses.methods import METHODS, make_criterion
+from emc2_lite.losses.methods import LOSSES, METHODS, Method, make_criterion
 from emc2_lite.losses.negative_cache import NegativeCacheLoss, NegativeCacheStats
 from emc2_lite.losses.nt_xent import NTXentLoss, NTXentStats
 from emc2_lite.losses.sogclr import SogCLRLoss, SogCLRStats
 from emc2_lite.losses.two_view import random_proposals
 
 __all__ = [
+    "LOSSES",
     "METHODS",
     "Criterion",
     "DCLLoss",
     "DCLStats",
     "EMC2Loss",
     "EMC2Stats",
+    "Method",
     "NTXentLoss",
     "NTXentStats",
     "NegativeCacheLoss",

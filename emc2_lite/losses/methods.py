@@ -1,7 +1,9 @@
-"""The five estimators by the names that configurations, experiments and records use."""
+"""The register of methods: each estimator by name, with its settings and its look in figures."""
 
 import inspect
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from emc2_lite.losses.criterion import Criterion
 from emc2_lite.losses.dcl import DCLLoss
@@ -10,37 +12,69 @@ from emc2_lite.losses.negative_cache import NegativeCacheLoss
 from emc2_lite.losses.nt_xent import NTXentLoss
 from emc2_lite.losses.sogclr import SogCLRLoss
 
-METHODS: dict[str, type[Criterion]] = {
-    "NT-Xent": NTXentLoss,
-    "DCL": DCLLoss,
-    "SogCLR": SogCLRLoss,
-    "cache": NegativeCacheLoss,
-    "EMC2": EMC2Loss,
+
+class Method(NamedTuple):
+    """A loss with settings, as records, experiments and figures name it.
+
+    loss: the class. colour, dash, marker: the method's look in every figure, in plotly's terms; a setting of a method
+    has the look of the method. settings: what differs from the defaults of the class.
+    """
+
+    loss: type[Criterion]
+    colour: str
+    dash: str
+    marker: str
+    settings: Mapping[str, Any] = MappingProxyType({})
+
+
+# Colours of Okabe and Ito 2008 that reach a contrast of 3:1 on white and on JupyterLab's dark theme, and grey.
+_SOGCLR = Method(SogCLRLoss, "#D55E00", "dot", "diamond")
+_CACHE = Method(NegativeCacheLoss, "#009E73", "dashdot", "triangle-up")
+_EMC2 = Method(EMC2Loss, "#0072B2", "solid", "cross")
+
+METHODS: dict[str, Method] = {
+    "NT-Xent": Method(NTXentLoss, "#797979", "solid", "circle"),
+    "DCL": Method(DCLLoss, "#CC79A7", "dash", "square"),
+    "SogCLR": _SOGCLR,
+    "cache": _CACHE,
+    "EMC2": _EMC2,
+    "EMC2 multiproposal": _EMC2._replace(dash="dash", marker="x", settings={"kernel": "multiproposal"}),
+    "EMC2 stored": _EMC2._replace(dash="dot", marker="square-open", settings={"state": "stored"}),
+    "EMC2 without refresh": _EMC2._replace(dash="dashdot", marker="circle-open", settings={"refresh_scores": False}),
+    "EMC2, burn_in=0": _EMC2._replace(settings={"burn_in": 0.0}),
+    "EMC2, burn_in=0.75": _EMC2._replace(settings={"burn_in": 0.75}),
+    "SogCLR, gamma=0.1": _SOGCLR._replace(settings={"gamma": 0.1}),
+    "SogCLR, gamma=0.3": _SOGCLR._replace(settings={"gamma": 0.3}),
+    "cache, refresh=0": _CACHE._replace(settings={"refresh": 0.0}),
+    "cache, refresh=0.05": _CACHE._replace(settings={"refresh": 0.05}),
+    "cache, num_negatives=4": _CACHE._replace(settings={"num_negatives": 4}),
 }
+LOSSES = {name: method.loss for name, method in METHODS.items() if not method.settings}
 
 
 def make_criterion(method: str, *, num_samples: int, dim: int, temperature: float, **settings: Any) -> Criterion:
-    """The method's criterion, new; `settings` are its own, such as gamma of SogCLR. Sizes that it has no use for are
-    left out.
+    """A new criterion of a method. A loss that needs no `num_samples` or `dim` is made without them.
 
     Args:
         method: a name of `METHODS`.
         num_samples, dim: N, the number of samples, and d, the length of an embedding.
         temperature: > 0, dimensionless.
+        settings: the loss's own, such as gamma of SogCLR; they override those of the method.
 
     Raises:
-        ValueError: on another method, a setting that it does not have, or a value that it refuses.
+        ValueError: on an unknown method, an unknown setting, or a value that the loss refuses.
 
     >>> make_criterion("SogCLR", num_samples=100, dim=8, temperature=0.2, gamma=0.5)
     SogCLRLoss(num_samples=100, temperature=0.2, gamma=0.5)
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}: use one of {', '.join(METHODS)}.")
-    accepted = inspect.signature(METHODS[method]).parameters
+    loss = METHODS[method].loss
+    accepted = inspect.signature(loss).parameters
     sizes = {"num_samples": num_samples, "dim": dim}
     own = [name for name in accepted if name not in (*sizes, "temperature")]
     for name in settings:
         if name not in own:
             raise ValueError(f"{method} has no setting {name!r}: it has {', '.join(own) or 'none of its own'}.")
     needed = {name: size for name, size in sizes.items() if name in accepted}
-    return METHODS[method](temperature=temperature, **needed, **settings)
+    return loss(temperature=temperature, **needed, **METHODS[method].settings | settings)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from emc2_lite.checks import Bounds, Seed, Temperature, Unread, Width, check_fields, check_values, descriptions
-from emc2_lite.losses import METHODS
+from emc2_lite.losses import LOSSES
 from emc2_lite.training.loop import PRECISIONS
 from emc2_lite.training.optimisers import LearningRate, Momentum, WeightDecay
 from emc2_lite.vision import DATASETS, Augmentation
@@ -56,9 +56,9 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Loss:
-    """method: a name of `emc2_lite.losses.METHODS`; settings: the method's own, such as burn_in."""
+    """method: a name of `emc2_lite.losses.LOSSES`; settings: the method's own, such as burn_in."""
 
-    method: Literal[*METHODS] = "EMC2"
+    method: Literal[*LOSSES] = "EMC2"
     temperature: Temperature = 0.07
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -72,9 +72,9 @@ class Loss:
 
 def settings_of_method(method: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The descriptions and the defaults of a method's own settings."""
-    parameters = inspect.signature(METHODS[method]).parameters
+    parameters = inspect.signature(LOSSES[method]).parameters
     given_by_the_run = ("num_samples", "dim", "temperature")
-    hints = {k: h for k, h in descriptions(METHODS[method].__init__).items() if k not in given_by_the_run}
+    hints = {k: h for k, h in descriptions(LOSSES[method].__init__).items() if k not in given_by_the_run}
     return hints, {name: parameters[name].default for name in hints}
 
 

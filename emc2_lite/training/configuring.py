@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emc2_lite.checks import descriptions, unread
-from emc2_lite.losses import METHODS
+from emc2_lite.losses import LOSSES
 from emc2_lite.training.config import Config, Data, Encoder, Loss, Optimiser, Training, settings_of_method
 from emc2_lite.vision import Augmentation
 
@@ -154,7 +154,7 @@ def _unread(section: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a section that nothing reads where the others have these values."""
     if section == "loss":
         method = chosen.get("method", Loss.method)
-        hints, defaults = settings_of_method(method) if method in list(METHODS) else ({}, {})
+        hints, defaults = settings_of_method(method) if method in list(LOSSES) else ({}, {})
     else:
         kind = SECTIONS.get(section)
         hints = descriptions(kind) if kind else {}

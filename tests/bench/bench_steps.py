@@ -8,7 +8,7 @@ import torch
 
 from bench.bench_losses import clustered
 from bench.conftest import DEVICE
-from emc2_lite.losses import METHODS, make_criterion
+from emc2_lite.losses import LOSSES, make_criterion
 from emc2_lite.training.loop import TrainingStep, views_of_epoch
 from emc2_lite.training.plan import encode_only
 from emc2_lite.vision import Augmentation, DigitEncoder, DigitViews, ImageViews, ResNetEncoder, load_digits
@@ -65,7 +65,7 @@ def trained(steps, count):
     return steps
 
 
-@pytest.mark.parametrize("method", [m for m in (*METHODS, STORED) if m != "NT-Xent"])
+@pytest.mark.parametrize("method", [m for m in (*LOSSES, STORED) if m != "NT-Xent"])
 def test_digits_step(compare, method):
     contender, reference = (trained(digits(m), 150) for m in (method, "NT-Xent"))
     compare(
@@ -122,7 +122,7 @@ def resnet_on_its_way(method):
     return trained(steps, 2)
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "NT-Xent"])
+@pytest.mark.parametrize("method", [m for m in LOSSES if m != "NT-Xent"])
 def test_resnet_step(compare, method):
     contender, reference = resnet_on_its_way(method), resnet_on_its_way("NT-Xent")
     compare(

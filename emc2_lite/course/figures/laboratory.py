@@ -6,19 +6,12 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from emc2_lite.course.style import BLUE, COLOURS, DASHES, GREEN, GREY, MARKERS, PURPLE, VERMILION
+from emc2_lite.course.style import BLUE, COLOURS, DASHES, GREY, MARKERS, VERMILION
+from emc2_lite.losses import METHODS
 
 ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}  # below stands the slider of a stored figure
-# One look a method, the same in every figure of the chapter: colour, dash and marker.
-LOOKS = {
-    "NT-Xent": (GREY, DASHES[0], MARKERS[0]),
-    "DCL": (PURPLE, DASHES[1], MARKERS[1]),
-    "SogCLR": (VERMILION, DASHES[2], MARKERS[2]),
-    "cache": (GREEN, DASHES[3], MARKERS[3]),
-    "EMC2": (BLUE, DASHES[0], MARKERS[5]),
-    "EMC2 multiproposal": (BLUE, DASHES[1], MARKERS[4]),
-    "EMC2 stored": (BLUE, DASHES[2], f"{MARKERS[1]}-open"),
-    "EMC2 without refresh": (BLUE, DASHES[3], f"{MARKERS[0]}-open"),
+# The looks of the register, and of the exact gradient: colour, dash and marker.
+LOOKS = {name: (method.colour, method.dash, method.marker) for name, method in METHODS.items()} | {
     "exact gradient": (COLOURS[5], DASHES[4], f"{MARKERS[2]}-open"),
 }
 
@@ -150,7 +143,7 @@ def bias_against_price(rows: Sequence[Row], prices: Sequence[float], title: str)
             y=[row["bias"]],
             error_y=_reach([row], "bias"),
             mode="markers+text",
-            text=[row["method"] if row["method"] in LOOKS else ""],
+            text=[row["method"] if "," not in row["method"] else ""],
             hovertext=[row["method"]],
             textposition=LABELS.get(row["method"], "middle right"),
             marker={"symbol": marker, "size": 11, "color": colour},
@@ -197,8 +190,7 @@ def chain_distances(temperatures: Sequence[float], distances: Mapping[str, Seque
 
 
 def _look(method: str) -> tuple[str, str, str]:
-    """The method's look; a setting of a method, "SogCLR, gamma=0.1", has its method's."""
-    return LOOKS[method.split(",")[0]]
+    return LOOKS[method]
 
 
 def _point(figure: go.Figure, of: Row, value: str, floor: float | None = None, **place) -> None:

@@ -12,13 +12,12 @@ from typing import NamedTuple
 from emc2_lite.checks import check_values, checked, descriptions
 from emc2_lite.laboratory.experiments.at_rest import digit_encoder, jump, quality
 from emc2_lite.laboratory.experiments.in_training import gradient_error, stationarity, training
-from emc2_lite.laboratory.experiments.methods import EXACT, VARIANTS, Digits, Row, criterion
+from emc2_lite.laboratory.experiments.methods import EXACT, Digits, Row, criterion
 from emc2_lite.laboratory.statistics import over_seeds
 
 __all__ = [
     "EXACT",
     "EXPERIMENTS",
-    "VARIANTS",
     "Experiment",
     "criterion",
     "digit_encoder",

@@ -12,7 +12,6 @@ from emc2_lite.checks import Bounds, Increasing, Seed, Temperature, checked_sett
 from emc2_lite.laboratory.experiments.methods import (
     DIGITS,
     DIM,
-    VARIANTS,
     BatchSizes,
     Methods,
     Progress,
@@ -23,7 +22,7 @@ from emc2_lite.laboratory.experiments.methods import (
 )
 from emc2_lite.laboratory.finite import pull_back, view_table
 from emc2_lite.laboratory.gradients import BatchSize, Count, GradientQuality, Step, gradient_quality
-from emc2_lite.losses import NTXentLoss
+from emc2_lite.losses import METHODS, NTXentLoss
 from emc2_lite.training import train
 from emc2_lite.vision import DigitEncoder, DigitViews
 
@@ -94,7 +93,7 @@ def _edges(proposals: Sequence[int], samples: int, batch_size: int) -> list[int]
 @checked_settings
 def jump(
     *,
-    methods: Methods = tuple(VARIANTS),
+    methods: Methods = tuple(METHODS),
     temperature: Temperature = 0.07,
     batch_size: BatchSize = 4,
     samples: Samples = 200,
