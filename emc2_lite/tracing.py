@@ -1,21 +1,24 @@
-"""How torch.compile meets this library's compiled code: it calls such functions as they are."""
+"""Functions that torch.compile calls without tracing them."""
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import torch
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
-def untraced(function: Callable) -> Callable:
-    """A function that torch.compile calls instead of tracing it: the graph ends before it, and goes on after it.
 
-    numba's kernels cannot be traced. `torch.compiler.disable` itself would import torch's compiler with this library.
+def untraced(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Make torch.compile call the function without tracing it, as numba's kernels need; the graph breaks at the call.
+
+    `torch.compiler.disable` as a decorator would import torch's compiler together with this library.
     """
 
     @wraps(function)
-    def call(*arguments: Any, **settings: Any) -> Any:
-        if torch.compiler.is_compiling():  # only where torch.compile reads this line
+    def call(*arguments: Arguments.args, **settings: Arguments.kwargs) -> Result:
+        if torch.compiler.is_compiling():  # true only while torch.compile traces this line
             return torch.compiler.disable(function)(*arguments, **settings)
         return function(*arguments, **settings)
 

@@ -1,9 +1,8 @@
-"""A device that is not the CPU, on a machine that has none: its tensors compute on the CPU and keep apart from it.
+"""An imitated second device, for machines without one: its tensors compute on the CPU.
 
-Within `Elsewhere()` factories and moves to `DEVICE` give tensors that say they are there. As on a GPU, they do not mix
-with the CPU's (but with scalars of no dimension), they have no `numpy()`, and `torch.Generator(DEVICE)` serves them and
-no others. `waits` counts what the host would wait for: numbers that it reads, and copies to the device that are not
-`non_blocking`.
+Within `Elsewhere()` factories and moves to `DEVICE` give tensors that name it as their device. As on a GPU, they mix
+only with the CPU's scalars of no dimension, they have no `numpy()`, and only `torch.Generator(DEVICE)` serves them.
+`waits` counts the waits of the host: numbers that it reads, and copies to the device that are not `non_blocking`.
 """
 
 from collections import Counter
@@ -15,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map
 
-DEVICE = torch.device("mps", 0)  # a type of device whose name torch knows everywhere; nothing of it is used
+DEVICE = torch.device("mps", 0)  # torch knows this name on every machine; the device itself is not used
 CPU = torch.device("cpu")
 READS = {
     "_local_scalar_dense",
@@ -102,11 +101,11 @@ class _OnAnyDevice(type(_Generator)):
 
 
 class AnyGenerator(_Generator, metaclass=_OnAnyDevice):
-    """What torch.Generator is while there is a second device."""
+    """Takes the place of torch.Generator while there is a second device."""
 
 
 class _OwnGenerators(TorchFunctionMode):
-    """Refuses a generator of another device than the numbers that it draws."""
+    """Refuses a generator of another device than that of the drawn numbers."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -118,7 +117,7 @@ class _OwnGenerators(TorchFunctionMode):
 
 
 class Elsewhere(TorchDispatchMode):
-    """While entered there is a second device, `DEVICE`; `waits` counts by the name of the operation."""
+    """While entered, there is a second device, `DEVICE`; `waits` counts waits by the name of the operation."""
 
     def __init__(self):
         super().__init__()
@@ -156,7 +155,7 @@ def _count(name):
 
 
 def _to(tensor, *args, copy=False, **kwargs):
-    """Tensor.to by the devices that the tensors say they are on."""
+    """Tensor.to, by the devices that the tensors name."""
     device, dtype, non_blocking, memory_format = _parsed(*args, **kwargs)
     if device is None or device.type == tensor.device.type:
         return tensor.to(tensor.dtype if dtype is None else dtype, copy=copy, memory_format=memory_format)
@@ -164,7 +163,7 @@ def _to(tensor, *args, copy=False, **kwargs):
 
 
 def _parsed(*args, **kwargs):
-    """What `to` is asked for, by tensors and by modules."""
+    """The arguments of `to`, of tensors and of modules."""
     if args and isinstance(args[0], torch.Tensor):
         args = (args[0].device, args[0].dtype, *args[1:])
     return _parse_to(*args, **kwargs)
@@ -175,12 +174,12 @@ def _moved(tensor, device, **settings):
 
 
 def _computed(function, args, kwargs):
-    """Run an operation on the CPU, and put its result where a device would have it."""
+    """Run an operation on the CPU, and wrap its result if a real device would hold it."""
     name, tensors = function.overloadpacket.__name__, tree_flatten((args, kwargs))[0]
     there = [value for value in tensors if isinstance(value, ElsewhereTensor)]
     here = [value for value in tensors if isinstance(value, torch.Tensor) and not isinstance(value, ElsewhereTensor)]
     given = kwargs.get("device")
-    # Torch's C++ takes these tensors for the CPU's, and names it where it makes one beside them.
+    # For a tensor made beside these, torch's C++ names the CPU as the device.
     beside = name.startswith("new_") or name.endswith("_like")
     target = bool(there) if given is None or beside else is_elsewhere(given)
     crossing = name in ("_to_copy", "copy_")

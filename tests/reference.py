@@ -1,4 +1,4 @@
-"""The method's formulas, each as plain as it can be: loops, float64, no code shared with the library."""
+"""The method's formulas in plain loops, float64, without any of the library's code."""
 
 import math
 
@@ -109,14 +109,15 @@ def sogclr(averages, z1, z2, index, *, temperature, gamma, first_visit="of a cha
     return total / (2 * b), all_weights
 
 
-def negative_cache(cache, cursor, z1, z2, index, view, encode, uniforms, *, num_samples, temperature, refresh):
-    """One call; `cache` {(sample, slot): (view, embedding)} is changed in place. `uniforms` are (2b, K, 2N).
+def negative_cache(cache, cursor, table, index, view, uniforms, *, temperature, refresh):
+    """One call on views of a table (N, V, d); `cache` {(sample, slot): (view, embedding)} is changed in place.
 
-    Returns the surrogate, the new cursor, the readable loss, the mean staleness, and the views encoded without and
-    with gradient, each a list in the order of the cache.
+    `uniforms` are (2b, K, 2N). Returns the surrogate, the new cursor, the readable loss, the mean staleness, and the
+    views encoded without and with gradient, each a list in the order of the cache.
     """
-    rows, b, entries = [*z1, *z2], len(z1), 2 * num_samples
+    b, entries = len(index), 2 * len(table)
     names = [(int(index[r % b]), int(view[r // b, r % b])) for r in range(2 * b)]
+    rows = [table[name] for name in names]
     slots = [(names[r][0], r // b) for r in range(2 * b)]
     before = dict(cache)
     for r in range(2 * b):
@@ -126,7 +127,7 @@ def negative_cache(cache, cursor, z1, z2, index, view, encode, uniforms, *, num_
         slot = (place % entries // 2, place % entries % 2)
         if slot not in slots:
             name = (slot[0], before[slot][0] if slot in before else slot[1])
-            cache[slot] = (name[1], encode(*name).detach())
+            cache[slot] = (name[1], table[name].detach())
             refreshed.append(name)
     total, readable, stale, encoded, draws = 0.0, 0.0, 0.0, set(), uniforms.shape[1]
     for r in range(2 * b):
@@ -141,8 +142,7 @@ def negative_cache(cache, cursor, z1, z2, index, view, encode, uniforms, *, num_
             name = (drawn[0], others[drawn][0])
             if name not in names:
                 encoded.add(name)
-            embedding = rows[names.index(name)] if name in names else encode(*name)
-            score = rows[r] @ embedding / temperature
+            score = rows[r] @ table[name] / temperature
             total = total + score / draws
             stale += abs(scores[drawn] - score.item()) if name not in names else 0.0
     rows_drawn = 2 * b * draws
@@ -163,19 +163,16 @@ def weighted_gradient(table, temperature, weight, pull=lambda r: 1.0):
     return gradient
 
 
-def emc2(
-    chains, z1, z2, index, view, encode, order, uniforms, *, temperature, burn_in, state, refresh_scores, trap=None
-):
-    """One call of the method's section 3; `chains` {(sample, slot): (sample, view, score)} is changed in place.
+def emc2(chains, table, index, view, order, uniforms, *, temperature, burn_in, state, refresh_scores=True, trap=None):
+    """One call on views of a table (N, V, d); `chains` {(sample, slot): (sample, view, score)} is changed in place.
 
-    `trap` puts back a mistake that public implementations make; test_traps.py names them.
-
-    Returns the surrogate loss, the weights [(in-batch {column: weight}, carried-over weight)] of the rows, and the
-    pairs that have to be encoded without and with gradient, each a set: all scores are fresh, but those without effect
-    need not be.
+    `trap` puts in a mistake of public implementations that test_traps.py names. Returns the surrogate, the weights
+    [(in-batch {column: weight}, carried-over weight)] of the rows, and the pairs to encode without and with gradient,
+    each a set: all scores are fresh, except those without effect.
     """
-    z, b = [*z1, *z2], len(z1)
+    b = len(index)
     names = [(int(index[r % b]), int(view[r // b, r % b])) for r in range(2 * b)]
+    z = [table[name] for name in names]
     total, all_weights, scored, encoded, stored = 0.0, [], set(), set(), {}
     for r in range(2 * b):
         chain = names[r][0], 0 if trap == "one chain for both views" else r // b
@@ -189,8 +186,7 @@ def emc2(
                 if held[:2] not in names and not forgets_its_start(z, r, candidates, uniforms[r], temperature, burn_in):
                     scored.add(held[:2])
                 with torch.no_grad():
-                    embedding = z[names.index(held[:2])] if held[:2] in names else encode(*held[:2])
-                    held_score = (z[r] @ embedding / temperature).item()
+                    held_score = (z[r] @ table[held[:2]] / temperature).item()
         scores = [(z[r] @ z[k] / temperature).item() for k in candidates]
         states, _, last_score = metropolis_hastings(scores, held_score, uniforms[r].tolist())
         m = len(candidates)
@@ -211,8 +207,7 @@ def emc2(
         elif carried > 0:
             if held[:2] not in names:
                 encoded.add(held[:2])
-            embedding = z[names.index(held[:2])] if held[:2] in names else encode(*held[:2])
-            total = total + carried * (z[r] @ embedding) / temperature
+            total = total + carried * (z[r] @ table[held[:2]]) / temperature
         for k, w in weights.items():
             total = total + w * (z[r] @ z[k]) / temperature
         total = total - z[r] @ z[(r + b) % (2 * b)] / temperature
@@ -223,7 +218,7 @@ def emc2(
 
 
 def forgets_its_start(z, r, candidates, uniforms, temperature, burn_in):
-    """Whether a candidate of the burn-in, or the first after it, beats the highest score that two views can have."""
+    """Whether a candidate of the burn-in, or the first one after it, beats the highest possible score of two views."""
     for j in range(math.floor(burn_in * len(candidates)) + 1):
         challenge = (z[r] @ z[candidates[j]]).item() / temperature - math.log(uniforms[j])
         if challenge > 1.01 * z[r].norm().item() / temperature:
@@ -232,7 +227,7 @@ def forgets_its_start(z, r, candidates, uniforms, temperature, burn_in):
 
 
 def visit_law(log_scores, orders, burn_in):
-    """What a chain does in one visit, exactly, averaged over equally likely orders of in-batch candidates.
+    """The exact law of a chain's visit, averaged over equally likely orders of in-batch candidates.
 
     `log_scores` are over neg(r); `orders` lists the visits, each a list of states in the order they are proposed.
     Returns (kernel, kept): kernel[z, z'] is the law of the last state and kept[z, z'] the mean share of kept steps at
@@ -254,9 +249,9 @@ def visit_law(log_scores, orders, burn_in):
 
 
 def multiproposal_law(log_scores, sets):
-    """What one step of many proposals does, exactly: `sets(z)` lists the equally likely sets proposed from state z.
+    """The exact law of one step of many proposals: `sets(z)` lists the equally likely sets proposed from state z.
 
-    Returns kernel[z, z'], the law of the next state and as well the mean of its softmax weights.
+    Returns kernel[z, z'], the law of the next state and also the mean of its softmax weights.
     """
     n = len(log_scores)
     kernel = torch.zeros(n, n, dtype=torch.float64)

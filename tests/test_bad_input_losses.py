@@ -1,4 +1,4 @@
-"""A loss refuses a bad batch, setting or state in one clear sentence, and is left as it was."""
+"""A loss refuses a bad batch, setting or state in one clear sentence, and does not change."""
 
 import copy
 import math
@@ -38,7 +38,7 @@ def refusal_of(call, kind=ValueError):
 
 
 class Untouched:
-    """A context after which a loss must be what it was: state, readable numbers and all."""
+    """A context after which a loss must have its state and readable numbers of before."""
 
     def __init__(self, criterion):
         self.criterion = criterion
@@ -109,13 +109,13 @@ NO_ENCODING = {
 }
 FOR = dict.fromkeys(LOSSES, BAD_BATCHES)
 FOR |= {name: FOR[name] | OUT_OF_RANGE for name in LOSSES if name not in ("NT-Xent", "DCL")}
-FOR |= {name: FOR[name] | NO_ENCODING for name in ("negative cache", "EMC2", "EMC2 multiproposal")}
+FOR |= {name: FOR[name] | NO_ENCODING for name in ("cache", "EMC2", "EMC2 multiproposal")}
 
 
 @pytest.mark.parametrize(
     ("name", "sentence"), [(name, sentence) for name, sentences in FOR.items() for sentence in sentences]
 )
-def test_a_bad_batch_is_refused_in_one_sentence_and_leaves_the_loss_as_it_was(name, sentence):
+def test_a_bad_batch_is_refused_in_one_sentence_and_changes_nothing(name, sentence):
     criterion = visited(name)
     with Untouched(criterion):
         assert sentence in refusal_of(lambda: criterion(**batch(**FOR[name][sentence])))
@@ -123,7 +123,7 @@ def test_a_bad_batch_is_refused_in_one_sentence_and_leaves_the_loss_as_it_was(na
 
 def test_embeddings_of_another_length_than_the_cache_s_are_refused():
     wide = embedding_table(num_samples=10, dim=5)
-    criterion = visited("negative cache")
+    criterion = visited("cache")
     with Untouched(criterion):
         z1, z2 = wide[INDEX].unbind(1)
         sentence = refusal_of(lambda: criterion(z1, z2, INDEX, encode=lambda i, v: wide[i, v]))
@@ -131,8 +131,8 @@ def test_embeddings_of_another_length_than_the_cache_s_are_refused():
 
 
 @pytest.mark.parametrize("kernel", ["metropolis", "multiproposal"])
-def test_a_call_refused_after_sampling_leaves_the_chains_as_they_were(kernel):
-    """Slot 0 is held fast and asks for an encoding with gradient, at the end; slot 1 is new and would have moved."""
+def test_a_call_refused_after_sampling_does_not_change_the_chains(kernel):
+    """Slot 0 is captive and needs an encoding with gradient, at the end; slot 1 is new and would have moved."""
     criterion = EMC2Loss(num_samples=10, temperature=0.2, refresh_scores=False, kernel=kernel)
     criterion.chain_index[:, 0], criterion.chain_score[:, 0] = 9, 1000
     with Untouched(criterion):
@@ -140,8 +140,8 @@ def test_a_call_refused_after_sampling_leaves_the_chains_as_they_were(kernel):
     assert "What encode returned holds NaN" in sentence and criterion.stats is None
 
 
-def test_a_call_refused_after_sampling_leaves_the_cache_as_it_was():
-    """The refreshed entries are encoded, the drawn ones are not: neither they nor the batch enter, nor does a turn."""
+def test_a_call_refused_after_sampling_does_not_change_the_cache():
+    """Encoding the refreshed entries succeeds, encoding the drawn ones fails: cache and cursor do not change."""
     criterion, calls = NegativeCacheLoss(10, 4, 0.2, refresh=0.3, num_negatives=20, check_encode=False), []
     criterion.cache.copy_(embedding_table(num_samples=10, dim=4, seed=1))
     criterion.cache_view.copy_(torch.arange(2).expand(10, 2))
@@ -157,24 +157,24 @@ def test_a_call_refused_after_sampling_leaves_the_cache_as_it_was():
     assert criterion.cursor == 6
 
 
-@pytest.mark.parametrize("name", ["negative cache", "EMC2", "EMC2 multiproposal"])
+@pytest.mark.parametrize("name", ["cache", "EMC2", "EMC2 multiproposal"])
 def test_encodings_without_gradient_are_checked_too(name):
-    """Those that scores or the cache are made of; those with gradient, at the end of the call, are sound."""
+    """Encodings for scores or for the cache are broken; those with gradient, at the end of the call, are sound."""
     criterion = visited(name)
-    if name == "negative cache":
+    if name == "cache":
         criterion.refresh = 1
     with Untouched(criterion):
         broken = batch(encode=lambda i, v: TABLE[i, v] * (1 if torch.is_grad_enabled() else math.nan))
         assert "What encode returned holds NaN" in refusal_of(lambda: criterion(**broken))
 
 
-@pytest.mark.parametrize("name", ["negative cache", "EMC2", "EMC2 without refresh", "EMC2 multiproposal"])
+@pytest.mark.parametrize("name", ["cache", "EMC2", "EMC2 without refresh", "EMC2 multiproposal"])
 def test_an_encoding_without_gradient_is_refused_where_it_counts(name):
-    """At temperature 0.001: the batch at right angles, all else in its middle, 577 nats nearer than a batch view."""
+    """Temperature 0.001; batch views at right angles, all others in their middle, 577 nats nearer than a batch view."""
     table = torch.tensor([1.0, 1, 1, 0]).div(math.sqrt(3)).repeat(10, 2, 1)
     table[INDEX] = torch.eye(4)[:3, None]
     criterion = LOSSES[name](10, 4, 0.001)
-    if name == "negative cache":
+    if name == "cache":
         criterion.cache.copy_(table)
         criterion.cache_view.copy_(torch.arange(2).expand(10, 2))
     else:
@@ -252,7 +252,7 @@ DAMAGE = {
         },
         "The saved averages hold NaN or infinity": {"log_u": torch.full((10, 2), math.inf)},
     },
-    "negative cache": {
+    "cache": {
         "The saved cache entries have shape (10, 2, 5)": {"cache": torch.zeros(10, 2, 5)},
         "The saved cache entries have shape (1,)": {"cursor": torch.zeros(1, dtype=torch.int64)},
         "The saved cache entries have shape (10, 1)": {"cache_view": torch.zeros(10, 1, dtype=torch.int64)},
@@ -271,7 +271,7 @@ def test_a_damaged_state_is_refused_before_anything_is_loaded(name, sentence):
         assert sentence in refusal_of(lambda: criterion.load_state_dict(other.state_dict() | DAMAGE[name][sentence]))
 
 
-STATEFUL = {"SogCLR": "averages", "negative cache": "cache entries", "EMC2": "chains"}
+STATEFUL = {"SogCLR": "averages", "cache": "cache entries", "EMC2": "chains"}
 
 
 @pytest.mark.parametrize(("name", "kept"), STATEFUL.items())
@@ -285,7 +285,7 @@ def test_the_state_of_another_dataset_is_refused_before_anything_is_loaded(name,
 @pytest.mark.parametrize("name", STATEFUL)
 @pytest.mark.parametrize("left", ["one buffer missing", "one too many", "that of another loss"])
 def test_a_state_of_other_buffers_is_refused_before_anything_is_loaded(name, left):
-    """By torch, in its own words: a state dict that was cut short, or is another loss's, must not come in halves."""
+    """A state dict that is cut short, or another loss's, must not load in part."""
     saved = visited(name).state_dict()
     if left == "one buffer missing":
         saved.popitem()

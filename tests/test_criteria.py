@@ -1,4 +1,4 @@
-"""What holds for every loss, however it estimates: precision, state, randomness, and what a call may assume."""
+"""Properties of every loss: precision, state, randomness, defaults and direction."""
 
 import io
 
@@ -11,7 +11,7 @@ every_loss = pytest.mark.parametrize("make", LOSSES.values(), ids=LOSSES.keys())
 
 
 def visits(criterion, table, b, generator, count):
-    """The losses of so many visits to random samples in random views."""
+    """The losses of `count` visits to random samples in random views."""
     losses = []
     for _ in range(count):
         index, view = random_visit(*table.shape[:2], b, generator)
@@ -21,7 +21,7 @@ def visits(criterion, table, b, generator, count):
 
 @every_loss
 def test_a_resumed_run_repeats_the_interrupted_one_bit_for_bit(make):
-    """Through a file, loaded with weights_only: 30 visits, a save, and 30 more that either run makes alike."""
+    """30 visits, a save to a file that loads with weights_only, and 30 more visits, the same in both runs."""
     table = reference.unit_vectors(12, 3, 4, dtype=torch.float32)
     criterion, generator = make(12, 4, 0.1), torch.Generator().manual_seed(0)
     visits(criterion, table, 3, generator, 30)
@@ -42,15 +42,15 @@ STATE_BYTES = {
     "NT-Xent": 0,
     "DCL": 0,
     "SogCLR": 4 * 2 * 1_000,
-    "negative cache": (4 * 16 + 8) * 2 * 1_000 + 8,
+    "cache": (4 * 16 + 8) * 2 * 1_000 + 8,
     "EMC2": 16 * 2 * 1_000,
     "EMC2 multiproposal": 16 * 2 * 1_000,
 }
 
 
 @pytest.mark.parametrize(("name", "size"), STATE_BYTES.items(), ids=STATE_BYTES)
-def test_state_takes_so_many_bytes(name, size):
-    """1,000 samples, d = 16: a float a chain; an embedding and a view number an entry, and a cursor; 16 bytes."""
+def test_state_takes_the_documented_number_of_bytes(name, size):
+    """1,000 samples, d = 16. SogCLR: a float a chain; cache: an embedding and a view number an entry, and a cursor."""
     state = LOSSES[name](1_000, 16, 0.07).state_dict()
     assert sum(tensor.numel() * tensor.element_size() for tensor in state.values()) == size
 
@@ -114,7 +114,7 @@ def test_a_loss_can_be_divided_and_added_to_in_place(make):
 
 @every_loss
 def test_a_second_derivative_is_refused(make):
-    """It would lack the weights' own dependence on the embeddings, and silently so."""
+    """The second derivative would silently lack the weights' dependence on the embeddings."""
     table = reference.unit_vectors(8, 2, 5).requires_grad_()
     criterion, generator = make(8, 5, 0.1), torch.Generator().manual_seed(0)
     loss = call(criterion, table, torch.tensor([1, 5, 2]), generator=generator)
@@ -123,8 +123,8 @@ def test_a_second_derivative_is_refused(make):
 
 
 @every_loss
-def test_state_in_half_precision_will_do(make):
-    """As after module.bfloat16() of a model that the loss is a part of; the estimate itself stays in float32."""
+def test_state_in_half_precision_is_enough(make):
+    """So it is after module.bfloat16() of a model with the loss inside; the estimate itself stays in float32."""
     table = reference.unit_vectors(8, 2, 5, dtype=torch.float32)
     criterion, generator = make(8, 5, 0.1).bfloat16(), torch.Generator().manual_seed(0)
     assert all(torch.isfinite(torch.tensor(visits(criterion, table, 3, generator, 10))))
@@ -132,7 +132,7 @@ def test_state_in_half_precision_will_do(make):
 
 @every_loss
 def test_torch_s_default_device_plays_no_part(make):
-    """Another default device, here one that holds no numbers: a loss and embeddings on the CPU stay there."""
+    """Under the default device meta, which holds no numbers, a loss and embeddings on the CPU stay on the CPU."""
     table, index = reference.unit_vectors(8, 2, 5, dtype=torch.float32), torch.tensor([1, 5, 2])
     criterion = make(8, 5, 0.1)
     generators = [torch.Generator().manual_seed(0) for _ in range(2)]
@@ -142,7 +142,7 @@ def test_torch_s_default_device_plays_no_part(make):
 
 
 @every_loss
-def test_an_encoder_in_half_precision_will_do(make):
+def test_an_encoder_in_half_precision_is_enough(make):
     table = reference.unit_vectors(8, 2, 5, dtype=torch.float32)
     criterion, generator = make(8, 5, 0.07), torch.Generator().manual_seed(0)
     for _ in range(10):
@@ -165,7 +165,7 @@ def test_default_views_are_zero_and_one(make):
 
 @every_loss
 def test_all_randomness_comes_from_the_generator(make):
-    """Torch's own generator is left alone if one is given, and serves if none is."""
+    """A given generator leaves torch's own untouched; without one, torch's own serves."""
     table = reference.unit_vectors(8, 2, 5)
     before = torch.get_rng_state()
     expected = visits(make(8, 5, 0.2), table, 3, torch.Generator().manual_seed(7), 10)
@@ -186,6 +186,18 @@ def test_a_call_without_gradient_reads_the_same_numbers(make):
         assert visits(without, table, 3, torch.Generator().manual_seed(0), 10) == expected
     assert all(torch.equal(a, b) for a, b in zip(with_gradient.buffers(), without.buffers(), strict=True))
     assert not any(getattr(number, "requires_grad", False) for number in with_gradient.stats)
+
+
+@every_loss
+def test_state_and_numbers_have_no_gradient_even_if_encode_always_has_one(make):
+    """Here the output of `encode` is a leaf, also under no_grad."""
+    table, generator = reference.unit_vectors(8, 2, 5, dtype=torch.float32).requires_grad_(), torch.Generator()
+    criterion = make(8, 5, 0.2)
+    for _ in range(5):
+        index, view = random_visit(8, 2, 3, generator)
+        call(criterion, table, index, view, lambda i, v: table.detach()[i, v].requires_grad_(), generator)
+        numbers = [*criterion.buffers(), *criterion.stats]
+        assert not any(getattr(number, "requires_grad", False) for number in numbers)
 
 
 @every_loss

@@ -1,6 +1,6 @@
-"""DCL treats the batch as if it were the dataset: what that costs in expectation is known exactly.
+"""DCL treats the batch as the dataset; its expected weights, and so its bias, are known exactly.
 
-What it shares with NT-Xent is in test_nt_xent.py.
+test_nt_xent.py has the tests that DCL shares with NT-Xent.
 """
 
 import itertools
@@ -23,7 +23,7 @@ def scores_of_rows(table, temperature):
 
 
 def batches_with(r, samples, b):
-    """What can come beside row r: all sets of b - 1 other samples, each equally likely, as lists of their views."""
+    """The equally likely companions of row r in a batch: all sets of b - 1 other samples, as lists of their views."""
     others = itertools.combinations([j for j in range(samples) if j != r[0]], b - 1)
     return [[(j, u) for j in batch for u in range(2)] for batch in others]
 

@@ -1,4 +1,4 @@
-"""Off the CPU a loss gives the same numbers, keeps its state there, and makes the host wait as seldom as it says."""
+"""On another device a loss gives the CPU's numbers and keeps its state there, and the host's waits are few."""
 
 import copy
 
@@ -14,7 +14,7 @@ START, DRIFT = (reference.unit_vectors(SAMPLES, 4, 6, seed=seed, dtype=torch.flo
 
 
 def run(name, device, visits=VISITS):
-    """Visits while the embeddings move; returns losses, gradients, numbers and waits of each, and the loss."""
+    """Visits while the embeddings move: the value, gradient, numbers and waits of each, and the criterion."""
     criterion = LOSSES[name](SAMPLES, 6, 0.2).to(device)
     generator, order = torch.Generator(device).manual_seed(0), torch.Generator().manual_seed(0)
     rows = []
@@ -34,31 +34,31 @@ def run(name, device, visits=VISITS):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_is_elsewhere_what_it_is_on_the_cpu(name, monkeypatch):
+def test_every_loss_gives_the_numbers_of_the_cpu(name, monkeypatch):
     without_compiled_code(monkeypatch)
     here, expected = run(name, CPU)
     with Elsewhere():
         there, criterion = run(name, DEVICE)
         assert all(buffer.device == DEVICE for buffer in criterion.buffers())
         state = {key: tensor.cpu() for key, tensor in criterion.state_dict().items()}
-    for (loss, gradient, numbers, _), (other, of_other, other_numbers, _) in zip(here, there, strict=True):
-        assert loss == other and numbers == other_numbers and torch.equal(gradient, of_other)
+    for (loss, gradient, numbers, _), (other, other_gradient, other_numbers, _) in zip(here, there, strict=True):
+        assert loss == other and numbers == other_numbers and torch.equal(gradient, other_gradient)
     assert all(torch.equal(state[key], tensor) for key, tensor in expected.state_dict().items())
 
 
-# Once to check the batch, with what is asked beside; once more to learn which views count, and to check those scored;
-# once more to check those encoded with gradient.
+# One wait checks the batch, one tells which views count and checks the encodings that were scored, and one checks the
+# encodings with gradient.
 WAITS = dict.fromkeys(LOSSES, 1) | dict.fromkeys(("EMC2", "EMC2 without refresh", "EMC2 multiproposal"), 3)
-WAITS["negative cache"] = 3
+WAITS["cache"] = 3
 
 
 @pytest.mark.parametrize(("name", "most"), WAITS.items())
-def test_the_host_waits_no_more_often_in_a_step_than_it_must(name, most):
+def test_the_host_waits_at_most_three_times_a_step(name, most):
     with Elsewhere():
         rows, _ = run(name, DEVICE)
-    waits = [waits for *_, waits in rows[1:]]  # the first step checks `encode`, too
-    assert all(set(of_step) <= {"tolist"} for of_step in waits)
-    assert max(of_step.total() for of_step in waits) == most
+    waits = [waits for *_, waits in rows[1:]]  # the first step also checks `encode`
+    assert all(set(counts) <= {"tolist"} for counts in waits)
+    assert max(counts.total() for counts in waits) == most
     assert rows[0][-1].total() <= 1 + most
 
 
@@ -71,7 +71,7 @@ BAD = {
 
 
 class Guarded(Elsewhere):
-    """Refuses indices outside of what they index: on a GPU they would end the process."""
+    """Refuses indices out of range: on a GPU they would end the process."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name, places = function.overloadpacket.__name__, []
@@ -88,7 +88,7 @@ class Guarded(Elsewhere):
 
 @pytest.mark.parametrize("fault", BAD)
 @pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("NT-Xent", "DCL")])
-def test_bad_input_is_refused_before_it_is_used_as_an_index(name, fault):
+def test_bad_input_is_refused_before_it_serves_as_an_index(name, fault):
     with Elsewhere():
         _, criterion = run(name, DEVICE, visits=6)
         before, stats = copy.deepcopy({k: t.cpu() for k, t in criterion.state_dict().items()}), criterion.stats

@@ -1,4 +1,4 @@
-"""The imitated device does what a real one does: it keeps apart, and every wait is counted."""
+"""The imitated device behaves as a real one: its tensors do not mix with the CPU's, and every wait is counted."""
 
 import pytest
 import torch
@@ -78,7 +78,7 @@ WAITS = {
 
 
 @pytest.mark.parametrize("name", WAITS)
-def test_what_the_host_waits_for_is_counted_once(name):
+def test_every_wait_of_the_host_is_counted_once(name):
     with Elsewhere() as elsewhere:
         there = torch.arange(4.0).to(DEVICE, non_blocking=True)
         WAITS[name](there)
@@ -96,12 +96,12 @@ def test_work_on_the_device_is_no_wait():
     assert not elsewhere.waits
 
 
-def test_there_is_no_numpy_there():
+def test_its_tensors_have_no_numpy():
     with Elsewhere(), pytest.raises(TypeError, match="numpy"):
         torch.zeros(2, device=DEVICE).numpy()
 
 
-def test_generators_serve_their_own_device_alone():
+def test_a_generator_serves_only_its_own_device():
     with Elsewhere():
         there, here = torch.Generator(DEVICE).manual_seed(3), torch.Generator().manual_seed(3)
         assert there.device == DEVICE and here.device.type == "cpu"
@@ -132,7 +132,7 @@ def test_a_module_trains_there_as_on_the_cpu():
     assert all(torch.equal(here[name], there[name]) for name in here)
 
 
-def test_what_is_saved_there_loads_on_the_cpu(tmp_path):
+def test_a_saved_tensor_loads_on_the_cpu(tmp_path):
     with Elsewhere():
         torch.save({"a": torch.arange(3, device=DEVICE)}, tmp_path / "x.pt")
     assert torch.load(tmp_path / "x.pt", weights_only=True)["a"].tolist() == [0, 1, 2]

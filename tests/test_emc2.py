@@ -1,4 +1,4 @@
-"""EMC2 does what the method says, step by step; its mean is in test_emc2_mean.py."""
+"""EMC2 follows the method step by step; test_emc2_mean.py is about its mean."""
 
 import itertools
 import math
@@ -44,24 +44,13 @@ def test_every_visit_is_that_of_the_method(mode, burn_in, compiled, monkeypatch)
     visits_with_a_carried_over_term = 0
     for _ in range(60):
         index, view = random_visit(samples, views, b, generator)
-        replay = torch.Generator()
-        replay.set_state(generator.get_state())
+        replay = generator.clone_state()
         loss = criterion(table[index, view[0]], table[index, view[1]], index, view, encoder, generator)
 
         order, uniforms = proposals(b, replay)
+        settings = {"state": mode["state"], "refresh_scores": mode.get("refresh_scores", True)}
         plain, weights, scored, encoded = reference.emc2(
-            chains,
-            table[index, view[0]],
-            table[index, view[1]],
-            index,
-            view,
-            lambda i, v: table[i, v],
-            order,
-            uniforms,
-            temperature=temperature,
-            burn_in=burn_in,
-            state=mode["state"],
-            refresh_scores=mode.get("refresh_scores", True),
+            chains, table, index, view, order, uniforms, temperature=temperature, burn_in=burn_in, **settings
         )
         torch.testing.assert_close(loss, plain, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(
@@ -85,7 +74,7 @@ def test_every_visit_is_that_of_the_method(mode, burn_in, compiled, monkeypatch)
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
 def test_a_chain_that_forgets_its_start_makes_the_same_visit_from_any_state(temperature):
-    """From no state, from a score in the middle and from the highest: same weights, end and score; others differ."""
+    """From no state, a middle score and the highest: forgetful rows have the same weights, end and score."""
     rows, generator = reference.unit_vectors(16, 4), torch.Generator().manual_seed(0)
     block = two_view_block(rows[:8], rows[8:], torch.arange(8), None, temperature)
     forgotten_rows, rows_that_differ = 0, 0
@@ -103,8 +92,8 @@ def test_a_chain_that_forgets_its_start_makes_the_same_visit_from_any_state(temp
     assert forgotten_rows > 50 and rows_that_differ > 50
 
 
-def test_a_start_without_effect_is_not_encoded():
-    """A uniform of a half, 0.69 nats, beats the highest score there is if rows are alike, not if at right angles."""
+def test_a_start_that_has_no_effect_is_not_encoded():
+    """Uniforms of a half, 0.69 nats: proposals beat the highest possible score if rows are alike, not if orthogonal."""
     for rows, encodings in ((torch.eye(6)[:1].repeat(6, 1), 0), (torch.eye(6), 1)):
         criterion = EMC2Loss(10, 0.07, check_encode=False)
         set_chains(criterion, 9, 5, score=1000)
@@ -115,7 +104,7 @@ def test_a_start_without_effect_is_not_encoded():
 
 @metropolis_modes
 def test_weights_of_a_row_sum_to_one(mode):
-    """If every pair has the same score, attraction and repulsion cancel, whatever the chains do."""
+    """If every pair has the same score, attraction and repulsion cancel for every path of the chains."""
     table = torch.ones(7, 2, 1)
     for burn_in, b in itertools.product((0, 0.3, 0.5, 0.7, 0.99), (2, 3, 5)):
         criterion = EMC2Loss(7, 0.5, burn_in, **mode)
@@ -127,7 +116,7 @@ def test_weights_of_a_row_sum_to_one(mode):
 
 
 def test_exactly_the_steps_after_burn_in_are_counted():
-    """m = 4: burn-in 0.5 drops 2 steps, 0.7 as many (the floor of 2.8), 0.9 drops 3; the divisor is what is left."""
+    """m = 4: burn-in 0.5 drops 2 steps, 0.7 also 2 (the floor of 2.8), 0.9 drops 3; the others are the divisor."""
     state = torch.tensor([[-1, 1, 1, 3], [0, 0, 0, 0], [-1, -1, -1, -1], [-1, -1, -1, 2], [0, 0, 1, 1], [-1, 0, 1, 2]])
     order = torch.tensor([[5, 4, 2, 1]]).repeat(6, 1)
     run = ChainRun(state, state >= 0, torch.zeros(4, dtype=torch.float64))
@@ -148,7 +137,7 @@ def test_exactly_the_steps_after_burn_in_are_counted():
 
 
 def test_carried_over_term_counts_in_full():
-    """A chain that stays where it came from has one repulsion, of weight 1, from the carried-over view, both ways.
+    """A chain that never moves has one repulsion, of weight 1, from its carried-over view, in both directions.
 
     Burn-in subtracted twice would drop it; an index of -1 taken for a column would push the batch's last row instead.
     """
@@ -166,11 +155,11 @@ def test_carried_over_term_counts_in_full():
     loss = call_with_uniforms(criterion, rows, encode, 0.5)
     assert criterion.stats.acceptance_rate == 0 and criterion.stats.carried_over_share == 1
     assert (criterion.stats.views_encoded, criterion.stats.views_encoded_with_gradient) == (2, 1)
-    of_rows, of_carried = torch.autograd.grad(loss, (rows, carried))
+    row_gradient, carried_gradient = torch.autograd.grad(loss, (rows, carried))
     scale = temperature * 2 * b
-    torch.testing.assert_close(of_carried, rows.detach().sum(dim=0) / scale, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(carried_gradient, rows.detach().sum(dim=0) / scale, rtol=1e-12, atol=1e-12)
     positives = rows.detach().roll(b, dims=0)
-    torch.testing.assert_close(of_rows, (carried.detach() - 2 * positives) / scale, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(row_gradient, (carried.detach() - 2 * positives) / scale, rtol=1e-12, atol=1e-12)
     assert (criterion.chain_index[:b] == 9).all() and (criterion.chain_view[:b] == 5).all()
 
 
@@ -199,7 +188,7 @@ def test_without_encoding_a_captive_row_has_no_repulsion():
 
 
 def test_refresh_frees_a_chain_from_a_score_of_the_past():
-    """A stale score of 1,000 nats holds a chain for ever; under today's weights it is 0 and the chain moves on."""
+    """A stale score of 1,000 nats holds a chain for ever; today's score is 0 and the chain moves on."""
     rows, encode = torch.eye(6, dtype=torch.float64), lambda i, v: -torch.eye(6, dtype=torch.float64)[:1]
     stale, fresh = EMC2Loss(10, 0.07, refresh_scores=False, check_encode=False), EMC2Loss(10, 0.07, check_encode=False)
     for criterion in (stale, fresh):
@@ -210,7 +199,7 @@ def test_refresh_frees_a_chain_from_a_score_of_the_past():
     assert fresh.stats.acceptance_rate == 1 and stale.stats.acceptance_rate == 0
 
 
-def test_stored_score_is_the_fresh_one_of_a_chain_that_stayed():
+def test_a_chain_that_stayed_stores_its_fresh_score():
     rows = torch.eye(6, dtype=torch.float64)
     carried = torch.ones(1, 6, dtype=torch.float64) / math.sqrt(6)
     criterion = EMC2Loss(10, 0.07, check_encode=False).double()
@@ -221,8 +210,8 @@ def test_stored_score_is_the_fresh_one_of_a_chain_that_stayed():
     assert (criterion.chain_score[3:] == -1000).all()
 
 
-def test_each_view_slot_has_a_chain_of_its_own():
-    """Slot 0's chains come captive and slot 1's new: after the visit slot 0 is where it was and slot 1 has moved."""
+def test_each_view_slot_has_its_own_chain():
+    """Slot 0's chains are captive and slot 1's are new: after the visit only slot 1 has moved."""
     rows = torch.eye(6)
     criterion = EMC2Loss(10, 0.07, state="stored")
     criterion.chain_index[:, 0], criterion.chain_view[:, 0], criterion.chain_score[:, 0] = 9, 5, 1000
@@ -234,7 +223,7 @@ def test_each_view_slot_has_a_chain_of_its_own():
 
 @every_mode
 def test_a_sample_is_never_its_own_negative(mode):
-    """All views of a sample are alike and far from the others, so its own would be the choice of every chain."""
+    """All views of a sample are alike and far from the others, so every chain would choose its own sample."""
     table = torch.nn.functional.one_hot(torch.arange(6)).double()[:, None].expand(6, 4, 6)
     every_step_kept = {} if "kernel" in mode else {"burn_in": 0}
     criterion, generator = EMC2Loss(6, 0.07, **mode, **every_step_kept), torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""EMC2 with many proposals: one view of each sample at a time, none of the state's own, and no bias at all."""
+"""EMC2 with many proposals: one view of each sample at a time, none of the state's sample, and no bias."""
 
 import itertools
 import math
@@ -38,7 +38,7 @@ def test_a_first_visit_has_the_gradient_of_dcl(temperature):
 
 
 def forces_on_batch(criterion, table, index):
-    """The coefficient of sample i in the gradient of view (j, u), scaled so that weights are read off: (b, 2, b)."""
+    """The coefficient of sample i in the gradient of view (j, u), in units of the weights: (b, 2, b)."""
     table = table.clone().requires_grad_()
     gradient = gradient_of(criterion, table, index, generator=torch.Generator().manual_seed(0))
     return gradient[index][..., index] * criterion.temperature * 2 * len(index)
@@ -46,9 +46,9 @@ def forces_on_batch(criterion, table, index):
 
 @pytest.mark.parametrize("b", [2, 3, 4, 5])
 def test_a_set_has_one_view_of_each_sample_of_the_batch(b):
-    """All scores equal, the state outside the batch: b candidates, itself and one view of b - 1 samples, each 1 / b.
+    """All scores equal, the state outside the batch: the state and one view of b - 1 samples weigh 1 / b each.
 
-    Averaged with the left-over views, each of a row's 2b - 2 negatives weighs 1 / 2b, whichever the draws: view (j, u)
+    Averaged with the left-over views, each of a row's 2b - 2 negatives weighs 1 / 2b for every draw: view (j, u)
     meets sample i in 4 of them. With both views in one set it would be 1 / (2b - 1); without the left-over ones 1 / b
     or 0. The diagonal has the pull of the positive, both ways.
     """
@@ -93,7 +93,7 @@ def test_the_sample_of_the_state_is_not_proposed(held_view):
 
 
 def test_a_chain_never_moves_to_another_view_of_its_state_s_sample():
-    """Sample 0 is the hard negative of all; its views come in the batch each time, and a chain at one keeps to it."""
+    """Sample 0 is everyone's hard negative; every batch has both views, and a chain at one never takes the other."""
     table = orthogonal_samples(5)
     table[1:] = torch.nn.functional.normalize(table[1:] + 3 * table[0], dim=-1)
     criterion, generator = many_proposals(5, 0.3), torch.Generator().manual_seed(0)
@@ -109,7 +109,7 @@ def test_a_chain_never_moves_to_another_view_of_its_state_s_sample():
 
 
 def test_rows_that_stay_encode_their_state_and_no_others_do():
-    """60 visits: every state outside the batch is scored once a call; with gradient, those of rows that stay."""
+    """60 visits: a call scores each state outside the batch once, and encodes those of staying rows with gradient."""
     samples, views, b = 8, 3, 3
     table = reference.unit_vectors(samples, views, 3).requires_grad_()
     criterion, generator, staying = many_proposals(samples, 0.3), torch.Generator().manual_seed(0), 0
@@ -140,7 +140,7 @@ def chains_of(index):
 
 
 def test_without_refresh_the_stored_score_decides():
-    """A stale score of 1,000 nats holds every chain, unscored; encoded with gradient, for it counts."""
+    """A stale score of 1,000 nats holds every chain: no view is scored, and the held one counts and is encoded."""
     table, encoder = orthogonal_samples(4), Encoder(orthogonal_samples(4))
     criterion = many_proposals(4, 0.2, refresh_scores=False)
     set_chains(criterion, 3, 0)
@@ -169,7 +169,7 @@ def test_weights_of_a_row_sum_to_one_in_the_mean():
 
 @pytest.mark.parametrize(("samples", "b"), [(4, 2), (5, 3)])
 def test_from_chains_that_follow_the_softmax_the_mean_gradient_is_the_exact_one(samples, b):
-    """And they follow it still after the visit: p is stationary.
+    """After the visit the chains still follow the softmax: p is stationary.
 
     Null: the exact gradient. 1,200 independent visits, each with all chains drawn from p; every coordinate within
     6 standard errors, false-alarm rate under 1e-7. Together the errors are under 9 % of the gradient. Then the states

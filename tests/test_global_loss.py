@@ -35,7 +35,7 @@ def test_value_and_gradient_are_those_of_the_formula(shape, temperature, include
 @pytest.mark.parametrize("temperature", [0.07, 1.0])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradient_is_minus_positives_plus_softmax_expectation(shape, temperature):
-    """With beta once, not squared: the textbook form holds at temperature 0.07 as at 1."""
+    """Beta enters once, not squared: the textbook form holds at temperatures 0.07 and 1."""
     table = reference.unit_vectors(*shape, seed=1)
     gradient = value_and_gradient(global_contrastive_loss, table, temperature)[1]
     torch.testing.assert_close(gradient, reference.global_gradient(table, temperature), rtol=1e-10, atol=1e-10)
@@ -92,7 +92,7 @@ EXTREMES = {
 )
 @pytest.mark.parametrize("extreme", EXTREMES)
 def test_exponents_stay_in_range(extreme, dtype, temperature, scale):
-    """Scores from -1/T to 1/T, rows whose sums lie 2/T nats apart, small and large gradients from above.
+    """Scores from -1/T to 1/T, rows whose sums are 2/T nats apart, small and large incoming gradients.
 
     One exp serves down to T = 0.0344 (float32) and 0.00424 (float64); tiles of 4 rows here, so rows meet later ones.
     """
@@ -139,7 +139,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform ==
 
 
 def test_a_second_derivative_is_refused():
-    """It would be that of the positives alone."""
+    """The second derivative would be that of the positives alone."""
     table = reference.unit_vectors(5, 2, 3).requires_grad_()
     with pytest.raises(RuntimeError, match="can be differentiated once"):
         torch.autograd.grad(global_contrastive_loss(table, 0.2), table, create_graph=True)

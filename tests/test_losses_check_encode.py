@@ -13,14 +13,14 @@ from emc2_lite.losses import EMC2Loss, NegativeCacheLoss
 from emc2_lite.training import train
 from emc2_lite.vision import Augmentation, DigitEncoder, DigitViews, ImageViews, ResNetEncoder, load_digits
 
-ENCODING = ["negative cache", "EMC2", "EMC2 without refresh", "EMC2 multiproposal"]
+ENCODING = ["cache", "EMC2", "EMC2 without refresh", "EMC2 multiproposal"]
 TABLE, INDEX = reference.unit_vectors(8, 2, 5, dtype=torch.float32), torch.tensor([3, 6, 1])
 VIEWS = DigitViews(load_digits("train").images[:64])
 SENTENCE = "encode put one of the batch's own views .* from its embedding in the batch, and rounding explains 0.02"
 
 
 def small_change(size):
-    """An encode whose embeddings lie `size` from the table's."""
+    """An encode whose embeddings lie `size` away from the table's."""
 
     def encode(index, view):
         moved = TABLE[index, view] + size * F.normalize(TABLE[index, view].roll(1, dims=1), dim=1)
@@ -49,15 +49,15 @@ def test_rounding_passes(name):
 
 
 @pytest.mark.parametrize("name", ENCODING)
-def test_two_of_the_batch_s_views_are_encoded_once_without_gradient_and_not_counted(name):
+def test_the_check_encodes_two_views_once_without_gradient_and_counts_none(name):
     criterion, encoder, view = LOSSES[name](8, 5, 0.2), Encoder(TABLE), torch.tensor([[1, 0, 1], [0, 1, 0]])
     call(criterion, TABLE, INDEX, view, encoder)
-    assert encoder.asked[0] == ([(3, 1), (1, 0)], False)
+    assert encoder.asked[0] == ([(1, 0), (3, 1)], False)
     again = [pairs for pairs, _ in encoder.asked[1:]]
     assert criterion.stats.views_encoded == sum(map(len, again))
     encoder.asked.clear()
     call(criterion, TABLE, INDEX, view, encoder)
-    assert ([(3, 1), (1, 0)], False) not in encoder.asked
+    assert ([(1, 0), (3, 1)], False) not in encoder.asked
 
 
 def test_the_check_can_be_left_out():
@@ -66,7 +66,7 @@ def test_the_check_can_be_left_out():
         assert "check_encode=False" in repr(criterion)
 
 
-def test_an_encode_without_a_reader_is_not_called():
+def test_losses_that_encode_nothing_do_not_call_encode():
     encoder = Encoder(TABLE)
     for name in ("NT-Xent", "DCL", "SogCLR", "EMC2 stored"):
         call(LOSSES[name](8, 5, 0.2), TABLE, INDEX, None, encoder)
@@ -75,7 +75,7 @@ def test_an_encode_without_a_reader_is_not_called():
 
 
 def test_the_check_draws_nothing():
-    """Dropout draws from torch's global state, which is put back; the criterion's generator is not asked."""
+    """Dropout draws from torch's global state, which is restored; the criterion's generator draws nothing."""
 
     def encode(index, view):
         return F.normalize(F.dropout(TABLE[index, view], 0.5), dim=1)
@@ -116,7 +116,7 @@ FAULTS = {"a random transform": (DigitEncoder, broken_view), "dropout": (Droppin
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_untrained_encoder_with_a_fault_is_refused(fault):
-    """At the start of a run all embeddings lie close together: even so another view is told from the same one."""
+    """At the start of a run all embeddings lie close together, and the check still tells other views apart."""
     make, views = FAULTS[fault]
     torch.manual_seed(0)
     encoder, view = make(32), views(VIEWS)
@@ -132,7 +132,7 @@ def test_an_untrained_encoder_with_a_fault_is_refused(fault):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_sound_encoders_pass_in_every_precision(dtype):
-    """A ResNet without norm layers and the digits' encoder; the pass of the check has two views, the batch's 2b."""
+    """A ResNet without norm layers and the digits' encoder; the check encodes two views a pass, the batch has 2b."""
     photographs = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     colour = ImageViews(photographs, Augmentation(32))
     torch.manual_seed(0)

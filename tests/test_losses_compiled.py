@@ -1,8 +1,8 @@
-"""torch.compile of a whole training step: the graph ends at the loss, and the numbers are those without it.
+"""torch.compile of a whole training step: the graph ends at the loss, and the numbers do not change.
 
-The compiler traces, cuts and guards as ever, and runs its graphs as they are: making kernels of them takes most of its
-time and is torch's own. What it traced is noted, for numba's code is only met in a kernel's first call; a backward pass
-has none, and may be traced.
+The compiler traces, cuts and guards as usual, but runs its graphs without making kernels, which would take most of the
+time. The traced lines are noted: none may be the library's, whose compiled loops cannot be traced, except in a backward
+pass, which has none.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ BATCHES = torch.stack([torch.randperm(12, generator=torch.Generator().manual_see
 
 @pytest.fixture
 def compiler():
-    """torch.compile with a backend that notes the lines its graphs come from."""
+    """torch.compile with a backend that notes the source lines of its graphs."""
     torch.compiler.reset()
     traced = []
 

@@ -22,7 +22,7 @@ def state_of(criterion):
 
 @pytest.mark.parametrize("with_gradient", [True, False])
 @every_loss
-def test_a_call_in_evaluation_mode_writes_no_state_and_gives_its_numbers(make, with_gradient):
+def test_a_call_in_evaluation_mode_writes_no_state_and_has_finite_numbers(make, with_gradient):
     table, generator = reference.unit_vectors(9, 3, 4, dtype=torch.float32).requires_grad_(), torch.Generator()
     criterion = trained(make, table, generator).eval()
     before, stats = state_of(criterion), criterion.stats
@@ -48,7 +48,7 @@ def test_the_value_is_that_of_a_training_call_from_the_same_state(make):
 
 
 @pytest.mark.parametrize("name", STATEFUL)
-def test_a_call_in_training_mode_does_write_its_state(name):
+def test_a_call_in_training_mode_writes_its_state(name):
     table, generator = reference.unit_vectors(9, 3, 4, dtype=torch.float32), torch.Generator().manual_seed(0)
     criterion = trained(LOSSES[name], table, generator)
     before = state_of(criterion)
@@ -59,7 +59,7 @@ def test_a_call_in_training_mode_does_write_its_state(name):
 
 @every_loss
 def test_validation_between_steps_does_not_change_a_training_run(make):
-    """SGD on a table of embeddings, bit for bit; the validation batches have a generator of their own."""
+    """SGD on a table of embeddings, bit for bit; the validation batches have their own generator."""
     start = reference.unit_vectors(12, 3, 4, dtype=torch.float32)
 
     def weights_and_losses(validated):

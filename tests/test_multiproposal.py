@@ -71,7 +71,7 @@ def test_uniforms_are_the_state_s_first():
     assert (given.state == -1).any() and (given.state >= 0).any()
 
 
-def test_it_leaves_its_inputs_alone_and_carries_no_gradient():
+def test_inputs_do_not_change_and_results_have_no_gradient():
     scores, held = RANDOM.expand(3, -1).clone().requires_grad_(), torch.zeros(3, dtype=torch.float64)
     result = multiproposal(scores, held)
     assert torch.equal(scores.detach(), RANDOM.expand(3, -1)) and torch.equal(held, torch.zeros(3))
@@ -141,7 +141,7 @@ def test_with_symmetric_sets_the_kernel_is_reversible(sets, scores):
     ("sets", "b"), [(both_views, 2), (both_views, 3), (both_views, 4), (one_view_with_the_state_s_sample, 3)]
 )
 def test_with_two_views_of_a_sample_in_the_set_it_is_not(sets, b, scores):
-    """From a view of another sample, no set has z and leaves out z's other view; or none has both of them.
+    """From a view of another sample, every set with z also has z's other view; or no set has both.
 
     Detailed balance is off by more than 5e-4, and what the chain tends to by more than 0.4 % (total variation).
     """
@@ -154,7 +154,7 @@ def test_with_two_views_of_a_sample_in_the_set_it_is_not(sets, b, scores):
 @some_scores
 @pytest.mark.parametrize("b", [2, 3, 4])
 def test_the_average_of_both_sets_has_the_right_mean(b, scores):
-    """z from p, a set and its left-over views, the average of the two softmaxes, or of one and what the chain does."""
+    """For z from p: the average of the softmaxes of a set and of its left-over views has mean p."""
     p = torch.softmax(scores, 0)
     first = reference.multiproposal_law(scores, one_view_a_sample(b))
     other = reference.multiproposal_law(scores, the_views_left_over(b))

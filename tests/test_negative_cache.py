@@ -1,4 +1,4 @@
-"""The negative cache draws from the softmax over cached views, exactly; what is late about it is measured."""
+"""The negative cache draws exactly from the softmax over cached views, and measures its staleness."""
 
 import itertools
 import math
@@ -43,21 +43,11 @@ def test_every_visit_is_that_of_the_method(refresh, num_negatives):
         table = torch.nn.functional.normalize(start + 0.05 * step * drift, dim=-1).requires_grad_()
         encoder = Encoder(table)
         index, view = random_visit(samples, views, b, generator)
-        replay = torch.Generator()
-        replay.set_state(generator.get_state())
+        replay = generator.clone_state()
         loss = call(criterion, table, index, view, encoder, generator)
+        uniforms = random_uniforms((2 * b, num_negatives, 2 * samples), table.dtype, table.device, replay)
         plain, cursor, readable, staleness, refreshed, encoded = reference.negative_cache(
-            cache,
-            cursor,
-            table[index, view[0]],
-            table[index, view[1]],
-            index,
-            view,
-            lambda i, v, table=table: table[i, v],
-            random_uniforms((2 * b, num_negatives, 2 * samples), table.dtype, table.device, replay),
-            num_samples=samples,
-            temperature=temperature,
-            refresh=refresh,
+            cache, cursor, table, index, view, uniforms, temperature=temperature, refresh=refresh
         )
         torch.testing.assert_close(loss, plain, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(
@@ -79,7 +69,7 @@ def test_every_visit_is_that_of_the_method(refresh, num_negatives):
 
 
 def test_draws_follow_the_softmax_over_the_cached_views_of_other_samples(monkeypatch):
-    """The cache has other embeddings than today's encoder, apart from the batch's and 3 refreshed entries.
+    """The cache's embeddings are not today's, except for the batch's and 3 refreshed entries.
 
     Null: the 20,000 draws of each of the 4 rows are multinomial with q_r; chi-square, false-alarm rate 1e-5 a row.
     """
@@ -100,7 +90,7 @@ def test_draws_follow_the_softmax_over_the_cached_views_of_other_samples(monkeyp
     ("refresh", "num_negatives", "full"), [(1, 1, False), (0, 1, True), (0, 4, True)], ids=["refresh 1", "K 1", "K 4"]
 )
 def test_without_staleness_the_mean_gradient_is_the_exact_one(refresh, num_negatives, full):
-    """Everything encoded again in each call, or a full cache and weights that stand still; K negatives weigh 1 / K.
+    """Each call encodes everything again, or the cache is full and the weights are fixed; K negatives weigh 1 / K.
 
     Null: the exact gradient. 1,000 independent calls; 24 coordinates, each within 6 standard errors: false-alarm rate
     under 1e-7. Together the errors are under 10 % of the gradient.
@@ -131,12 +121,12 @@ def test_negatives_are_drawn_with_replacement():
     gradient = gradient_of(criterion, table, torch.tensor([0, 5]), generator=torch.Generator().manual_seed(0))
     assert gradient[2:5].abs().max() > 0  # sample 5 has no hard negative, and is content with any
     assert torch.equal(gradient[1, :, 1:5], torch.zeros(2, 4, dtype=torch.float64))
-    of_sample_1 = gradient[1].sum(dim=0)[0].item()
-    assert of_sample_1 == pytest.approx(2 / (4 * 0.01), rel=0.05)
+    push = gradient[1].sum(dim=0)[0].item()
+    assert push == pytest.approx(2 / (4 * 0.01), rel=0.05)
 
 
 def test_the_positive_is_the_other_view_and_not_the_view_itself():
-    """Views at a right angle. Rows orthogonal to all else: the pull is towards the other view, and nothing more."""
+    """All views are at right angles: the pull is towards the other view only."""
     table = torch.eye(8, dtype=torch.float64).view(4, 2, 8).requires_grad_()
     criterion = NegativeCacheLoss(4, 8, 0.1, refresh=0).double()
     loss = call(criterion, table, torch.tensor([0, 1]), generator=torch.Generator().manual_seed(0))
@@ -159,7 +149,7 @@ def test_a_drawn_view_is_encoded_once_and_only_if_it_is_not_in_the_batch(monkeyp
 
 
 def test_the_cursor_takes_its_entries_in_turn_and_skips_those_of_the_batch():
-    """5 samples, 10 entries, refresh 0.25: ceil(2.5) = 3 a call, round and round; the batch is samples 1 and 4."""
+    """5 samples, 10 entries, refresh 0.25: ceil(2.5) = 3 a call, in a circle; the batch is samples 1 and 4."""
     table = reference.unit_vectors(5, 2, 3)
     criterion = NegativeCacheLoss(5, 3, 0.5, refresh=0.25, check_encode=False)
     generator, asked = torch.Generator().manual_seed(0), []
@@ -173,7 +163,7 @@ def test_the_cursor_takes_its_entries_in_turn_and_skips_those_of_the_batch():
 
 
 def test_entries_keep_the_views_that_batches_brought():
-    """A refresh encodes the view that the entry holds; where no batch came by, the view of the slot's number."""
+    """A refresh encodes the view of the entry; an entry that no batch brought has its slot's number as the view."""
     table = reference.unit_vectors(3, 9, 4)
     criterion, generator = NegativeCacheLoss(3, 4, 0.5, refresh=0), torch.Generator().manual_seed(0)
     call(criterion, table, torch.tensor([2, 0]), torch.tensor([[5, 7], [8, 3]]), None, generator)
@@ -192,7 +182,7 @@ def test_entries_keep_the_views_that_batches_brought():
 
 
 def test_entries_that_were_never_encoded_and_views_of_the_sample_are_not_drawn(monkeypatch):
-    """Own views are alike and all else orthogonal, so they would be every draw; 2 of 6 samples have been seen."""
+    """Own views are alike and all others orthogonal, so own views would be every draw; the cache has 2 of 6 samples."""
     table, draws = torch.eye(6, dtype=torch.float64)[:, None].repeat(1, 2, 1), noted_draws(monkeypatch)
     criterion = NegativeCacheLoss(6, 6, 0.05, refresh=0, num_negatives=50)
     call(criterion, table, torch.tensor([5, 2]), generator=torch.Generator().manual_seed(0))
@@ -200,7 +190,7 @@ def test_entries_that_were_never_encoded_and_views_of_the_sample_are_not_drawn(m
 
 
 def test_staleness_is_how_far_the_scores_have_moved():
-    """Weights that stand still: 0. Then all encodings turn round: the batch's scores stay, the cached ones flip sign.
+    """Fixed weights: 0. Then all encodings change sign: the batch's scores stay, those with cached views change sign.
 
     One sample beside the batch, at the same cosine 0.8 to all rows, is every draw: |0.8 - (-0.8)| / temperature.
     """

@@ -34,7 +34,7 @@ def test_value_and_gradient_are_those_of_the_formula(loss, reference_loss, b, te
     assert criterion.stats.loss.item() == value.item() and not criterion.stats.loss.requires_grad
 
 
-def test_pull_is_scaled_by_what_the_positive_does_not_take():
+def test_pull_is_one_minus_the_share_of_the_positive():
     """Row r pulls its positive with 1 - q_r(pos) and pushes k with q_r(k), q_r the softmax over the other rows."""
     b, temperature = 4, 0.2
     rows, z1, z2, index = batch(b, 3)
@@ -78,7 +78,7 @@ def test_a_score_of_zero_is_still_a_negative(loss, terms):
 @pytest.mark.parametrize("temperature", [0.01, 0.002])
 @both_losses
 def test_low_precision_is_right_at_low_temperature(loss, reference_loss, dtype, temperature):
-    """The embeddings are what was rounded: the value is that of the rounded ones in float64, to float32's accuracy."""
+    """Only the embeddings are rounded: the value is that of the rounded ones in float64, to float32's accuracy."""
     _, z1, z2, index = batch(8, 4, dtype=dtype)
     plain = reference_loss(z1.double(), z2.double(), temperature).item()
     assert loss(temperature)(z1, z2, index).item() == pytest.approx(plain, rel=1e-5)
@@ -96,7 +96,7 @@ def test_order_of_the_batch_does_not_matter(loss):
 @pytest.mark.parametrize("b", [2, 4, 32])
 @pytest.mark.parametrize("temperature", [0.02, 0.07, 0.5])
 def test_gradient_and_value_are_right_in_float32_where_positives_are_aligned(temperature, b):
-    """Then 1 - q(pos) and the loss are tiny numbers, which a difference of numbers near 1 would not have.
+    """1 - q(pos) and the loss are tiny there: a difference of numbers near 1 would lose them.
 
     Against float64 on the same rounded embeddings: two views of a sample are the same vector, all samples apart.
     """

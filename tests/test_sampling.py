@@ -1,4 +1,4 @@
-"""The sampler follows its chain exactly, and the chain has the laws that the theory gives it."""
+"""The sampler follows its chain exactly, and the chain obeys the laws of the theory."""
 
 import itertools
 import math
@@ -80,7 +80,7 @@ def test_a_new_chain_moves_to_the_first_possible_proposal(backend):
     assert run.state.tolist() == [[-1, 1, 1]] and run.log_score.item() == -700
 
 
-def test_sampler_leaves_its_inputs_alone_and_carries_no_gradient():
+def test_inputs_do_not_change_and_results_have_no_gradient():
     scores, initial, uniforms = chain_inputs(6, 5, torch.float64)
     copies = [tensor.clone() for tensor in (scores, initial, uniforms)]
     run = metropolis_hastings(scores.requires_grad_(), initial, uniforms=uniforms)

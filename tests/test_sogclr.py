@@ -1,4 +1,4 @@
-"""SogCLR divides by an average that each chain keeps: state, gradient and expectation are those of the method."""
+"""SogCLR divides by each chain's average: state, gradient and expectation are those of the method."""
 
 import itertools
 import math
@@ -51,8 +51,8 @@ def batch_means(table, index, temperature):
     }
 
 
-def test_a_first_visit_is_a_sample_s_own():
-    """Samples 2 and 3 were there before, 0 and 4 come new in the same batch: their averages are their first means."""
+def test_each_sample_has_its_own_first_visit():
+    """Samples 2 and 3 have averages, 0 and 4 are new in the same batch: their averages are their first means."""
     temperature, gamma = 0.2, 0.9
     table = reference.unit_vectors(6, 2, 3)
     criterion = SogCLRLoss(6, temperature, gamma).double()
@@ -70,8 +70,8 @@ def test_a_first_visit_is_a_sample_s_own():
         assert criterion.log_u[5, slot] == -math.inf
 
 
-def test_a_first_visit_is_a_slot_s_own():
-    """Slot 0 has averages, slot 1 has none: only slot 0 remembers."""
+def test_each_slot_has_its_own_first_visit():
+    """Slot 0 has averages and slot 1 has none: only slot 0's past counts."""
     temperature, gamma, held = 0.2, 0.9, 5.0
     table = reference.unit_vectors(4, 2, 3)
     criterion = SogCLRLoss(4, temperature, gamma).double()
@@ -86,7 +86,7 @@ def test_a_first_visit_is_a_slot_s_own():
 @pytest.mark.parametrize("gamma", [0.1, 0.9])
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
 def test_a_first_visit_has_the_gradient_of_dcl(temperature, gamma):
-    """In full: no factor of 2, of beta or of gamma. The readable loss is DCL's value, the repulsion 1."""
+    """No factor of 2, beta or gamma. The readable loss is DCL's value, the repulsion 1."""
     table, index = reference.unit_vectors(5, 2, 3).requires_grad_(), torch.tensor([4, 0, 3])
     sogclr, dcl = SogCLRLoss(5, temperature, gamma), DCLLoss(temperature)
     found, expected = (gradient_of(criterion, table, index) for criterion in (sogclr, dcl))
@@ -122,12 +122,12 @@ def test_low_precision_is_right_at_low_temperature(temperature, dtype):
 
 
 def means_beside(table, temperature):
-    """For batches of 2: the mean over the negatives of row (i, v) if sample i + step comes beside it, (N, 2, N - 1)."""
+    """For batches of 2: the mean over the negatives of row (i, v) beside sample i + step, (N, 2, N - 1)."""
     samples = len(table)
     means = torch.empty(samples, 2, samples - 1, dtype=torch.float64)
     for i, step in itertools.product(range(samples), range(1, samples)):
-        of_batch = batch_means(table, [i, (i + step) % samples], temperature)
-        means[i, :, step - 1] = torch.tensor([of_batch[i, v] for v in range(2)], dtype=torch.float64)
+        batch = batch_means(table, [i, (i + step) % samples], temperature)
+        means[i, :, step - 1] = torch.tensor([batch[i, v] for v in range(2)], dtype=torch.float64)
     return means
 
 

@@ -1,11 +1,16 @@
-"""Random numbers from a hash: the generator that was published, the same in torch and compiled, and uniform."""
+"""Random numbers from a hash: those of the published generator, the same in torch and compiled, and uniform."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest
 
-from emc2_lite.splitmix import GAMMA, as_signed, fill_uniforms, mix, random_key, random_uniforms, random_word
+from emc2_lite.kernels import fill_uniforms, random_key, random_word
+from emc2_lite.sampling import random_uniforms
+from emc2_lite.splitmix import GAMMA, as_signed, mix
 
 CPU = torch.device("cpu")
 
@@ -88,3 +93,8 @@ def test_without_a_generator_torch_s_own_serves():
         assert random_key(None) != expected
         torch.manual_seed(3)
         assert random_key(None) == expected
+
+
+def test_views_import_no_compiler():
+    script = "import sys, emc2_lite.vision.views; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

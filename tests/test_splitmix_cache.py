@@ -1,4 +1,4 @@
-"""numba's cache on disk is a convenience: damaged, stale or out of room, functions are compiled anew."""
+"""numba's cache on disk is a convenience: if it is damaged, stale or out of room, functions are compiled anew."""
 
 import json
 import os
@@ -12,7 +12,7 @@ SCRIPT = """
 import importlib, json, random, resource, shutil, sys
 from pathlib import Path
 import numba
-from emc2_lite.splitmix import compiled
+from emc2_lite.kernels import compiled
 
 folder = Path(sys.argv[1])
 numba.config.CACHE_DIR = str(folder / "cache")

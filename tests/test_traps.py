@@ -1,6 +1,6 @@
-"""Mistakes of public implementations, each put back into a plain reference: the library must agree with the right one.
+"""Mistakes of public implementations, each put into a plain reference: the library agrees with the right reference.
 
-And the wrong one must differ clearly on the same inputs, or the test would prove nothing.
+The reference with the mistake must differ clearly on the same inputs, or the test would prove nothing.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from emc2_lite.losses import (
 
 
 def assert_right_and_not_trapped(found, right, trapped, clearly=0.05):
-    """The library's result equals the right one; the trapped one is off by more than `clearly` of its length."""
+    """The library's result equals the right one, and the trapped one is off by more than `clearly` of its length."""
     torch.testing.assert_close(found, right, rtol=1e-9, atol=1e-11)
     assert not (trapped - right).norm() <= clearly * right.norm()  # NaN and infinity differ, too
 
@@ -51,26 +51,12 @@ def test_emc2(trap, state):
     for step in range(20):
         table = torch.nn.functional.normalize(start + 0.1 * step * drift, dim=-1).requires_grad_()
         index, view = random_visit(samples, 2, b, generator)
-        replay = torch.Generator()
-        replay.set_state(generator.get_state())
+        replay = generator.clone_state()
         losses = {"library": call(criterion, table, index, view, Encoder(table), generator)}
         order, uniforms = proposals(b, replay)
         for which in (None, trap):
-            losses[which] = reference.emc2(
-                chains[which],
-                table[index, view[0]],
-                table[index, view[1]],
-                index,
-                view,
-                lambda i, v, table=table: table[i, v],
-                order,
-                uniforms,
-                temperature=temperature,
-                burn_in=0.5,
-                state=state,
-                refresh_scores=True,
-                trap=which,
-            )[0]
+            settings = {"temperature": temperature, "burn_in": 0.5, "state": state, "trap": which}
+            losses[which] = reference.emc2(chains[which], table, index, view, order, uniforms, **settings)[0]
         for which, loss in losses.items():
             gradients[which].append(torch.autograd.grad(loss, table, retain_graph=True)[0])
     assert_right_and_not_trapped(*(torch.stack(gradients[which]) for which in ("library", None, trap)))
@@ -94,7 +80,7 @@ def in_batch_loss(z1, z2, temperature, *, positive_in_sum, positives_flagged_by_
 
 @pytest.mark.parametrize("loss", [NTXentLoss, DCLLoss])
 def test_positives_flagged_by_a_score_of_zero(loss):
-    """Negatives at right angles have score 0, and would be taken for positives and left out of the sum."""
+    """Negatives at right angles have score 0: the mistake takes them for positives and leaves them out of the sum."""
     table = reference.unit_vectors(4, 2, 6)
     table[0, :, 3:], table[1:, :, :3] = 0, 0
     table = torch.nn.functional.normalize(table, dim=-1).requires_grad_()
@@ -112,7 +98,7 @@ def test_positives_flagged_by_a_score_of_zero(loss):
 @pytest.mark.parametrize(("dtype", "temperature"), [(torch.float16, 0.07), (torch.float32, 0.01)])
 @pytest.mark.parametrize("loss", [NTXentLoss, DCLLoss])
 def test_raw_exponentials_in_low_precision(loss, dtype, temperature):
-    """e^14 is more than float16 can hold, e^100 more than float32. Samples 0 and 1 are alike, so sums are large."""
+    """e^14 overflows float16, e^100 overflows float32. Samples 0 and 1 are alike, so sums are large."""
     table = reference.unit_vectors(5, 2, 4).to(dtype)
     table[1] = table[0]
     z1, z2 = table.unbind(1)
@@ -125,7 +111,7 @@ def test_raw_exponentials_in_low_precision(loss, dtype, temperature):
 
 
 def test_sogclr_first_visit_of_the_batch_instead_of_the_chain():
-    """Samples come new beside known ones: their averages would start at gamma times the right value."""
+    """New samples come beside known ones: with the mistake their averages start at gamma times the right value."""
     samples, temperature, gamma = 8, 0.2, 0.5
     table, generator = reference.unit_vectors(samples, 2, 3).requires_grad_(), torch.Generator().manual_seed(0)
     criterion, kinds = SogCLRLoss(samples, temperature, gamma).double(), ("of a chain", "of the batch")
@@ -177,7 +163,7 @@ def full_cache(table, temperature, num_negatives):
 
 
 def test_a_cache_whose_positives_are_scored_with_themselves():
-    """<q, q> = 1 whatever q: on normalised embeddings nothing attracts. At 0.01 each draw is all but certain."""
+    """<q, q> = 1 for every normalised q, so nothing attracts. At temperature 0.01 each draw is all but certain."""
     temperature, index = 0.01, torch.arange(2)
     table = torch.tensor([[[1, 0, 0, 0], [0.6, 0.8, 0, 0]], [[0.8, 0, 0.6, 0], [-0.6, 0, 0, 0.8]]], dtype=torch.float64)
     criterion = full_cache(table.requires_grad_(), temperature, num_negatives=1)
@@ -194,7 +180,7 @@ def test_a_cache_whose_positives_are_scored_with_themselves():
 
 
 def test_a_cache_that_draws_several_negatives_without_replacement_and_weighs_them_alike():
-    """Every row has one view that is all but certain. Drawn 3 times it weighs 1; else it and the next two weigh 1/3."""
+    """Every row has one view that is all but certain: drawn 3 times it weighs 1; without replacement 3 weigh 1/3."""
     temperature, table = 0.002, reference.unit_vectors(5, 2, 4).requires_grad_()
     index = [3, 1]
     nearest = {}
@@ -211,7 +197,7 @@ def test_a_cache_that_draws_several_negatives_without_replacement_and_weighs_the
 
 
 class PlainSogCLR(torch.nn.Module):
-    """SogCLR with its averages in a buffer, or, the trap, in an attribute that state_dict does not know."""
+    """SogCLR with its averages in a buffer or, the mistake, in an attribute that state_dict does not have."""
 
     def __init__(self, buffered):
         super().__init__()
@@ -234,7 +220,7 @@ class PlainSogCLR(torch.nn.Module):
 
 
 def test_a_state_that_is_not_a_buffer_is_lost():
-    """Three visits, a new loss with the state_dict of the old, one visit more: its gradient."""
+    """The gradient of a fourth visit, by a new loss with the state_dict after three visits."""
     table = reference.unit_vectors(6, 2, 3).requires_grad_()
 
     def resumed(make):
@@ -252,7 +238,7 @@ def test_a_state_that_is_not_a_buffer_is_lost():
 
 
 @pytest.mark.parametrize("trap", ["beta squared", "positive in the denominator"])
-def test_an_exact_gradient_that_is_not(trap):
+def test_a_wrong_exact_gradient(trap):
     """Squared: embeddings scaled by beta before the product, so that scores are beta^2 <., .> and not beta <., .>."""
     temperature, table = 0.2, reference.unit_vectors(6, 2, 3)
     table[:, 1] = torch.nn.functional.normalize(table[:, 0] + 0.5 * table[:, 1], dim=-1)

@@ -1,33 +1,29 @@
-"""What the tests of the losses share: random visits, an encoder that notes what it is asked, statistical statements."""
+"""What the tests of the losses share: losses by name, random visits, an encoder with notes, statistical statements."""
 
 import math
 
 import torch
 from scipy.stats import chi2
 
-from emc2_lite.losses import DCLLoss, EMC2Loss, NegativeCacheLoss, NTXentLoss, SogCLRLoss, random_proposals
+from emc2_lite.losses import make_criterion, random_proposals
 
-# Each makes a loss for num_samples samples with embeddings of length dim.
-LOSSES = {
-    "NT-Xent": lambda num_samples, dim, temperature: NTXentLoss(temperature),
-    "DCL": lambda num_samples, dim, temperature: DCLLoss(temperature),
-    "SogCLR": lambda num_samples, dim, temperature: SogCLRLoss(num_samples, temperature),
-    "negative cache": lambda num_samples, dim, temperature: NegativeCacheLoss(
-        num_samples, dim, temperature, refresh=0.1, num_negatives=2
-    ),
-    "EMC2": lambda num_samples, dim, temperature: EMC2Loss(num_samples, temperature),
-    "EMC2 without refresh": lambda num_samples, dim, temperature: EMC2Loss(
-        num_samples, temperature, refresh_scores=False
-    ),
-    "EMC2 stored": lambda num_samples, dim, temperature: EMC2Loss(num_samples, temperature, state="stored"),
-    "EMC2 multiproposal": lambda num_samples, dim, temperature: EMC2Loss(
-        num_samples, temperature, kernel="multiproposal"
-    ),
-}
+
+def make(method, **settings):
+    """A function (num_samples, dim, temperature) -> a new loss."""
+
+    def made(num_samples, dim, temperature):
+        return make_criterion(method, num_samples=num_samples, dim=dim, temperature=temperature, **settings)
+
+    return made
+
+
+LOSSES = {name: make(name) for name in ("NT-Xent", "DCL", "SogCLR", "EMC2")}
+LOSSES |= {name: make(name) for name in ("EMC2 without refresh", "EMC2 stored", "EMC2 multiproposal")}
+LOSSES["cache"] = make("cache", refresh=0.1, num_negatives=2)
 
 
 class Encoder:
-    """Looks views up in a table, and notes what it was asked for: a list of (pairs, with gradient?), one a call."""
+    """Looks views up in a table, and notes its calls in `asked`: (pairs, with gradient?) each."""
 
     def __init__(self, table):
         self.table, self.asked = table, []
@@ -43,13 +39,12 @@ def random_visit(num_samples, num_views, b, generator):
 
 
 def without_compiled_code(monkeypatch):
-    """Take the way of devices that compiled code does not serve."""
-    for module in ("splitmix", "losses.two_view", "losses.emc2", "sampling.visit"):
-        monkeypatch.setattr(f"emc2_lite.{module}.compiles_for", lambda device: False)
+    """Compute as on devices that compiled code does not serve."""
+    monkeypatch.setattr("emc2_lite.kernels.compiles_for", lambda device: False)
 
 
 def proposals(b, generator):
-    """What an EMC2 loss of 2b rows in float64 draws: the candidates of each row in order, and their uniforms."""
+    """Candidate orders and uniforms, as an EMC2 loss of 2b rows in float64 draws them."""
     return random_proposals(b, torch.empty(0, dtype=torch.float64), generator)
 
 
@@ -77,7 +72,7 @@ def assert_multinomial(draws, probabilities, false_alarm_rate=1e-5):
 
 
 def assert_mean(values, expected, precision):
-    """Every coordinate of the mean of independent values (n, ...) is within 6 standard errors of what is expected.
+    """Every coordinate of the mean of independent values (n, ...) is within 6 standard errors of the expected one.
 
     False-alarm rate below 2e-9 a coordinate. The errors together must be under `precision` times the expected norm, or
     the statement would be empty.

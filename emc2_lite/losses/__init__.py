@@ -4,13 +4,13 @@ The estimators are modules called as ``criterion(z1, z2, index, view=None, encod
 they return has the estimate as its gradient; ``criterion.stats`` holds the numbers to read.
 """
 
-from emc2_lite.losses.criterion import Criterion
-from emc2_lite.losses.dcl import DCLLoss, DCLStats
+from emc2_lite.losses.criterion import Criterion, LossStats
+from emc2_lite.losses.dcl import DCLLoss
 from emc2_lite.losses.emc2 import EMC2Loss, EMC2Stats
 from emc2_lite.losses.global_loss import global_contrastive_loss
 from emc2_lite.losses.methods import LOSSES, METHODS, Method, make_criterion
 from emc2_lite.losses.negative_cache import NegativeCacheLoss, NegativeCacheStats
-from emc2_lite.losses.nt_xent import NTXentLoss, NTXentStats
+from emc2_lite.losses.nt_xent import NTXentLoss
 from emc2_lite.losses.sogclr import SogCLRLoss, SogCLRStats
 from emc2_lite.losses.two_view import random_proposals
 
@@ -19,12 +19,11 @@ __all__ = [
     "METHODS",
     "Criterion",
     "DCLLoss",
-    "DCLStats",
     "EMC2Loss",
     "EMC2Stats",
+    "LossStats",
     "Method",
     "NTXentLoss",
-    "NTXentStats",
     "NegativeCacheLoss",
     "NegativeCacheStats",
     "SogCLRLoss",

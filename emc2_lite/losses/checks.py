@@ -12,7 +12,7 @@ CALMER = "lower the learning rate, warm up for longer or clip the gradient"
 
 
 def refuse_second_derivatives() -> None:
-    """For hand-written backward passes: grad mode is on in a backward pass only under create_graph=True."""
+    """For gradients that are constants: grad mode is on in a backward pass only under create_graph=True."""
     if torch.is_grad_enabled():
         raise RuntimeError(
             "This loss can be differentiated once, and create_graph=True asks for a second time: leave it out."
@@ -26,25 +26,16 @@ def tolerance(dtype: torch.dtype) -> float:
 
 def normalised(embeddings: Tensor, tolerance: float) -> Tensor:
     """Whether all are finite and of length 1 along the last dimension: a 0-dimensional bool on their device."""
-    lengths = torch.linalg.vector_norm(embeddings.detach().float(), dim=-1)
-    return (lengths - 1).abs_().amax() <= tolerance  # not so if it is NaN
+    return (_lengths(embeddings) - 1).abs_().amax() <= tolerance  # False on NaN
 
 
-def check_embeddings(embeddings: Tensor, name: str) -> None:
-    """Floating point, finite, and of length 1 along the last dimension.
-
-    Raises:
-        ValueError: if they are not.
-    """
-    if not embeddings.is_floating_point():
-        raise ValueError(f"{name} is {embeddings.dtype}: pass floating-point embeddings.")
-    if not normalised(embeddings, tolerance(embeddings.dtype)):
-        raise not_normalised(embeddings, name)
+def _lengths(embeddings: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(embeddings.detach().float(), dim=-1)
 
 
 def not_normalised(embeddings: Tensor, name: str) -> ValueError:
     """The refusal of embeddings that are not `normalised`."""
-    lengths = torch.linalg.vector_norm(embeddings.detach().float(), dim=-1)
+    lengths = _lengths(embeddings)
     if not torch.isfinite(embeddings).all():
         return ValueError(
             f"{name} holds NaN or infinite values: an image is broken, or the encoder has diverged; if so, go back to "
@@ -64,30 +55,34 @@ def not_normalised(embeddings: Tensor, name: str) -> ValueError:
 def check_call(
     z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, encode: Callable | None, generator: object
 ) -> None:
-    """The form of what every criterion is called with: kinds, shapes, dtypes and devices. No number is read."""
+    """Check the kinds, shapes, dtypes and devices of a criterion's arguments. No number is read."""
     for value, name in ((z1, "z1"), (z2, "z2"), (index, "index")):
         check_tensor(value, name)
     if z1.device != z2.device:
         raise ValueError(f"z1 is on {z1.device} and z2 on {z2.device}: both must be on one device.")
     if z1.dim() != 2 or z1.shape != z2.shape:
         raise ValueError(f"z1 has shape {tuple(z1.shape)} and z2 {tuple(z2.shape)}: both must be the same (b, d).")
-    b = z1.shape[0]
+    b = len(z1)
     if b < 2:
         raise ValueError(f"The batch holds {b} sample: at least 2 are needed, or no row has a negative.")
     for value, name in ((z1, "z1"), (z2, "z2")):
         if not value.is_floating_point():
             raise ValueError(f"{name} is {value.dtype}: pass floating-point embeddings.")
-    _check_integers(index, "index", (b,), z1.device)
-    if view is not None:
-        check_tensor(view, "view")
-        _check_integers(view, "view", (2, b), z1.device)
+    integers: list[tuple[Tensor, str, tuple[int, ...]]] = [(index, "index", (b,))]
+    for value, name, shape in integers if view is None else [*integers, (view, "view", (2, b))]:
+        check_tensor(value, name)
+        if value.dtype != torch.int64 or tuple(value.shape) != shape or value.device != z1.device:
+            raise ValueError(
+                f"{name} is {value.dtype} of shape {tuple(value.shape)} on {value.device}: "
+                f"pass torch.int64 of shape {shape} on {z1.device}."
+            )
     if encode is not None and not callable(encode):
         raise ValueError(f"encode is a {type(encode).__name__}: pass a function, encode(index, view) -> (k, d).")
     check_generator(generator, z1.device)
 
 
 def check_names(indices: list[int], views: list[int], num_samples: int | None) -> None:
-    """The numbers of a batch's samples (b,) and views (2b,); `num_samples` bounds them for losses that keep state."""
+    """Check the numbers of a batch's samples (b,) and views (2b,); `num_samples` bounds losses that keep state."""
     b = len(indices)
     if (low := min(views)) < 0:
         raise ValueError(f"view holds {low}: view numbers start at 0.")
@@ -106,12 +101,4 @@ def check_names(indices: list[int], views: list[int], num_samples: int | None) -
         raise ValueError(
             f"index holds {repeated} more than once: each sample may come once a batch, "
             "or it would be its own negative; sample the batch without replacement."
-        )
-
-
-def _check_integers(tensor: Tensor, name: str, shape: tuple[int, ...], device: torch.device) -> None:
-    if tensor.dtype != torch.int64 or tuple(tensor.shape) != shape or tensor.device != device:
-        raise ValueError(
-            f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}: "
-            f"pass torch.int64 of shape {shape} on {device}."
         )

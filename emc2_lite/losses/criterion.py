@@ -1,49 +1,46 @@
-"""What the five estimators have in common: how they are called, what they check, what they keep, and the gradient."""
+"""What the five estimators share: the call, its checks, the state and the gradient."""
 
 import inspect
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from emc2_lite.checks import Bounds
 from emc2_lite.losses.checks import check_call, check_names, normalised, not_normalised, refuse_second_derivatives
-from emc2_lite.losses.transfer import read
+from emc2_lite.losses.encoding import Encode, Encodings, Name, Others, read, read_checked
 from emc2_lite.losses.two_view import TwoViewBlock, full_precision, own_entries, two_view_block
 from emc2_lite.tracing import untraced
 
-Encode = Callable[[Tensor, Tensor], Tensor]
 Samples = Annotated[int, Bounds(least=2)]
+# The distance between two embeddings of one view that still counts as rounding. On ResNet-18 and the digits' encoder
+# another batch size moved an embedding by up to 6e-7 (float32) and 6e-4 (bfloat16), and bfloat16 itself by up to 8e-3;
+# another view of the sample lay 0.03 and more away, dropout of 0.1 moved an embedding by 0.05 and batch norm by 0.19.
+ROUNDING = 0.02
 
 
-class Others(NamedTuple):
-    """Views from outside the batch: their embeddings (k, d), with gradient, and their weights (2b, k); or none."""
+class LossStats(NamedTuple):
+    """loss: the last call's value in nats, a 0-dimensional tensor without gradient."""
 
-    embeddings: Tensor | None = None
-    weights: Tensor | None = None
-
-    @property
-    def encodings(self) -> int:
-        """k, how many views that was."""
-        return 0 if self.embeddings is None else len(self.embeddings)
+    loss: Tensor
 
 
 class Estimate(NamedTuple):
     """What an estimator makes of a batch.
 
-    weights: (2b, 2b), the repulsive weight w(r, k) of each negative, 0 at the views of the row's own sample; detached.
+    weights: (2b, 2b), the repulsive weight w(r, k) of each negative, 0 at the row's own sample; detached.
     stats: the numbers to read.
     pull: (2b,), the weight of each row's positive; 1 if not given.
-    others: negatives from outside the batch, if there are any.
-    loss: a 0-dimensional tensor, the value to return; if not given, the mean over rows of the weighted scores.
-    store: writes the state that the call leaves; called in training mode alone, once nothing can be refused any more.
+    others: negatives from outside the batch, if any.
+    loss: a 0-dimensional tensor, the value to return; by default the mean over rows of the weighted scores.
+    store: writes the new state; called in training mode only, when nothing can be refused any more.
     """
 
     weights: Tensor
     stats: Any
     pull: Tensor | None = None
-    others: Others = Others()
+    others: Others | None = None
     loss: Tensor | None = None
     store: Callable[[], object] = lambda: None
 
@@ -51,7 +48,7 @@ class Estimate(NamedTuple):
 class Criterion(nn.Module):
     """A scalar whose gradient estimates that of the global contrastive loss, from a batch of two views a sample.
 
-    Whatever the estimator, that gradient is a weighting of scores, with weights w and pulls a held constant:
+    Each estimator's gradient is a weighting of scores, with weights w and pulls a held constant:
 
         mean over rows r of  -a(r) grad l(r, pos) + sum_k w(r, k) grad l(r, k).
 
@@ -60,26 +57,24 @@ class Criterion(nn.Module):
     * z1, z2: (b, d) normalised embeddings of two views of b >= 2 samples;
     * index: (b,) int64 dataset indices, each once, in [0, num_samples) where the loss keeps state;
     * view: (2, b) int64 view numbers of z1 and z2, >= 0; 0 and 1 when not given;
-    * encode: (k,) indices, (k,) views -> (k, d) normalised embeddings under today's weights, with gradient; the same
-      pair must have the same embedding as in the batch, which is checked once (`check_encode`);
+    * encode: (k,) indices, (k,) views -> (k, d) normalised embeddings under today's weights, with gradient; a pair
+      must have the same embedding as in the batch, which the first call in training checks (`check_encode`);
     * generator: the source of the loss's own random numbers; torch's default when not given.
 
-    All means are over the 2b rows and nothing is rescaled, so the gradients of all estimators compare with the exact
-    one as they are. The scalar can be differentiated once. ``stats`` holds the last call's readable numbers. State is
-    in buffers with one place for each (sample, view slot), z1 in slot 0 and z2 in slot 1; a refused call or a refused
-    state dict leaves it as it was.
-
-    After ``criterion.eval()`` a call computes what it would in training, the value and the numbers, from the state as
-    it stands, and leaves that state as it was: a validation batch does not disturb the training run. Each loss says
-    what its state then stands for; NT-Xent and DCL keep none.
+    All means are over the 2b rows and nothing is rescaled, so all estimators' gradients compare with the exact one.
+    ``stats`` holds the last call's readable numbers. State is in buffers with one place for each (sample, view slot),
+    z1 in slot 0 and z2 in slot 1. A refused call or state dict leaves the state unchanged, and so does a call after
+    ``criterion.eval()``, which otherwise gives the value and the numbers of a training call.
 
     Raises:
         ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, on an `encode` that does not
-            reproduce the batch, and on a damaged state or one that was saved with other settings.
+            reproduce the batch, and on a state that is damaged or was saved with other settings.
         RuntimeError: on a backward pass with create_graph=True.
     """
 
+    __call__: Callable[..., Tensor]
     state_name: ClassVar[str] = "state"
+    check_encode: bool = False
 
     def __init__(self, temperature: float, num_samples: int | None = None):
         super().__init__()
@@ -100,7 +95,7 @@ class Criterion(nn.Module):
         index: Tensor,
         view: Tensor | None = None,
         encode: Encode | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         check_call(z1, z2, index, view, encode, generator)
         for buffer in self.buffers():
@@ -110,39 +105,56 @@ class Criterion(nn.Module):
                     "move the loss, loss.to(z1.device)."
                 )
         block = two_view_block(z1, z2, index, view, self.temperature)
-        weights, stats, pull, (others, of_others), loss, store = self.estimate(block, encode, generator)
+        weights, stats, pull, others, loss, store = self.estimate(block, encode, generator)
         if self.training:
             store()
         self.stats = stats
         own = own_entries(weights)
         own[0, 1], own[1, 0] = (-1, -1) if pull is None else pull.neg().chunk(2)
+        embeddings, others_weights, _ = others or (None, None, None)
         with full_precision(z1):
-            return _Weighting.apply(z1, z2, others, block, weights, of_others, loss)
+            return _Weighting.apply(z1, z2, embeddings, others_weights, block, weights, loss)
 
-    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
-        """The weights of the batch's negatives, the numbers to read, and what to store.
-
-        Every estimator calls `admit` before it relies on the batch, and writes no state itself.
-        """
+    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: Generator | None) -> Estimate:
+        """The estimate; each estimator calls `admit` before it relies on the batch, and writes no state itself."""
         raise NotImplementedError
 
     def admit(self, block: TwoViewBlock, *questions: Tensor) -> list[list[int]]:
-        """Check the numbers of a batch, and read those of other integer tensors with them: one wait for the device.
+        """Check the numbers of a batch, and read other integer tensors, `questions`, in the same wait for the device.
 
-        Returns the samples (b,) and the views (2b,) of the batch, and the numbers of each question, as flat lists.
-
-        Raises:
-            ValueError: on embeddings that are not normalised, and on bad or repeated indices and views.
+        Returns the samples and the views of the 2b rows, and the numbers of each question, a flat list each. ValueError
+        on embeddings that are not normalised, and on bad or repeated indices and views.
         """
-        fit = (block.lengths - 1).abs_().amax() <= block.tolerance  # not so if it is NaN
+        fit = (block.lengths - 1).abs_().amax() <= block.tolerance  # False on NaN
         (fits,), indices, views, *answers = read(fit, block.index, block.view, *questions)
-        indices = indices[: len(indices) // 2]
         if not fits:
             for z, name in zip(block.embeddings.chunk(2), ("z1", "z2"), strict=True):
                 if not normalised(z, block.tolerance):
                     raise not_normalised(z, name)
-        check_names(indices, views, self.num_samples)
+        check_names(indices[: len(indices) // 2], views, self.num_samples)
         return [indices, views, *answers]
+
+    def check_encode_once(self, block: TwoViewBlock, names: list[Name], encode: Encode) -> None:
+        """In the first call in training, encode the batch's first and last view again: ValueError if they differ.
+
+        The two encodings are not counted, and torch's random states are restored.
+        """
+        if self.encode_checked or not (self.check_encode and self.training):
+            return
+        device, ends = block.index.device, [0, -1]
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            again = Encodings(encode, [names[row] for row in ends], block.embeddings)
+        rows = torch.stack([block.embeddings[row] for row in ends])
+        distance = torch.linalg.vector_norm(again.embeddings[again.place] - rows, dim=1).amax()
+        ((same,),) = read_checked(again, distance <= ROUNDING)
+        if not same:
+            raise ValueError(
+                f"encode put one of the batch's own views {distance.item():.2g} from its embedding in the batch, and "
+                f"rounding explains {ROUNDING}: look for a random transform (the same index and view must give the "
+                "same pixels), batch norm (an embedding depends on its company: use group norm or none) or dropout; or "
+                "go on all the same with check_encode=False, loss.check_encode in a configuration."
+            )
+        self.encode_checked = True
 
     def check_saved(self, saved: dict[str, Tensor]) -> None:
         """Raise ValueError if the saved buffers, whose shapes are right, hold what no run can have left."""
@@ -158,32 +170,33 @@ class _Weighting(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, z1, z2, others, block, weights, of_others, loss):
+    def forward(ctx, z1, z2, others, others_weights, block, weights, loss):
         rows = block.embeddings
-        ctx.scale = 1 / (len(rows) * block.temperature)
-        ctx.dtypes = z1.dtype, z2.dtype
-        ctx.save_for_backward(rows, weights, others, of_others)
+        ctx.scale, ctx.dtypes = 1 / (len(rows) * block.temperature), (z1.dtype, z2.dtype)
+        ctx.save_for_backward(rows, weights, others, others_weights)
         if loss is not None:
-            return loss.clone()  # a tensor of its own: what is done to it in place is not done to the readable numbers
+            return loss.clone()  # a tensor of its own: in-place changes must not reach the readable numbers
         loss = torch.dot(weights.view(-1), block.logits.view(-1)) / len(rows)
-        return loss if others is None else loss + ctx.scale * torch.dot((rows @ others.T).view(-1), of_others.view(-1))
+        if others is None:
+            return loss
+        return loss + ctx.scale * torch.dot((rows @ others.T).view(-1), others_weights.view(-1))
 
     @staticmethod
     def backward(ctx, grad):
         refuse_second_derivatives()
-        rows, weights, others, of_others = ctx.saved_tensors
-        scale = grad * ctx.scale
+        rows, weights, others, others_weights = ctx.saved_tensors
+        scale, others_gradient = grad * ctx.scale, None
         with full_precision(rows):
-            of_rows = (weights + weights.T) @ rows
+            gradient = (weights + weights.T) @ rows
             if others is not None:
-                of_rows += of_others @ others
-                of_others = (of_others.T @ rows).mul_(scale)
-        of_z1, of_z2 = of_rows.mul_(scale).chunk(2)
-        return of_z1.to(ctx.dtypes[0]), of_z2.to(ctx.dtypes[1]), of_others, None, None, None, None
+                gradient += others_weights @ others
+                others_gradient = (others_weights.T @ rows).mul_(scale)
+        first, second = gradient.mul_(scale).chunk(2)
+        return first.to(ctx.dtypes[0]), second.to(ctx.dtypes[1]), others_gradient, None, None, None, None
 
 
 def _check_saved_state(criterion: Criterion, state_dict: dict, prefix: str, _, strict: bool, *__) -> None:
-    """Before torch copies anything: it would copy what fits, and complain of the rest afterwards."""
+    """Before torch copies anything: torch would copy what fits, and complain of the rest afterwards."""
     buffers = dict(criterion.named_buffers())
     given = {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)}
     if strict and given != buffers.keys():

@@ -1,19 +1,11 @@
 """DCL, decoupled contrastive learning: NT-Xent without the positive in its denominator."""
 
-from typing import NamedTuple
-
 import torch
-from torch import Tensor
 
 from emc2_lite.checks import Temperature, checked_settings
-from emc2_lite.losses.criterion import Criterion, Encode, Estimate
+from emc2_lite.losses.criterion import Criterion, Estimate, LossStats
+from emc2_lite.losses.encoding import Encode
 from emc2_lite.losses.two_view import TwoViewBlock
-
-
-class DCLStats(NamedTuple):
-    """loss: the last call's value in nats, a 0-dimensional tensor without gradient."""
-
-    loss: Tensor
 
 
 class DCLLoss(Criterion):
@@ -22,12 +14,12 @@ class DCLLoss(Criterion):
     loss = mean over rows r of  -l(r, pos) + log sum over k in neg(r) of exp l(r, k),
 
     with l(r, k) = <z_r, z_k> / temperature and neg(r) the m = 2b - 2 rows of the other samples. The positive pulls with
-    weight 1 and the batch's negatives push with weights that sum to 1. In expectation over batches they are
+    weight 1 and the negatives push with weights that sum to 1. In expectation over batches the weights are
 
         E w(r, k) = p_r(k) E[ g(r) / g_batch(r) | k in the batch ],
 
-    g(r) the mean of exp l(r, .) over all of neg(r) and g_batch(r) that over the batch's. A hard negative raises
-    g_batch(r) when it is there: on the whole, the hardest get too little and the easy ones too much. No state.
+    g(r) the mean of exp l(r, .) over all of neg(r) and g_batch(r) its mean over the batch's. A hard negative raises the
+    g_batch(r) of its own batch: on the whole, the hardest get too little and the easy ones too much. No state.
 
     Args:
         temperature: > 0, dimensionless.
@@ -52,4 +44,4 @@ class DCLLoss(Criterion):
         self.admit(block)
         softmax, log_sum = block.softmax()
         loss = (log_sum - block.positive).mean()
-        return Estimate(softmax, DCLStats(loss), loss=loss)
+        return Estimate(softmax, LossStats(loss), loss=loss)

@@ -1,33 +1,32 @@
 """EMC2: negatives from one Markov chain per (sample, view slot), carried from batch to batch."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
+from emc2_lite import kernels
 from emc2_lite.checks import Bounds, Temperature, Unread, checked_settings
 from emc2_lite.losses.checks import LONGEST
-from emc2_lite.losses.criterion import Criterion, Encode, Estimate, Others, Samples
-from emc2_lite.losses.encoding import Encodings, check_encode_once, encode_others
-from emc2_lite.losses.transfer import columns_of, distinct, on_device, read
+from emc2_lite.losses.criterion import Criterion, Estimate, Samples
+from emc2_lite.losses.encoding import Encode, Encodings, Others, encode_others, on_device, read_checked
 from emc2_lite.losses.two_view import TwoViewBlock, random_proposals
-from emc2_lite.sampling import Proposals, Visit, metropolis_visit
+from emc2_lite.sampling import Proposals, Visit, metropolis_visit, random_uniforms
 from emc2_lite.sampling.multiproposal import one_step
-from emc2_lite.splitmix import compiled, compiles_for, random_uniforms
 
 
 class EMC2Stats(NamedTuple):
     """Readable numbers of the last call; tensors are 0-dimensional and without gradient.
 
-    loss: mean over rows of -l(r, pos) + log sum of exp l(r, k) over the in-batch negatives, nats. It can be compared
-        between steps of one batch size; the value that `forward` returns only carries the gradient.
-    acceptance_rate: share of all steps of the chains that moved; a chain whose start is forgotten, and so not encoded,
-        starts as a new one.
-    carried_over_share: share of rows that count their carried-over state.
-    views_encoded: views that the call encoded again, with and without gradient, counted in encodings.
-    views_encoded_with_gradient: those of them that were encoded with gradient.
+    loss: mean over rows of -l(r, pos) + log sum of exp l(r, k) over the in-batch negatives, nats; it compares steps of
+        one batch size. (The value that `forward` returns only carries the gradient.)
+    acceptance_rate: share of the chains' steps that moved; a chain whose start is forgotten starts as a new one.
+    carried_over_share: share of rows that count their carried-over view.
+    views_encoded: views that the call encoded again, in encodings; views_encoded_with_gradient: the part with gradient.
     """
 
     loss: Tensor
@@ -37,68 +36,66 @@ class EMC2Stats(NamedTuple):
     views_encoded_with_gradient: int
 
 
-class Held(NamedTuple):
-    """The states that the rows' chains come with: index (-1 for a new chain), view and score, each (2b,)."""
+@dataclass(frozen=True)
+class Held:
+    """The views that the rows' chains hold, each (2b,): index (-1 for a new chain), view number and stored score."""
 
     index: Tensor
     view: Tensor
     score: Tensor
 
 
+Visited = tuple[Visit, Others | None, int]  # and views outside the batch that count, and how many were scored first
+
+
 class EMC2Loss(Criterion):
     """A surrogate whose gradient estimates that of the global contrastive loss at any batch size.
 
-    Each of the 2b rows r owns a chain; its state is one view (dataset index, view number) and that view's score. A call
-    runs it through the row's m = 2b - 2 in-batch negatives, in random order, moving to k iff
-    l(r, k) - log U > l(current); drops the first B = floor(burn_in m) steps; and counts the R = m - B states kept:
+    Each (sample, view slot) owns a Markov chain over negatives, which holds one view: its index, number and score. A
+    call visits the chains of the batch's 2b rows. Row r's chain is offered the m = 2b - 2 in-batch negatives in random
+    order, and moves to k iff l(r, k) - log U > l(current), U ~ Uniform(0, 1). The first B = floor(burn_in m) steps are
+    dropped; the shares of the other m - B states are the weights w, detached:
 
-        loss = mean over rows r of  -l(r, pos) + sum_k w(r, k) l(r, k) + w(r, 0) l(r, carried-over state),
+        loss = mean over rows r of  -l(r, pos) + sum_k w(r, k) l(r, k) + w(r, 0) l(r, carried-over view),
 
-    with l = <., .> / temperature and w the (detached) shares of the kept steps. Then it stores the last states.
-    The carried-over state was drawn in an earlier batch, and its embedding is gone:
+    with l = <., .> / temperature. The last state is stored. The carried-over view, which the chain held before, is of
+    an earlier batch, and its embedding is gone:
 
-    * ``state="reencoded"``: views that rows still hold after burn-in are encoded again with gradient, each once.
-      With ``refresh_scores=True`` carried-over views are first encoded without gradient, so that the chain starts from
-      the score under today's weights; with False it starts from the score stored at the last visit, which is cheaper,
-      and lets chains defend views by scores of an untrained encoder. Two kinds of view are not encoded, and the visit
-      is the same: those in the batch and, with fresh scores, those the chain leaves during burn-in
-      (`start_is_forgotten`).
-    * ``state="stored"``: nothing is encoded; the chain starts from the stored score, and in-batch weights are divided
-      by 1 - w(r, 0) (a row with no in-batch step kept has no repulsion). Cheap, and biased at low temperature.
+    * ``state="reencoded"`` encodes the carried-over views with w(r, 0) > 0 again, with gradient, each once.
+      ``refresh_scores=True`` first encodes carried-over views without gradient, so that chains start from today's
+      scores. Views in the batch, and views that the chain leaves during burn-in whatever their score
+      (`start_is_forgotten`), need no encoding. ``refresh_scores=False`` starts from stored scores: cheaper, but scores
+      of an untrained encoder can hold a chain for ever.
+    * ``state="stored"`` encodes nothing: chains start from stored scores, the last term is left out, and the other
+      weights are divided by 1 - w(r, 0), or are all 0. Cheap, and biased at low temperature.
 
-    Stored scores belong to the temperature that they were taken at; with fresh scores a saved state serves any other.
+    With fixed weights the mean gradient of "reencoded" tends to the exact one, but for two errors of the proposals: a
+    batch draws them without replacement (an error of order m / |neg(r)|), and brings both views of a sample, which
+    score alike (a bias that a larger dataset does not remove).
 
-    With fixed weights the mean of the "reencoded" gradient tends to the exact one if proposals are independent and
-    uniform over neg(r). A batch's are nearly that. They are drawn without replacement, an error of order m / |neg(r)|;
-    and both views of a sample come together, which score alike: a bias that a larger dataset does not remove.
-
-    ``kernel="multiproposal"`` has neither error, no loop and no burn-in (no `burn_in` is taken). It makes one step of
-    `emc2_lite.sampling.multiproposal`, whose docstring has the proof: the next state is drawn from the softmax over a
-    set S of in-batch negatives and the carried-over state z, and w are the softmax weights themselves. For S to be
-    drawn symmetrically it may hold one random view of each other sample of the batch, and none of z's sample. The
-    views left over make a second such set; each set alone has the right mean, so w is the average of both, and the
-    first set moves the chain. The softmax weight of z is never 0: instead, z counts with weight 1 if the chain stays
-    and 0 if it moves, which has the same mean and is encoded with gradient only where it counts. A new chain has no z,
-    and takes the softmax over all m negatives: its first visit is DCL.
+    ``kernel="multiproposal"`` has neither error, no loop and no burn-in: it makes one step of
+    `emc2_lite.sampling.multiproposal`, whose docstring has the proof. Its set has one random view of each other sample
+    in the batch, but none of the held view's sample. The left-over views make a second set; w is the mean of both
+    softmaxes, and the first set moves the chain. w(r, 0) is 1 if the chain stays and 0 if it moves: the softmax weight
+    in the mean, and only the views of chains that stay are encoded. A new chain takes DCL's softmax, over all m
+    negatives.
 
     Args:
         num_samples: N, the number of samples in the dataset; the state is (N, 2), 16 bytes a chain.
-        temperature: > 0, dimensionless; the paper's beta is its inverse.
-        burn_in: share of each visit's steps that is dropped, in [0, 1).
+        temperature: > 0, dimensionless; the paper's beta is its inverse. A saved state serves another temperature with
+            fresh scores only.
+        burn_in: share of each visit's steps that is dropped, in [0, 1); "metropolis" only.
         state: "reencoded" (Algorithm 1 of the paper) or "stored".
-        refresh_scores: see above; not with state="stored".
-        kernel: "metropolis" (the paper's) or "multiproposal" (beyond it; only with state="reencoded").
-        check_encode: in the first call in training, encode two of the batch's views again and refuse an `encode` that
-            does not reproduce them; the two are not counted. Not with state="stored".
+        refresh_scores: see above; "reencoded" only.
+        kernel: "metropolis" (the paper's) or "multiproposal" (beyond the paper; "reencoded" only).
+        check_encode: the first call in training encodes two of the batch's views again, not counted, and refuses an
+            `encode` that does not reproduce them; "reencoded" only.
 
-    Call as any `Criterion`; `encode` is needed if "reencoded". For "metropolis" the generator serves
-    `random_proposals` alone. In evaluation mode the weights are those of a visit that starts from the held states, and
-    its end is not stored.
+    Call as any `Criterion`; "reencoded" needs `encode`. For "metropolis" the generator serves `random_proposals` alone.
 
     Raises:
         ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
-            without gradient or does not reproduce the batch, a damaged state or one of another number of samples. The
-            chains are left as they were.
+            without gradient or does not reproduce the batch, a damaged state or one of another number of samples.
 
     Source: Yau et al. 2024, Algorithm 1 and section 3; Tjelmeland 2004 for many proposals.
 
@@ -112,6 +109,7 @@ class EMC2Loss(Criterion):
     """
 
     state_name: ClassVar[str] = "chains"
+    num_samples: int
     chain_index: Tensor
     chain_view: Tensor
     chain_score: Tensor
@@ -142,75 +140,81 @@ class EMC2Loss(Criterion):
         self.register_buffer("chain_view", torch.zeros((num_samples, 2), dtype=torch.int64))
         self.register_buffer("chain_score", torch.full((num_samples, 2), -torch.inf))
 
-    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
-        if self.state == "reencoded" and encode is None:
-            raise ValueError(
-                'EMC2Loss(state="reencoded") was called without encode: pass encode(index, view) -> (k, d) embeddings, '
-                'or choose state="stored" and accept its bias.'
-            )
+    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: Generator | None) -> Estimate:
         # The indices are not checked yet: one outside the buffers would end a CUDA process.
         chains = block.chains().clamp_(0, 2 * self.num_samples - 1)
         states = [buffer.view(-1) for buffer in (self.chain_index, self.chain_view, self.chain_score)]
-        index, view, score = (of_chains.index_select(0, chains) for of_chains in states)
+        index, view, score = (buffer.index_select(0, chains) for buffer in states)
         held = Held(index, view, score.to(block.logits))
-        proposals = draw_proposals(block, self.burn_in, generator) if self.kernel == "metropolis" else None
-        visit, others, scored = self.visit(block, held, proposals, encode, generator)
+        kernel = self.multiproposal if self.kernel == "multiproposal" else self.metropolis
+        visit, others, scored = kernel(block, held, encode, generator)
+        encoded = 0 if others is None else len(others.embeddings)
         stats = EMC2Stats(
             loss=(block.softmax()[1] - block.positive).mean(),
             acceptance_rate=visit.acceptance_rate,
             carried_over_share=visit.held_weight.count_nonzero() / len(chains),
-            views_encoded=scored + others.encodings,
-            views_encoded_with_gradient=others.encodings,
+            views_encoded=scored + encoded,
+            views_encoded_with_gradient=encoded,
         )
         return Estimate(visit.weights, stats, others=others, store=partial(store, states, chains, block, visit))
 
-    def visit(
-        self,
-        block: TwoViewBlock,
-        held: "Held",
-        proposals: Proposals | None,
-        encode: Encode | None,
-        generator: torch.Generator | None,
-    ) -> tuple[Visit, Others, int]:
-        """The chains' visit to the batch, the views outside it that count, and how many views were scored first."""
+    def metropolis(
+        self, block: TwoViewBlock, held: Held, encode: Encode | None, generator: Generator | None
+    ) -> Visited:
+        """Metropolis-Hastings over all negatives of a row."""
+        proposals = draw_proposals(block, self.burn_in, generator)
         if self.state == "stored":
             self.admit(block)
-            return metropolis_visit(block.logits, held.score, proposals, leave_out_held=True), Others(), 0
-        skipped = torch.zeros_like(held.index, dtype=torch.bool)
-        if self.refresh_scores and proposals is not None:
-            skipped = start_is_forgotten(block, proposals)
-        indices, views, held_index, held_view, skip = self.admit(block, held.index, held.view, skipped)
-        check_encode_once(self, block, encode)
-        pairs = list(zip(held_index, held_view, strict=True))
-        columns = columns_of(pairs, indices, views)
-        outside = [r for r, column in enumerate(columns) if column < 0 <= held_index[r] and not skip[r]]
-        index, view, place = distinct([pairs[r] for r in outside])
-        column, rows, index, view, place = on_device(block.index.device, columns, outside, index, view, place)
+            return metropolis_visit(block.logits, held.score, proposals, leave_out_held=True), None, 0
+        skipped = start_is_forgotten(block, proposals) if self.refresh_scores else torch.zeros_like(held.index)
+        visit_from = partial(metropolis_visit, block.logits, proposals=proposals)
+        return self.reencoded(block, held, skipped, encode, visit_from)
 
-        fits, scored, start = [], 0, held.score
+    def multiproposal(
+        self, block: TwoViewBlock, held: Held, encode: Encode | None, generator: Generator | None
+    ) -> Visited:
+        """One step with many proposals."""
+        visit_from = partial(many_proposals, block, held.index, generator=generator)
+        return self.reencoded(block, held, torch.zeros_like(held.index), encode, visit_from)
+
+    def reencoded(
+        self, block: TwoViewBlock, held: Held, skipped: Tensor, encode: Encode | None, visit_from: Callable
+    ) -> Visited:
+        """The visit that `visit_from` makes from the held views' scores (2b,), and the encodings of views that count.
+
+        The held views of rows in `skipped`, (2b,), have no effect and are not encoded.
+        """
+        if encode is None:
+            raise ValueError(
+                'EMC2Loss(state="reencoded") was called without encode: pass encode(index, view) -> (k, d) embeddings, '
+                'or choose state="stored" and accept its bias.'
+            )
+        indices, views, held_indices, held_views, skip = self.admit(block, held.index, held.view, skipped)
+        batch = list(zip(indices, views, strict=True))
+        names = list(zip(held_indices, held_views, strict=True))
+        self.check_encode_once(block, batch, encode)
+        columns = {name: column for column, name in enumerate(batch)}
+        found = [columns.get(name, -1) for name in names]
+        outside = [r for r, column in enumerate(found) if column < 0 <= held_indices[r] and not skip[r]]
+        column, rows = on_device(block.index.device, found, outside)
+        start, again = held.score, None
         if self.refresh_scores:
             start = block.logits.gather(1, column.clamp_min(0)[:, None]).squeeze(1).where(column >= 0, -torch.inf)
-            if outside:
-                with torch.no_grad():
-                    again, scored = Encodings(encode, index, view, block.embeddings), len(index)
-                    scores = block.embeddings[rows] * again.embeddings.to(block.embeddings)[place]
-                    start[rows] = scores.sum(dim=1) / block.temperature
-                fits = [again.fit]
-        if proposals is None:
-            visit = many_proposals(block, held.index, start, generator)
-        else:
-            visit = metropolis_visit(block.logits, start, proposals)
-        visit.weights.scatter_add_(1, column.clamp_min(0)[:, None], visit.held_weight.where(column >= 0, 0)[:, None])
+        if self.refresh_scores and outside:
+            with torch.no_grad():
+                again = Encodings(encode, [names[r] for r in outside], block.embeddings)
+                products = block.embeddings[rows] * again.embeddings[again.place]
+                start[rows] = products.sum(dim=1) / block.temperature
+
+        visit = visit_from(start)
+        in_batch = visit.held_weight.where(column >= 0, 0)
+        visit.weights.scatter_add_(1, column.clamp_min(0)[:, None], in_batch[:, None])
         if not outside:
-            return visit, Others(), 0
-        counts, *fits = read(visit.held_weight[rows] > 0, *fits)
-        for (fit,) in fits:
-            again.check(fit)
+            return visit, None, 0
+        (counts,) = read_checked(again, visit.held_weight[rows] > 0)
         counting = [r for r, counted in zip(outside, counts, strict=True) if counted]
-        index, view, place = distinct([pairs[r] for r in counting])
-        index, view, rows, place = on_device(block.index.device, index, view, counting, place)
-        others = encode_others(block, index, view, rows, place, visit.held_weight, encode)
-        return visit, others, scored
+        others = encode_others(block, encode, [names[r] for r in counting], counting, visit.held_weight)
+        return visit, others, len(again.embeddings) if again else 0
 
     def check_saved(self, saved: dict[str, Tensor]) -> None:
         index = saved.get("chain_index")
@@ -224,8 +228,9 @@ class EMC2Loss(Criterion):
 def store(states: list[Tensor], chains: Tensor, block: TwoViewBlock, visit: Visit) -> None:
     """Write the rows' last states, index, view and score, into the places `chains` (2b,) of the flat buffers."""
     index, view, score = states
-    if compiles_for(index.device) and score.dtype in (torch.float32, torch.float64):
-        _store(*(t.numpy() for t in (*states, chains, block.index, block.view, visit.column, visit.log_score)))
+    if kernels.compiles_for(index.device) and score.dtype in (torch.float32, torch.float64):
+        arrays = *states, chains, block.index, block.view, visit.column, visit.log_score
+        kernels.store(*(t.numpy() for t in arrays))
         return
     stayed, last = visit.column < 0, visit.column.clamp_min(0)
     index[chains] = torch.where(stayed, index[chains], block.index[last].int())
@@ -233,15 +238,7 @@ def store(states: list[Tensor], chains: Tensor, block: TwoViewBlock, visit: Visi
     score[chains] = visit.log_score.to(score)
 
 
-@compiled
-def _store(index, view, score, chains, batch_index, batch_view, column, log_score):
-    for row, chain in enumerate(chains):
-        if column[row] >= 0:
-            index[chain], view[chain] = batch_index[column[row]], batch_view[column[row]]
-        score[chain] = log_score[row]
-
-
-def draw_proposals(block: TwoViewBlock, burn_in: float, generator: torch.Generator | None) -> Proposals:
+def draw_proposals(block: TwoViewBlock, burn_in: float, generator: Generator | None) -> Proposals:
     """Each row's negatives in random order, and a uniform for each."""
     order, uniforms = random_proposals(len(block.logits) // 2, block.logits, generator)
     return Proposals(order, uniforms.log_(), math.floor(burn_in * order.shape[1]))
@@ -251,19 +248,15 @@ def start_is_forgotten(block: TwoViewBlock, proposals: Proposals) -> Tensor:
     """Whether a row's visit is the same wherever its chain starts: (2b,) bool.
 
     No score exceeds |z_r| |z_k| / temperature. If a proposal of the burn-in, or the first one after it, beats that
-    ceiling, l_j - log U_j > ceiling, then the chain moves to it from any state: kept steps and end are the same for
-    all starts, and where it started need not be encoded.
+    ceiling, l_j - log U_j > ceiling, then the chain moves to it from any state, and the start has no effect.
     """
     offered = slice(proposals.dropped + 1)
     challenge = block.logits.gather(1, proposals.order[:, offered].long()) - proposals.log_uniforms[:, offered]
     longest = LONGEST * (1 + 1e-5)  # a score is rounded
-    ceiling = block.lengths * longest / block.temperature
-    return challenge.amax(dim=1) > ceiling
+    return challenge.amax(dim=1) > block.lengths * longest / block.temperature
 
 
-def many_proposals(
-    block: TwoViewBlock, held_index: Tensor, held_score: Tensor, generator: torch.Generator | None
-) -> Visit:
+def many_proposals(block: TwoViewBlock, held_index: Tensor, held_score: Tensor, generator: Generator | None) -> Visit:
     """One step over a symmetric set of each row's negatives; the weights average it and the set of the other views."""
     logits = block.negative_logits()
     b = len(logits) // 2

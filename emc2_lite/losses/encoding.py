@@ -1,106 +1,104 @@
-"""Views that are not in the batch and have to be encoded again, each distinct one once a pass."""
+"""Views that are encoded again, by name, each distinct one once a pass; and the numbers that name them.
 
+Each reading of a device's numbers makes the host wait for the device, so readings are few.
+"""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from emc2_lite.checks import check_tensor
 from emc2_lite.losses.checks import normalised, not_normalised, tolerance
-from emc2_lite.losses.criterion import Criterion, Encode, Others
-from emc2_lite.losses.transfer import read
 from emc2_lite.losses.two_view import TwoViewBlock
 
-# The length of the difference of two embeddings of one view that still counts as rounding. On ResNet-18 and the digits'
-# encoder another batch size moved an embedding by up to 6e-7 (float32) and 6e-4 (bfloat16), and bfloat16 itself by up
-# to 8e-3; another view of the sample lay 0.03 and more away, dropout of 0.1 moved one by 0.05 and batch norm by 0.19.
-ROUNDING = 0.02
+Encode = Callable[[Tensor, Tensor], Tensor]
+Name = tuple[int, int]  # a view: the index of its sample and its number
+
+
+def read(*tensors: Tensor) -> list[list[int]]:
+    """The integers or truth values of several tensors on one device, each as a flat list, at the price of one wait."""
+    if tensors[0].device.type == "cpu":  # no reading waits, and one by one is faster
+        return [tensor.reshape(-1).tolist() for tensor in tensors]
+    numbers = iter(torch.cat([tensor.reshape(-1).long() for tensor in tensors]).tolist())
+    return [list(islice(numbers, tensor.numel())) for tensor in tensors]
+
+
+def on_device(device: torch.device, *lists: list[int]) -> tuple[Tensor, ...]:
+    """Lists of integers as int64 tensors on the device: one copy, for which the host does not wait."""
+    together = torch.from_numpy(np.array([number for one in lists for number in one], dtype=np.int64))
+    return together.to(device, non_blocking=True).split([len(one) for one in lists])
+
+
+class Others(NamedTuple):
+    """Negatives from outside the batch.
+
+    embeddings: (k, d), with gradient; weights: (2b, k); place: (n,), the embedding of each of n rows' negatives.
+    """
+
+    embeddings: Tensor
+    weights: Tensor
+    place: Tensor
 
 
 class Encodings:
-    """Embeddings of views that were encoded again, not checked yet: the flag waits for the next reading.
+    """The named views, encoded again; ValueError on a wrong shape, dtype or device.
 
-    embeddings: (k, d), as `encode` returned them; fit: a 0-dimensional bool, whether they are finite and normalised.
+    embeddings: (k, d), one for each distinct name, in the dtype of `like`; place: (n,), the embedding of each name.
+    fit: a 0-dimensional bool, whether they are finite and normalised; `read_checked` reads it, with other numbers.
     """
 
-    def __init__(self, encode: Encode, index: Tensor, view: Tensor, like: Tensor):
-        embeddings = encode(index, view)
-        check_tensor(embeddings, "What encode returned")
-        if embeddings.shape != (len(index), like.shape[-1]):
+    def __init__(self, encode: Encode, names: list[Name], like: Tensor):
+        places = {name: k for k, name in enumerate(sorted(set(names)))}
+        index, view, self.place = on_device(
+            like.device, [i for i, _ in places], [v for _, v in places], [places[name] for name in names]
+        )
+        returned = encode(index, view)
+        check_tensor(returned, "What encode returned")
+        if returned.shape != (len(index), like.shape[-1]):
             raise ValueError(
-                f"encode returned shape {tuple(embeddings.shape)} for {len(index)} views: "
+                f"encode returned shape {tuple(returned.shape)} for {len(index)} views: "
                 f"it must return one embedding a view, {(len(index), like.shape[-1])}."
             )
-        if not embeddings.is_floating_point() or embeddings.device != like.device:
+        if not returned.is_floating_point() or returned.device != like.device:
             raise ValueError(
-                f"What encode returned is {embeddings.dtype} on {embeddings.device}: "
+                f"What encode returned is {returned.dtype} on {returned.device}: "
                 f"pass floating-point embeddings on {like.device}."
             )
-        self.embeddings = embeddings
-        self.fit = normalised(embeddings, tolerance(embeddings.dtype))
-
-    def check(self, fit: int) -> None:
-        """`fit` is the flag, read.
-
-        Raises:
-            ValueError: if it does not hold.
-        """
-        if not fit:
-            raise not_normalised(self.embeddings, "What encode returned")
+        self.returned, self.embeddings = returned, returned.to(like)
+        self.fit = normalised(returned, tolerance(returned.dtype))
 
 
-def check_encode_once(criterion: Criterion, block: TwoViewBlock, encode: Encode) -> None:
-    """In a criterion's first call in training, encode two of the batch's own views again and compare.
-
-    The two encodings are not counted. Torch's random states are afterwards what they were.
-
-    Raises:
-        ValueError: if `encode` does not reproduce them.
-    """
-    if criterion.encode_checked or not (criterion.check_encode and criterion.training):
-        return
-    device = block.index.device
-    ends = torch.stack((block.index[0], block.index[-1])), torch.stack((block.view[0], block.view[-1]))
-    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        again = Encodings(encode, *ends, block.embeddings)
-    rows = torch.stack((block.embeddings[0], block.embeddings[-1]))
-    distance = torch.linalg.vector_norm(again.embeddings.to(rows) - rows, dim=1).amax()
-    ((fit, same),) = read(torch.stack((again.fit, distance <= ROUNDING)))
-    again.check(fit)
-    if not same:
-        raise ValueError(
-            f"encode put one of the batch's own views {distance.item():.2g} from its embedding in the batch, and "
-            f"rounding explains {ROUNDING}: look for a random transform (the same index and view must give the same "
-            "pixels), batch norm (an embedding depends on its company: use group norm or none) or dropout; or go on "
-            "all the same with check_encode=False, loss.check_encode in a configuration."
-        )
-    criterion.encode_checked = True
+def read_checked(again: Encodings | None, *tensors: Tensor) -> list[list[int]]:
+    """`read` the tensors and, in the same wait, refuse encodings that are not finite and normalised (ValueError)."""
+    if again is None:
+        return read(*tensors)
+    *lists, (fit,) = read(*tensors, again.fit)
+    if not fit:
+        raise not_normalised(again.returned, "What encode returned")
+    return lists
 
 
 def encode_others(
-    block: TwoViewBlock,
-    index: Tensor,
-    view: Tensor,
-    rows: Tensor,
-    place: Tensor,
-    weight: Tensor,
-    encode: Encode,
-) -> Others:
-    """Negatives from outside the batch that count, encoded with gradient.
+    block: TwoViewBlock, encode: Encode, names: list[Name], rows: list[int], weight: Tensor
+) -> Others | None:
+    """Negatives from outside the batch, encoded with gradient: row rows[n] meets view names[n], with weight[rows[n]].
 
-    index, view: (k,), distinct views; rows: (n,), rows of the batch; place: (n,), which of the k views each of them
-    meets; weight: (2b,), how much each meeting of a row counts.
-
-    Raises:
-        ValueError: if the batch has gradient and what `encode` returned has none, or is not normalised.
+    ValueError if the batch has gradient and what `encode` returned has none, or is not normalised.
     """
-    if not len(index):
-        return Others()
-    again = Encodings(encode, index, view, block.embeddings)
+    if not names:
+        return None
+    again = Encodings(encode, names, block.embeddings)
     if block.with_gradient and not again.embeddings.requires_grad:
         raise ValueError(
             "encode returned embeddings without gradient for views that count in the loss: "
             "call the encoder in it without torch.no_grad() and without detach()."
         )
-    again.check(read(again.fit)[0][0])
-    weights = weight.new_zeros(len(block.embeddings), len(index))
-    weights.index_put_((rows, place), weight.index_select(0, rows), accumulate=True)
-    return Others(again.embeddings.to(block.embeddings), weights)
+    read_checked(again)
+    (meeting,) = on_device(block.index.device, rows)
+    weights = weight.new_zeros(len(block.embeddings), len(again.embeddings))
+    weights.index_put_((meeting, again.place), weight.index_select(0, meeting), accumulate=True)
+    return Others(again.embeddings, weights, again.place)

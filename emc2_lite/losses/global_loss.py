@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from emc2_lite.checks import Bounds, Temperature, check_tensor, checked_settings
-from emc2_lite.losses.checks import check_embeddings, refuse_second_derivatives
+from emc2_lite.losses.checks import normalised, not_normalised, refuse_second_derivatives, tolerance
 from emc2_lite.losses.two_view import full_precision
 from emc2_lite.tracing import untraced
 
@@ -36,12 +36,11 @@ def global_contrastive_loss(
     Args:
         embeddings: (N, V, d) normalised; N >= 2 samples with V >= 2 views each.
         temperature: > 0, dimensionless.
-        chunk_size: scores are held for at most this many rows and columns at once, or V if that is more; it changes
-            memory and speed, not the value. None: 768 on a CPU, so that they stay in its cache, and 4096 elsewhere.
-        include_positive: put exp l(iv, iw) into the sum as well: the limit of NT-Xent as the batch becomes the set.
+        chunk_size: the most rows and columns of scores held at once, or V if larger; it changes memory and speed, not
+            the value. None: 768 on a CPU, so that the scores stay in its cache, and 4096 elsewhere.
+        include_positive: add exp l(iv, iw) to the sum: the limit of NT-Xent as the batch becomes the set.
 
-    Returns:
-        A scalar in nats, differentiable once.
+    Returns a scalar in nats, differentiable once.
 
     Raises:
         ValueError: on a wrong shape, temperature, chunk_size or include_positive, and on embeddings that are not finite
@@ -59,7 +58,10 @@ def global_contrastive_loss(
         raise ValueError(
             f"embeddings has shape {tuple(embeddings.shape)}: pass (N, V, d) with N >= 2 samples and V >= 2 views."
         )
-    check_embeddings(embeddings, "embeddings")
+    if not embeddings.is_floating_point():
+        raise ValueError(f"embeddings is {embeddings.dtype}: pass floating-point embeddings.")
+    if not normalised(embeddings, tolerance(embeddings.dtype)):
+        raise not_normalised(embeddings, "embeddings")
     num_samples, num_views, _ = embeddings.shape
     if embeddings.dtype != torch.float64:
         embeddings = embeddings.float()
@@ -83,9 +85,9 @@ class _NegativesLogSumExp(torch.autograd.Function):
 
     w is symmetric too: a tile of scores above the diagonal serves its rows and its columns, and none below is made.
 
-    The last form takes one exp, and serves where 1 / T is at most a third of the range of exponents of the dtype
-    (T >= 0.0344 in float32, 0.00424 in float64). As |l| <= 1 / T, exp l is in range there, and so is g_r exp(-s_r)
-    for |g_r| / NV above 1e-25 (float32). At a lower T no exponent is used that can be above 0.
+    The last form takes one exp, where 1 / T is at most a third of the dtype's range of exponents (T >= 0.0344 in
+    float32, 0.00424 in float64): as |l| <= 1 / T, exp l is in range, and so is g_r exp(-s_r) for |g_r| / NV above
+    1e-25 (float32). At a lower T no exponent can be above 0.
     """
 
     @staticmethod
@@ -98,7 +100,7 @@ class _NegativesLogSumExp(torch.autograd.Function):
                 scores.exp_()
             for part, dim in ((rows, 1), (columns, 0)) if rows != columns else ((rows, 1),):
                 log_sums[part.start].append(scores.sum(dim).log_() if ctx.in_range else scores.logsumexp(dim))
-        log_sum = torch.cat([torch.stack(of_tiles).logsumexp(0) for of_tiles in log_sums.values()])
+        log_sum = torch.cat([torch.stack(parts).logsumexp(0) for parts in log_sums.values()])
         ctx.save_for_backward(embeddings, log_sum)
         return log_sum
 

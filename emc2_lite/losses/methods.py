@@ -59,7 +59,7 @@ def make_criterion(method: str, *, num_samples: int, dim: int, temperature: floa
         method: a name of `METHODS`.
         num_samples, dim: N, the number of samples, and d, the length of an embedding.
         temperature: > 0, dimensionless.
-        settings: the loss's own, such as gamma of SogCLR; they override those of the method.
+        settings: the loss's own, such as gamma of SogCLR; they override the method's.
 
     Raises:
         ValueError: on an unknown method, an unknown setting, or a value that the loss refuses.
@@ -77,4 +77,4 @@ def make_criterion(method: str, *, num_samples: int, dim: int, temperature: floa
         if name not in own:
             raise ValueError(f"{method} has no setting {name!r}: it has {', '.join(own) or 'none of its own'}.")
     needed = {name: size for name, size in sizes.items() if name in accepted}
-    return loss(temperature=temperature, **needed, **METHODS[method].settings | settings)
+    return loss(temperature=temperature, **needed, **{**METHODS[method].settings, **settings})

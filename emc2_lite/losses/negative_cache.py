@@ -5,28 +5,25 @@ from functools import partial
 from typing import Annotated, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from emc2_lite.checks import Bounds, Share, Temperature, Width, checked_settings
 from emc2_lite.losses.checks import LONGEST, normalised
-from emc2_lite.losses.criterion import Criterion, Encode, Estimate, Samples
-from emc2_lite.losses.encoding import Encodings, check_encode_once, encode_others
-from emc2_lite.losses.transfer import columns_of, distinct, on_device, read
+from emc2_lite.losses.criterion import Criterion, Estimate, Samples
+from emc2_lite.losses.encoding import Encode, Encodings, encode_others, on_device, read_checked
 from emc2_lite.losses.two_view import TwoViewBlock, full_precision
+from emc2_lite.sampling import random_uniforms
 from emc2_lite.sampling.gumbel import perturbed_argmax
-from emc2_lite.splitmix import random_uniforms
 
 
 class NegativeCacheStats(NamedTuple):
     """Readable numbers of the last call; tensors are 0-dimensional and without gradient.
 
-    loss: mean over rows of -l(r, pos) + log sum of exp l(r, k) over the cached views of the other samples, nats: the
-        global loss as the cache sees it, once the cache is full. The value that `forward` returns only carries the
-        gradient.
+    loss: mean over rows of -l(r, pos) + log sum of exp l(r, k) over the cached views of the other samples, nats: with a
+        full cache, the global loss as the cache sees it. (The value that `forward` returns only carries the gradient.)
     staleness: mean over the drawn negatives of |score from the cache - score under today's weights|, dimensionless.
     filled: share of the cache that has ever been encoded.
-    views_encoded: views that the call encoded again, with and without gradient, counted in encodings.
-    views_encoded_with_gradient: those of them that were encoded with gradient.
+    views_encoded: views that the call encoded again, in encodings; views_encoded_with_gradient: the part with gradient.
     """
 
     loss: Tensor
@@ -48,22 +45,21 @@ class NegativeCacheLoss(Criterion):
 
         loss = mean over rows r of  -l(r, pos) + (1 / K) sum_j l(r, k_j),      l = <., .> / temperature.
 
-    Its expectation is the exact gradient with q_r in the place of p_r: all of its bias is staleness. There is none if
-    the views of the cache are the whole set and either the weights are fixed and the cache full, or refresh = 1.
-    Entries that were never encoded are not drawn; the first 1 / refresh steps fill the cache, with view 0 or 1 (the
-    slot's number) where no batch has brought another.
+    In expectation it has the exact gradient with q_r in the place of p_r: staleness is its only bias. There is none if
+    the cache's views are the whole set and either the weights are fixed and the cache full, or refresh = 1. Entries
+    that were never encoded are not drawn. The first 1 / refresh steps fill the cache; an entry that no batch has
+    brought yet gets view 0 or 1, the number of its slot.
 
     Args:
         num_samples: N, the number of samples in the dataset.
         dim: d, the length of an embedding. The cache takes 8 N d bytes, and 16 N more for the numbers of its views.
         temperature: > 0, dimensionless.
         refresh: rho, the share of the cache that a call encodes again, in [0, 1].
-        num_negatives: K >= 1. More of them lower the variance, and are encoded with gradient.
-        check_encode: in the first call in training, encode two of the batch's views again and refuse an `encode` that
-            does not reproduce them; the two are not counted.
+        num_negatives: K >= 1; a larger K lowers the variance, and encodes more views with gradient.
+        check_encode: the first call in training encodes two of the batch's views again, not counted, and refuses an
+            `encode` that does not reproduce them.
 
-    Call as any `Criterion`; `encode` is needed. Time and memory of a call are O(b N d) and O(b N K). In evaluation mode
-    the batch and the entries encoded again serve the call alone: the cache and its turn stay as they were.
+    Call as any `Criterion`; `encode` is needed. Time and memory of a call are O(b N d) and O(b N K).
 
     Raises:
         ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
@@ -80,6 +76,7 @@ class NegativeCacheLoss(Criterion):
     """
 
     state_name: ClassVar[str] = "cache entries"
+    num_samples: int
     cache: Tensor
     cache_view: Tensor
     cursor: Tensor
@@ -103,7 +100,7 @@ class NegativeCacheLoss(Criterion):
         self.register_buffer("cache_view", torch.full((num_samples, 2), -1, dtype=torch.int64))
         self.register_buffer("cursor", torch.zeros((), dtype=torch.int64))
 
-    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
+    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: Generator | None) -> Estimate:
         anchors = block.embeddings
         if anchors.shape[1] != self.dim:
             raise ValueError(f"z1 has d = {anchors.shape[1]}, but the cache was made for dim = {self.dim}.")
@@ -116,17 +113,17 @@ class NegativeCacheLoss(Criterion):
         count = math.ceil(round(self.refresh * entries, 6))  # 0.07 of 100 are 7, also in floating point
         turn = (self.cursor + torch.arange(count, device=device)) % entries
         indices, batch_views, *in_turn = self.admit(block, turn, self.cache_view.view(-1)[turn])
-        check_encode_once(self, block, encode)
-        of_batch = {2 * index + slot for index in indices for slot in range(2)}
-        due = {entry: v if v >= 0 else entry % 2 for entry, v in zip(*in_turn, strict=True) if entry not in of_batch}
-        distinct_due = distinct([(entry // 2, v) for entry, v in due.items()])
-        renewed, renewed_views, index, view, place = on_device(device, [*due], [*due.values()], *distinct_due)
+        batch = list(zip(indices, batch_views, strict=True))
+        self.check_encode_once(block, batch, encode)
+        brought = {2 * index + slot for index in indices for slot in range(2)}
+        due = {entry: v if v >= 0 else entry % 2 for entry, v in zip(*in_turn, strict=True) if entry not in brought}
+        renewed, renewed_views = on_device(device, [*due], [*due.values()])
         views = self.cache_view.flatten().index_put((chains,), block.view).index_put((renewed,), renewed_views)
-        fresh, fits, refreshed = anchors.new_zeros(0, self.dim), [], len(index)
-        if refreshed:
+        fresh, again = anchors.new_zeros(0, self.dim), None
+        if due:
             with torch.no_grad():
-                again = Encodings(encode, index, view, anchors)
-                fresh, fits = again.embeddings.to(anchors)[place], [again.fit]
+                again = Encodings(encode, [(entry // 2, v) for entry, v in due.items()], anchors)
+                fresh = again.embeddings[again.place]
 
         with full_precision(anchors):
             scores = anchors @ self.cache.flatten(0, 1).to(anchors).T / self.temperature
@@ -137,32 +134,31 @@ class NegativeCacheLoss(Criterion):
         places = (len(anchors), self.num_negatives, entries)
         drawn = perturbed_argmax(scores[:, None], random_uniforms(places, scores.dtype, device, generator)).flatten()
 
-        entries_drawn, views_drawn, *fits = read(drawn, views[drawn], *fits)
-        for (fit,) in fits:
-            again.check(fit)
-        pairs = [(entry // 2, v) for entry, v in zip(entries_drawn, views_drawn, strict=True)]
-        columns = columns_of(pairs, indices, batch_views)
-        outside = [n for n, column in enumerate(columns) if column < 0]
-        distinct_drawn = distinct([pairs[n] for n in outside])
-        column, outside, index, view, place = on_device(device, columns, outside, *distinct_drawn)
+        drawn_entries, drawn_views = read_checked(again, drawn, views[drawn])
+        names = [(entry // 2, v) for entry, v in zip(drawn_entries, drawn_views, strict=True)]
+        columns = {name: column for column, name in enumerate(batch)}
+        found = [columns.get(name, -1) for name in names]
+        outside = [n for n, column in enumerate(found) if column < 0]
+        column, elsewhere = on_device(device, found, outside)
         rows = torch.arange(len(anchors), device=device).repeat_interleave(self.num_negatives)
         share = scores.new_full((len(anchors),), 1 / self.num_negatives)
         weights = torch.zeros_like(block.logits).index_put_(
             (rows, column.clamp_min(0)), share[rows].where(column >= 0, 0), accumulate=True
         )
-        rows, drawn = rows[outside], drawn[outside]
-        others = encode_others(block, index, view, rows, place, share, encode)
+        meeting = [n // self.num_negatives for n in outside]
+        others = encode_others(block, encode, [names[n] for n in outside], meeting, share)
 
-        staleness = torch.zeros((), dtype=scores.dtype, device=device)
-        if others.encodings:
-            true_scores = (anchors[rows] * others.embeddings.detach()[place]).sum(dim=1) / self.temperature
+        staleness, encoded = torch.zeros((), dtype=scores.dtype, device=device), 0
+        if others is not None:
+            rows, drawn, encoded = rows[elsewhere], drawn[elsewhere], len(others.embeddings)
+            true_scores = (anchors[rows] * others.embeddings.detach()[others.place]).sum(dim=1) / self.temperature
             staleness = (scores[rows, drawn] - true_scores).abs().sum() / (len(anchors) * self.num_negatives)
         stats = NegativeCacheStats(
             loss=(scores.logsumexp(dim=1) - block.positive).mean(),
             staleness=staleness,
             filled=(views >= 0).to(scores).mean(),
-            views_encoded=refreshed + others.encodings,
-            views_encoded_with_gradient=others.encodings,
+            views_encoded=encoded + (len(again.embeddings) if again else 0),
+            views_encoded_with_gradient=encoded,
         )
         put = (torch.cat((chains, renewed)), torch.cat((anchors, fresh)), views, count)
         return Estimate(weights, stats, others=others, store=partial(self.store, *put))

@@ -1,20 +1,12 @@
 """NT-Xent, the loss of SimCLR: the softmax over the batch stands in for the softmax over the dataset."""
 
-from typing import NamedTuple
-
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from emc2_lite.checks import Temperature, checked_settings
-from emc2_lite.losses.criterion import Criterion, Encode, Estimate
+from emc2_lite.losses.criterion import Criterion, Estimate, LossStats
+from emc2_lite.losses.encoding import Encode
 from emc2_lite.losses.two_view import TwoViewBlock
-
-
-class NTXentStats(NamedTuple):
-    """loss: the last call's value in nats, a 0-dimensional tensor without gradient."""
-
-    loss: Tensor
 
 
 class NTXentLoss(Criterion):
@@ -22,9 +14,9 @@ class NTXentLoss(Criterion):
 
     loss = mean over rows r of  -l(r, pos) + log( exp l(r, pos) + sum over k in neg(r) of exp l(r, k) ),
 
-    with l(r, k) = <z_r, z_k> / temperature and neg(r) the 2b - 2 rows of the other samples. Its repulsive weights are a
-    softmax over the batch, so its gradient is a biased estimate of the global one, the more so the smaller the batch
-    and the temperature: with g(r) the mean of exp l(r, k) over all of neg(r), the expected weight of a negative is
+    with l(r, k) = <z_r, z_k> / temperature and neg(r) the m = 2b - 2 rows of the other samples. Its gradient is a
+    biased estimate of the global one, the more so the smaller the batch and the temperature: with g(r) the mean of
+    exp l(r, k) over all of neg(r), the expected weight of a negative is
 
         E w(r, k) = p_r(k) E[ m g(r) / (exp l(r, pos) + sum over the batch's neg(r) of exp l(r, .)) | k in the batch ],
 
@@ -53,7 +45,7 @@ class NTXentLoss(Criterion):
         self.admit(block)
         softmax, log_sum = block.softmax()
         against = log_sum - block.positive
-        # 1 - q of a positive that takes nearly all: as a sigmoid, for 1 minus the share itself would leave rounding.
+        # 1 minus the positive's share, as a sigmoid: the difference itself would leave rounding for a share near 1.
         pull = against.sigmoid()
         loss = -F.logsigmoid(-against).mean()
-        return Estimate(softmax.mul_(pull[:, None]), NTXentStats(loss), pull, loss=loss)
+        return Estimate(softmax.mul_(pull[:, None]), LossStats(loss), pull, loss=loss)

@@ -5,18 +5,19 @@ from functools import partial
 from typing import Annotated, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from emc2_lite.checks import Bounds, Temperature, checked_settings
-from emc2_lite.losses.criterion import Criterion, Encode, Estimate, Samples
+from emc2_lite.losses.criterion import Criterion, Estimate, Samples
+from emc2_lite.losses.encoding import Encode
 from emc2_lite.losses.two_view import TwoViewBlock
 
 
 class SogCLRStats(NamedTuple):
     """Readable numbers of the last call, 0-dimensional tensors without gradient.
 
-    loss: mean over rows of -l(r, pos) + log(m u_r), nats: the in-batch contrast with averaged normalisers. It can be
-        compared between steps of one batch size; the value that `forward` returns only carries the gradient.
+    loss: mean over rows of -l(r, pos) + log(m u_r), nats: the in-batch contrast with averaged normalisers. Steps of one
+        batch size compare by it; the value that `forward` returns only carries the gradient.
     repulsion: mean over rows of the sum of the repulsive weights; the exact gradient's is 1.
     """
 
@@ -32,22 +33,21 @@ class SogCLRLoss(Criterion):
         first visit:  u_r = mean_k exp l(r, k);      later:  u_r <- (1 - gamma) u_r + gamma mean_k exp l(r, k),
         loss = mean over rows r of  -l(r, pos) + sum_k w(r, k) l(r, k),      w(r, k) = exp l(r, k) / (m u_r),
 
-    with l = <., .> / temperature, m = 2b - 2 and w detached. Everything is kept as logarithms. In expectation over
-    batches at fixed weights, with g(r) the mean of exp l(r, .) over all of neg(r),
+    with l = <., .> / temperature, m = 2b - 2 and w detached. In expectation over batches at fixed embeddings, with g(r)
+    the mean of exp l(r, .) over all of neg(r),
 
         E w(r, k) = p_r(k) E[ g(r) / u_r | k in the batch ].
 
-    With gamma = 1 that is DCL; as gamma tends to 0 (and chains have run for much longer than 1 / gamma visits) u_r
-    tends to g(r), and the estimate to the exact gradient. A training run pays for a small gamma with a normaliser that
-    is about 1 / gamma visits old, and a visit is an epoch.
+    gamma = 1 gives DCL. As gamma tends to 0, and chains have run for much longer than 1 / gamma visits, u_r tends to
+    g(r), and the estimate to the exact gradient. In training a normaliser is about 1 / gamma visits old, and a visit is
+    an epoch: a small gamma trades bias for staleness.
 
     Args:
         num_samples: N, the number of samples in the dataset; the state is log u, (N, 2), one float a chain.
         temperature: > 0, dimensionless.
         gamma: the share of the new mean, in (0, 1]; 0.9 in the papers.
 
-    Call as any `Criterion`; `view`, `encode` and `generator` are not needed. In evaluation mode the batch's mean enters
-    u_r as in training, and u_r is not stored.
+    Call as any `Criterion`; `view`, `encode` and `generator` are not needed.
 
     Raises:
         ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, and on a damaged state.
@@ -57,13 +57,14 @@ class SogCLRLoss(Criterion):
     >>> z, criterion = torch.eye(2), SogCLRLoss(num_samples=3, temperature=0.5)
     >>> criterion(z, z, index=torch.tensor([0, 2]))  # the value only carries the gradient
     tensor(-2.)
-    >>> criterion.log_u  # the negatives of samples 0 and 2 have l = 0; sample 1 is yet to come
+    >>> criterion.log_u  # the negatives of samples 0 and 2 have l = 0; sample 1 has not come yet
     tensor([[0., 0.],
             [-inf, -inf],
             [0., 0.]])
     """
 
     state_name: ClassVar[str] = "averages"
+    num_samples: int
     log_u: Tensor
 
     @checked_settings
@@ -72,12 +73,12 @@ class SogCLRLoss(Criterion):
     ):
         super().__init__(temperature, num_samples)
         self.gamma = gamma
-        # log 0 marks an average that no visit has begun: a mean of exponentials of finite scores is never 0.
+        # log 0 marks an average before its first visit: a mean of exponentials of finite scores is never 0.
         self.register_buffer("log_u", torch.full((num_samples, 2), -torch.inf))
 
-    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
+    def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: Generator | None) -> Estimate:
         self.admit(block)
-        log_m = math.log(block.num_negatives)
+        log_m = math.log(len(block.logits) - 2)
         softmax, log_sum = block.softmax()
         log_mean = log_sum - log_m
         chains, averages = block.chains(), self.log_u.view(-1)

@@ -4,11 +4,11 @@ Scores are unnormalised log-probabilities: the target is p(k) = exp(log_scores[k
 """
 
 from emc2_lite.sampling.diagnostics import effective_sample_size, spectral_gap, total_variation, transition_matrix
+from emc2_lite.sampling.draws import random_uniforms
 from emc2_lite.sampling.gumbel import gumbel_max
 from emc2_lite.sampling.metropolis import ChainRun, metropolis_hastings
 from emc2_lite.sampling.multiproposal import ManyProposals, multiproposal
 from emc2_lite.sampling.visit import Proposals, Visit, metropolis_visit
-from emc2_lite.splitmix import random_uniforms
 
 __all__ = [
     "ChainRun",

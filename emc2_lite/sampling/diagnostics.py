@@ -13,7 +13,7 @@ from emc2_lite.sampling.draws import checked_scores
 def transition_matrix(log_scores: Tensor) -> Tensor:
     """Exact transition matrix P of the chain: (..., m) scores -> (..., m, m), rows sum to 1.
 
-    P(z, z') = min(1, p(z') / p(z)) / m for z' != z, and P(z, z) takes what is left. Detailed balance,
+    P(z, z') = min(1, p(z') / p(z)) / m for z' != z, and P(z, z) is the rest. Detailed balance,
     p(z) P(z, z') = p(z') P(z', z), holds entry by entry: both sides are min(p(z), p(z')) / m.
 
     Raises:
@@ -27,9 +27,8 @@ def transition_matrix(log_scores: Tensor) -> Tensor:
             [0.3333, 0.3333, 0.3333]])
     """
     log_scores = _finite(log_scores)
-    m = log_scores.shape[-1]
     log_ratio = log_scores.unsqueeze(-2) - log_scores.unsqueeze(-1)
-    matrix = log_ratio.clamp(max=0).exp() / m
+    matrix = log_ratio.clamp(max=0).exp() / log_scores.shape[-1]
     matrix.diagonal(dim1=-2, dim2=-1).zero_()
     matrix.diagonal(dim1=-2, dim2=-1).copy_(1 - matrix.sum(dim=-1))
     return matrix
@@ -57,7 +56,7 @@ def spectral_gap(log_scores: Tensor) -> Tensor:
 def total_variation(p: Tensor, q: Tensor) -> Tensor:
     """Half the sum of |p(k) - q(k)| over the last dimension, in [0, 1]; the leading dimensions broadcast.
 
-    It is the largest difference between the probabilities that p and q give to any one event.
+    No event has probabilities under p and q that differ by more.
 
     Raises:
         ValueError: if the last dimensions differ, or p or q is not a probability vector (to 1e-3).
@@ -70,8 +69,7 @@ def total_variation(p: Tensor, q: Tensor) -> Tensor:
     if p.shape[-1:] != q.shape[-1:]:
         raise ValueError(f"p has shape {tuple(p.shape)} and q {tuple(q.shape)}: their last dimensions must agree.")
     for name, vector in (("p", p), ("q", q)):
-        sums = vector.sum(dim=-1)
-        if not ((sums - 1).abs() < 1e-3).all() or (vector < 0).any():
+        if not ((vector.sum(dim=-1) - 1).abs() < 1e-3).all() or (vector < 0).any():
             raise ValueError(f"{name} is not a probability vector: pass entries >= 0 that sum to 1 in each row.")
     return 0.5 * (p - q).abs().sum(dim=-1)
 
@@ -80,8 +78,8 @@ def effective_sample_size(chain: Tensor) -> Tensor:
     """How many independent draws estimate the mean as well as this chain does: (..., steps) values -> (...).
 
     ESS = n / (1 + 2 sum_t rho_t) with the autocorrelations rho_t summed over Geyer's initial positive sequence: pairs
-    rho_{2t} + rho_{2t+1} for as long as they are positive and, made monotone, never grow. Values are numbers whose
-    mean is wanted (an indicator of one state, a score), not labels. A chain that never moves gets 1.
+    rho_{2t} + rho_{2t+1} for as long as they are positive and, made monotone, never grow. The mean of the values must
+    have a meaning: pass scores, or an indicator of one state, not labels. A chain that never moves gets 1.
 
     Raises:
         ValueError: on fewer than 4 steps, or values that are not finite.
@@ -101,16 +99,15 @@ def effective_sample_size(chain: Tensor) -> Tensor:
         raise ValueError(
             "The chain holds NaN or infinite values: pass finite numbers, such as the score of each state."
         )
-    centred = values - values.mean(dim=-1, keepdim=True)
-    spectrum = torch.fft.rfft(centred, n=2 * steps)
+    spectrum = torch.fft.rfft(values - values.mean(dim=-1, keepdim=True), n=2 * steps)
     covariance = torch.fft.irfft(spectrum.abs().square(), n=2 * steps)[..., :steps] / steps
     variance = covariance[..., :1]
-    constant = variance.squeeze(-1) <= 1e-24 * values.square().mean(dim=-1)
     correlation = covariance / variance.clamp_min(torch.finfo(torch.float64).tiny)
     pairs = correlation[..., : steps - steps % 2].unflatten(-1, (-1, 2)).sum(dim=-1)
     still_positive = (pairs > 0).cumprod(dim=-1)
     monotone = pairs.cummin(dim=-1).values
     inverse_efficiency = (2 * (monotone * still_positive).sum(dim=-1) - 1).clamp_min(1 / steps)
+    constant = variance.squeeze(-1) <= 1e-24 * values.square().mean(dim=-1)
     return torch.where(constant, 1.0, steps / inverse_efficiency)
 
 

@@ -1,32 +1,54 @@
-"""What the samplers share: checks of the scores, and uniform random numbers that fit them."""
+"""What the samplers share: checks of the scores, and uniform random numbers."""
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
+from emc2_lite import kernels
 from emc2_lite.checks import check_generator, check_tensor
-from emc2_lite.splitmix import random_uniforms
+
+
+def random_uniforms(
+    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, generator: Generator | None
+) -> Tensor:
+    """Uniform(0, 1) numbers, float32 or float64. On the CPU they are hashes and never 0; elsewhere torch.rand draws.
+
+    Hashing is faster beyond a few thousand numbers.
+
+    Raises:
+        ValueError: on another dtype.
+
+    >>> uniforms = random_uniforms((2, 3), torch.float32, torch.device("cpu"), torch.Generator().manual_seed(0))
+    >>> ((0 < uniforms) & (uniforms < 1)).all()
+    tensor(True)
+    """
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype is {dtype}: uniforms are float32 or float64, half precision is too coarse.")
+    if not kernels.compiles_for(device):
+        return torch.rand(shape, generator=generator, dtype=dtype, device=device)
+    uniforms = torch.empty(shape, dtype=dtype, device=device)
+    kernels.fill_uniforms(uniforms.view(-1).numpy(), kernels.random_key(generator), 0, kernels.uniform_bits(dtype))
+    return uniforms
 
 
 def checked_scores(log_scores: Tensor, dims: int | None = None) -> Tensor:
     """Return the scores detached, or raise ValueError in one sentence; `dims` fixes the number of dimensions."""
     check_tensor(log_scores, "log_scores")
     shape = tuple(log_scores.shape)
-    if dims is not None and log_scores.dim() != dims:
+    if dims is not None and len(shape) != dims:
         raise ValueError(f"log_scores has shape {shape}: pass {dims} dimensions, (rows, steps).")
-    if log_scores.dim() == 0 or log_scores.shape[-1] == 0:
+    if not shape or shape[-1] == 0:
         raise ValueError(f"log_scores has shape {shape}: its last dimension must hold at least one score.")
     if log_scores.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"log_scores is {log_scores.dtype}: pass float32 or float64, half precision is too coarse.")
-    log_scores = log_scores.detach()
     if not (log_scores < torch.inf).all():
         raise ValueError("log_scores holds NaN or +inf: pass finite scores, or -inf for a state of probability 0.")
-    return log_scores
+    return log_scores.detach()
 
 
-def one_score_a_row(initial_log_score: Tensor, log_scores: Tensor) -> Tensor:
-    """The scores (rows,) of the states that the chains come with, detached and in the dtype of `log_scores`."""
+def checked_initial(initial_log_score: Tensor, log_scores: Tensor) -> Tensor:
+    """The scores (rows,) of the chains' first states, detached and in the dtype of `log_scores`, or ValueError."""
     check_tensor(initial_log_score, "initial_log_score")
-    rows = log_scores.shape[0]
+    rows = len(log_scores)
     if initial_log_score.shape != (rows,):
         raise ValueError(
             f"initial_log_score has shape {tuple(initial_log_score.shape)}, but log_scores has {rows} rows: "
@@ -40,8 +62,8 @@ def one_score_a_row(initial_log_score: Tensor, log_scores: Tensor) -> Tensor:
     return initial
 
 
-def given_or_drawn(uniforms: Tensor | None, log_scores: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One Uniform[0, 1) a score, of the scores' shape, dtype and device: those given, else drawn from `generator`."""
+def given_or_drawn(uniforms: Tensor | None, log_scores: Tensor, generator: Generator | None) -> Tensor:
+    """One Uniform[0, 1) a score, in the scores' shape, dtype and device: `uniforms` if given, else from `generator`."""
     check_generator(generator, log_scores.device)
     if uniforms is None:
         return random_uniforms(log_scores.shape, log_scores.dtype, log_scores.device, generator)

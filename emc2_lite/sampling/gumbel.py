@@ -1,20 +1,18 @@
 """Exact sampling from a softmax by the Gumbel-max trick."""
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from emc2_lite.sampling.draws import checked_scores, given_or_drawn
 from emc2_lite.tracing import untraced
 
 
 @untraced
-def gumbel_max(
-    log_scores: Tensor, *, uniforms: Tensor | None = None, generator: torch.Generator | None = None
-) -> Tensor:
+def gumbel_max(log_scores: Tensor, *, uniforms: Tensor | None = None, generator: Generator | None = None) -> Tensor:
     """Draw one index per row from softmax(log_scores), exactly and without normalising.
 
     argmax_k [log_scores[k] + G_k] with independent G_k = -log(-log U_k) has probability softmax(log_scores)[k].
-    The price is one random number for each of the K states, so the whole set must be scored.
+    Each of the K states takes a score and a random number.
 
     Args:
         log_scores: (..., K) float32 or float64 scores in nats; -inf marks a state of probability 0.
@@ -43,7 +41,7 @@ def gumbel_max(
 
 def perturbed_argmax(log_scores: Tensor, uniforms: Tensor) -> Tensor:
     """`gumbel_max` after its checks, from given uniforms."""
-    # U = 0 would give G = -inf, and a U that rounds to 1 in float32 G = +inf: the nearest numbers inside will do.
+    # U = 0 would give G = -inf, and a U that rounds to 1 in float32 G = +inf: take the nearest numbers inside (0, 1).
     numbers = torch.finfo(log_scores.dtype)
     gumbels = uniforms.clamp(numbers.tiny, 1 - numbers.eps / 2).log_().neg_().log_().neg_()
     return gumbels.add_(log_scores).argmax(dim=-1)

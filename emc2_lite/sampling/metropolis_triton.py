@@ -8,19 +8,13 @@ from torch import Tensor
 BLOCK = 512  # steps that a program holds at once
 
 
-def run_triton(log_scores: Tensor, log_uniforms: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The state and the acceptance of every step, (rows, steps), and the last score of every row, (rows,)."""
+def fill_run(log_scores: Tensor, log_uniforms: Tensor, state: Tensor, accepted: Tensor, last: Tensor) -> None:
+    """Fill state and accepted (rows, steps), and replace last (rows,), the scores of the start; all contiguous."""
     rows, steps = log_scores.shape
-    state = torch.empty((rows, steps), dtype=torch.int64, device=log_scores.device)
-    accepted = torch.empty((rows, steps), dtype=torch.bool, device=log_scores.device)
-    last = initial.clone()
     if rows:
-        block = min(BLOCK, triton.next_power_of_2(steps))
-        scores, logs = log_scores.contiguous(), log_uniforms.contiguous()
-        options = {"BLOCK": block, "num_warps": 1, "enable_fp_fusion": False}
+        options = {"BLOCK": min(BLOCK, triton.next_power_of_2(steps)), "num_warps": 1, "enable_fp_fusion": False}
         with torch.cuda.device_of(log_scores):
-            _sweep[(rows,)](scores, logs, state, accepted, last, steps, **options)
-    return state, accepted, last
+            _sweep[(rows,)](log_scores, log_uniforms, state, accepted, last, steps, **options)
 
 
 @triton.jit

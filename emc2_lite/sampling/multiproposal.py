@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from emc2_lite.sampling.draws import checked_scores, given_or_drawn, one_score_a_row
+from emc2_lite.sampling.draws import checked_initial, checked_scores, given_or_drawn
 from emc2_lite.sampling.gumbel import perturbed_argmax
 from emc2_lite.tracing import untraced
 
@@ -14,9 +14,9 @@ class ManyProposals(NamedTuple):
     """What `multiproposal` returns.
 
     weights: (rows, m), the probability of moving to each proposal.
-    held_weight: (rows,), the probability of staying; a row of `weights` and it sum to 1.
-    state: (rows,) int64, the position of the state drawn; -1 is the state that the chain came with.
-    log_score: (rows,), the score of the state drawn.
+    held_weight: (rows,), the probability of staying; with `weights` it sums to 1 in each row.
+    state: (rows,) int64, the position of the drawn state; -1 is the state the chain came with.
+    log_score: (rows,), the score of the drawn state.
     """
 
     weights: Tensor
@@ -27,27 +27,23 @@ class ManyProposals(NamedTuple):
 
 @untraced
 def multiproposal(
-    log_scores: Tensor,
-    initial_log_score: Tensor,
-    *,
-    uniforms: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    log_scores: Tensor, initial_log_score: Tensor, *, uniforms: Tensor | None = None, generator: Generator | None = None
 ) -> ManyProposals:
     """One step of one chain per row: draw the next state from softmax over the row's proposals and its current state.
 
-    Let S be the proposals and z the state, so that the chain moves within T = S + {z}, to z' with probability
-    exp l(z') / Z(T), where Z(T) = sum over T of exp l. If the set is drawn symmetrically, that is, if from each z' in T
-    the rest of T is proposed as often as S is from z, P(S | z) = P(T - {z'} | z'), then the chain is reversible for
-    p = softmax(l) over all states, with any number of proposals:
+    Let S be the proposals, z the state and T = S + {z}: the chain moves to z' in T with probability exp l(z') / Z(T),
+    Z(T) = sum over T of exp l. Let the sets be drawn symmetrically: from each z' in T the rest of T is proposed as
+    often as S is from z, P(S | z) = P(T - {z'} | z'). Then, with any number of proposals,
 
         p(z) P(S | z) exp l(z') / Z(T)  =  exp(l(z) + l(z')) P(S | z) / (Z Z(T))
 
-    is the same when z and z' change places. Hence p is stationary, and when z is drawn from p, the weighted sum
-    sum_k weights(k) f(k) + held_weight f(z) has the mean of f under p, with less variance than f(next state).
+    is the same when z and z' change places: the chain is reversible for p = softmax(l) over all states. Hence p is
+    stationary, and for z drawn from p the sum over k of weights(k) f(k), plus held_weight f(z), has the mean of f under
+    p, with less variance than f(next state).
 
     Uniform sets of distinct states without z are symmetric. So are sets with one random view for each of some random
-    samples, if the sample of z is not proposed (its place is z's). Sets with both views of each sample are not: from
-    z', the set with one view of z's sample is never proposed.
+    samples, z's sample left out. Sets with both views of each sample are not symmetric: from z', the set with one view
+    of z's sample is never proposed.
 
     Args:
         log_scores: (rows, m) float32 or float64 scores in nats; -inf marks a place without a proposal.
@@ -67,7 +63,7 @@ def multiproposal(
     (tensor([[0.2500, 0.2500, 0.2500]]), tensor([0.2500]))
     """
     log_scores = checked_scores(log_scores, dims=2)
-    initial = one_score_a_row(initial_log_score, log_scores)
+    initial = checked_initial(initial_log_score, log_scores)
     together = torch.cat((initial[:, None], log_scores), dim=1)
     if together.amax(dim=1).isneginf().any():
         raise ValueError("A row of log_scores and its initial_log_score are -inf throughout: give one a finite score.")
@@ -78,5 +74,4 @@ def one_step(together: Tensor, uniforms: Tensor) -> ManyProposals:
     """`multiproposal` after its checks: the scores of the state and of its proposals, (rows, 1 + m), and uniforms."""
     drawn = perturbed_argmax(together, uniforms)
     weights = together.softmax(dim=1)
-    log_score = together.gather(1, drawn[:, None]).squeeze(1)
-    return ManyProposals(weights[:, 1:], weights[:, 0], drawn - 1, log_score)
+    return ManyProposals(weights[:, 1:], weights[:, 0], drawn - 1, together.gather(1, drawn[:, None]).squeeze(1))

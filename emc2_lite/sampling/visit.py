@@ -1,21 +1,21 @@
-"""A visit of many chains to one batch: each runs through candidates of its own, and its kept steps are counted."""
+"""A visit of many chains to one batch: each row runs through its own candidates, and its kept steps are counted."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from emc2_lite import kernels
 from emc2_lite.sampling.metropolis import ChainRun, run_chains
-from emc2_lite.splitmix import compiled, compiles_for
 from emc2_lite.tracing import untraced
 
 
 class Visit(NamedTuple):
-    """What a kernel makes of one batch: weights of its columns, and where each row's chain ends.
+    """The weights of a batch's columns, and where each row's chain ends.
 
-    weights: (rows, columns), and held_weight: (rows,) of the state that the chain came with. A row's sum to 1; where
-        the held state was left out, its weights do alone.
-    column: (rows,) int64, the column of the last state, -1 for that which the chain came with.
+    weights: (rows, columns), and held_weight: (rows,) of the state that the chain came with. They sum to 1 per row;
+        with the held state left out, weights alone do.
+    column: (rows,) int64, the column of the last state, -1 for the state that the chain came with.
     log_score: (rows,), the score of the last state.
     acceptance_rate: share of the steps that moved, a 0-dimensional tensor.
     """
@@ -28,9 +28,9 @@ class Visit(NamedTuple):
 
 
 class Proposals(NamedTuple):
-    """What the chains of a visit are offered.
+    """Each row's candidates, and the uniforms that decide on them.
 
-    order: (rows, m) int32, the columns that a row's chain is offered, in this order.
+    order: (rows, m) int32, the columns that are proposed to a row's chain, in this order.
     log_uniforms: (rows, m), log U_j: the chain moves to candidate j iff l_j - log U_j > l_current.
     dropped: B, the steps of burn-in; m - B are kept, repeats included.
     """
@@ -44,7 +44,7 @@ class Proposals(NamedTuple):
 def metropolis_visit(scores: Tensor, initial: Tensor, proposals: Proposals, *, leave_out_held: bool = False) -> Visit:
     """Metropolis-Hastings over each row's candidates; the weights are the shares of the kept steps.
 
-    On the CPU it is one compiled pass; elsewhere the chains' paths are made first. Nothing is checked.
+    On the CPU one compiled pass does everything; elsewhere the chains' paths are made first. Nothing is checked.
 
     Args:
         scores: (rows, columns) float32 or float64, in nats.
@@ -53,19 +53,21 @@ def metropolis_visit(scores: Tensor, initial: Tensor, proposals: Proposals, *, l
 
     >>> scores, order = torch.tensor([[-9.0, 5.0, -9.0, -9.0]]), torch.tensor([[0, 1, 2, 3]], dtype=torch.int32)
     >>> visit = metropolis_visit(scores, torch.zeros(1), Proposals(order, torch.full((1, 4), 0.5).log(), dropped=1))
-    >>> visit.weights, visit.held_weight  # the three steps that are kept end at column 1
+    >>> visit.weights, visit.held_weight  # the three kept steps end at column 1
     (tensor([[0., 1., 0., 0.]]), tensor([0.]))
     """
-    visit = _visit_compiled if compiles_for(scores.device) else _visit_by_paths
-    return visit(scores, initial, proposals, leave_out_held)
-
-
-def _visit_by_paths(scores: Tensor, initial: Tensor, proposals: Proposals, leave_out_held: bool) -> Visit:
-    order, log_uniforms, dropped = proposals.order.long(), proposals.log_uniforms, proposals.dropped
-    run = run_chains(scores.gather(1, order), log_uniforms, initial)
+    if kernels.compiles_for(scores.device):
+        column = torch.empty(len(scores), dtype=torch.int64, device=scores.device)
+        rate = torch.empty((), dtype=scores.dtype, device=scores.device)
+        visit = Visit(torch.zeros_like(scores), torch.zeros_like(initial), column, initial.clone(), rate)
+        arrays = (t.numpy() for t in (scores, proposals.order, proposals.log_uniforms, *visit))
+        kernels.visit(*arrays, proposals.dropped, leave_out_held)
+        return visit
+    order = proposals.order.long()
+    run = run_chains(scores.gather(1, order), proposals.log_uniforms, initial)
     last = run.state[:, -1]
     column = torch.where(last < 0, -1, order.gather(1, last.clamp_min(0)[:, None]).squeeze(1))
-    weights, held_weight = kept_shares(run, order, scores.shape[1], dropped)
+    weights, held_weight = kept_shares(run, order, scores.shape[1], proposals.dropped)
     if leave_out_held:
         weights /= (1 - held_weight).where(held_weight < 1, 1)[:, None]
     return Visit(weights, held_weight, column, run.log_score, run.accepted.to(scores).mean())
@@ -74,51 +76,9 @@ def _visit_by_paths(scores: Tensor, initial: Tensor, proposals: Proposals, leave
 def kept_shares(run: ChainRun, order: Tensor, columns: int, dropped: int) -> tuple[Tensor, Tensor]:
     """The shares w of the kept steps: (rows, columns), and (rows,) at the state that the chain came with.
 
-    `run.state` (rows, m) are positions in `order` (rows, m), -1 the state that the chain came with.
+    `run.state` (rows, m) are positions in `order` (rows, m), -1 for the state that the chain came with.
     """
     kept = run.state[:, dropped:]
     counts = run.log_score.new_zeros(len(order), columns)
     counts.scatter_add_(1, order.gather(1, kept.clamp_min(0)), (kept >= 0).to(counts))
     return counts / kept.shape[1], (kept < 0).to(counts).mean(dim=1)
-
-
-def _visit_compiled(scores: Tensor, initial: Tensor, proposals: Proposals, leave_out_held: bool) -> Visit:
-    order, log_uniforms, dropped = proposals
-    visit = Visit(
-        weights=torch.zeros_like(scores),
-        held_weight=torch.zeros_like(initial),
-        column=torch.empty(len(scores), dtype=torch.int64, device=scores.device),
-        log_score=initial.clone(),
-        acceptance_rate=torch.empty((), dtype=scores.dtype, device=scores.device),
-    )
-    _visit(*(t.numpy() for t in (scores, order, log_uniforms, *visit)), dropped, leave_out_held)
-    return visit
-
-
-@compiled
-def _visit(
-    scores, order, log_uniforms, weights, held_weight, column, log_score, acceptance_rate, dropped, leave_out_held
-):
-    rows, steps = order.shape
-    moves = 0
-    for row in range(rows):
-        held, held_score, since, counted = -1, log_score[row], dropped, steps - dropped
-        for step in range(steps):
-            candidate = order[row, step]
-            if scores[row, candidate] - log_uniforms[row, step] > held_score:
-                if step > since:
-                    if held >= 0:
-                        weights[row, held] += (step - since) / counted
-                    else:
-                        held_weight[row] = (step - since) / counted
-                        if leave_out_held:
-                            counted -= step - since
-                    since = step
-                held, held_score = candidate, scores[row, candidate]
-                moves += 1
-        if held >= 0:
-            weights[row, held] += (steps - since) / counted
-        else:
-            held_weight[row] = (steps - since) / counted
-        column[row], log_score[row] = held, held_score
-    acceptance_rate[()] = moves / order.size

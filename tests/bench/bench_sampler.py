@@ -20,14 +20,14 @@ def scores(b):
 
 
 def visit(logits, initial):
-    """What an EMC2 step does: candidates in random order, uniforms, chains, and the shares of the kept steps."""
+    """The sampling of an EMC2 step: candidates in random order, uniforms, chains, and the shares of the kept steps."""
     b = len(logits) // 2
     order, uniforms = random_proposals(b, logits, None)
     return metropolis_visit(logits, initial, Proposals(order, uniforms.log_(), b - 1))
 
 
 def proposal_by_proposal(logits, initial, order):
-    """The same, as it is published: a ratio of exponentials, a random number and masked updates for each proposal."""
+    """The same as published: a ratio of exponentials, a random number and masked updates for each proposal."""
     rows = torch.arange(len(logits), device=DEVICE)
     weights, state, current = torch.zeros_like(logits), torch.full_like(rows, -1), initial.exp()
     dropped, steps = order.shape[1] // 2, order.shape[1]
