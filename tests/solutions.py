@@ -1,12 +1,14 @@
 """The functions of all solution files in one namespace."""
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
 FOLDER = Path(__file__).parents[1] / "chapters" / "solutions"
 
 
+@cache
 def load() -> SimpleNamespace:
     functions = {}
     for path in sorted(FOLDER.glob("*.py")):

@@ -1,4 +1,4 @@
-"""Random views are torchvision's: in law, and with the same parameters in pixels; and they depend on their names alone.
+"""Random views have the law of torchvision's, and with the same parameters its pixels; (index, view) decides them.
 
 Statistical tests: the null is that ours and torchvision's parameters have one law; 3,000 draws each; every single test
 rejects below p = 1e-6, and there are under 60 of them, so that the false-alarm rate of the file is below 1e-4.
@@ -133,37 +133,36 @@ KINDS = {"noise": noisy, "smooth": smooth, "plain": plain}
 every_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 
 
-@every_kind
-@pytest.mark.parametrize("shape", [(50, 70, 32), (20, 20, 20), (9, 40, 16), (64, 48, 8), (8, 8, 33)], ids=str)
-def test_crops_are_torchvisions_pixels(make, shape):
-    height, width, size = shape
-    images = make(40, height, width)
-    crops = draw_crops(Augmentation(size=size), uniforms(CROP_DRAWS)[:40], height, width)
+def check_crops(images: torch.Tensor, crops: Crops, size: int) -> None:
+    """Our crops are torchvision's, pixel by pixel."""
     ours = resized_crops(images, crops, size)
     for image, view, top, left, h, w, flip in zip(images, ours, *(c.tolist() for c in crops), strict=True):
         expected = tv.resized_crop(image, int(top), int(left), int(h), int(w), [size, size], antialias=True)
         torch.testing.assert_close(view, tv.horizontal_flip(expected) if flip else expected, rtol=0, atol=1e-5)
 
 
+@every_kind
+@pytest.mark.parametrize("shape", [(50, 70, 32), (20, 20, 20), (9, 40, 16), (64, 48, 8), (8, 8, 33)], ids=str)
+def test_crops_are_torchvisions_pixels(make, shape):
+    height, width, size = shape
+    images = make(40, height, width)
+    check_crops(images, draw_crops(Augmentation(size=size), uniforms(CROP_DRAWS)[:40], height, width), size)
+
+
 @pytest.mark.parametrize("box", [(0, 0, 1, 1), (29, 39, 1, 1), (0, 0, 1, 40), (5, 7, 25, 1), (0, 0, 30, 40)], ids=str)
-def test_extreme_crops_too(box):
+def test_extreme_crops_are_torchvisions_pixels(box):
     images = noisy(1, 30, 40)
     crops = Crops(*(torch.tensor([float(number)]) for number in box), torch.tensor([False]))
-    ours = resized_crops(images, crops, 12)[0]
-    torch.testing.assert_close(ours, tv.resized_crop(images[0], *box, [12, 12], antialias=True), rtol=0, atol=1e-5)
+    check_crops(images, crops, 12)
 
 
 @pytest.mark.parametrize("shape", [(2, 900), (900, 2), (9, 200)], ids=str)
-def test_of_a_long_picture_only_the_crops_are_weighed(shape, monkeypatch):
+def test_only_the_crops_of_a_long_picture_are_weighed(shape, monkeypatch):
     """torchvision's pixels still, in weights as long as the longest crop and not as the picture."""
     images, lengths = noisy(40, *shape), []
     resizing = augmentation._resizing
     monkeypatch.setattr(augmentation, "_resizing", lambda *given: lengths.append(given[2]) or resizing(*given))
-    crops = draw_crops(Augmentation(size=12), uniforms(CROP_DRAWS)[:40], *shape)
-    ours = resized_crops(images, crops, 12)
-    for image, view, top, left, h, w, flip in zip(images, ours, *(c.tolist() for c in crops), strict=True):
-        expected = tv.resized_crop(image, int(top), int(left), int(h), int(w), [12, 12], antialias=True)
-        torch.testing.assert_close(view, tv.horizontal_flip(expected) if flip else expected, rtol=0, atol=1e-5)
+    check_crops(images, draw_crops(Augmentation(size=12), uniforms(CROP_DRAWS)[:40], *shape), 12)
     assert max(lengths) < 100
 
 
@@ -184,7 +183,7 @@ def test_colours_are_torchvisions_pixels(make):
         torch.testing.assert_close(view, recoloured(image, order, factors, grey), rtol=0, atol=1e-5)
 
 
-def test_what_is_not_drawn_changes_nothing():
+def test_operations_that_are_not_drawn_change_nothing():
     images = noisy(24, 5, 5)
     order = draw_colours(Augmentation(size=8), uniforms(COLOUR_DRAWS)[:24]).order
     off = torch.zeros(24, dtype=torch.bool)
@@ -224,7 +223,7 @@ def test_a_whole_view_is_torchvisions_pipeline():
 VIEWS = ImageViews((255 * noisy(20, 24, 24)).byte(), Augmentation(size=16))
 
 
-def test_a_pair_gives_the_same_pixels_in_any_company():
+def test_a_pair_gives_the_same_pixels_in_any_batch():
     index, view = torch.arange(20), torch.arange(20) % 5
     together = VIEWS(index, view)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
@@ -261,7 +260,7 @@ def test_mixed_precision_does_not_touch_the_pixels():
         assert torch.equal(VIEWS(index, index), plain_pixels)
 
 
-def test_floating_images_are_taken_as_they_are():
+def test_images_in_floating_point_give_the_same_views():
     floating = ImageViews(VIEWS.images / 255, VIEWS.augmentation)
     index = torch.arange(20)
     assert torch.equal(floating(index, index), VIEWS(index, index))

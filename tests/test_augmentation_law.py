@@ -1,4 +1,4 @@
-"""Each parameter of a random view has the law that is announced, whatever the settings, and uniforms of its own.
+"""Each parameter of a random view has the announced law at all settings, and uniforms of its own.
 
 Statistical tests: the null is the law named in the test's title. Every single test rejects below p = 1e-6, and there
 are under 60 of them, so that the false-alarm rate of the file is below 1e-4. Seeds are fixed.

@@ -1,4 +1,4 @@
-"""Settings of an augmentation: described where they stand, taken as described, or refused in one sentence."""
+"""Settings of an augmentation are taken as described, or refused in one sentence."""
 
 import dataclasses
 import math
@@ -23,16 +23,16 @@ REFUSALS = {
     "jitter is nan: it must be a number from 0 to 1.": {"jitter": math.nan},
     "jitter is None: it must be a number from 0 to 1.": {"jitter": None},
     "grayscale is 2: it must be a number from 0 to 1.": {"grayscale": 2},
-    "scale is 0.0: it must be a number above 0": {"scale": (0.0, 1.0)},
-    "scale is 1.1: it must be a number above 0": {"scale": (0.5, 1.1)},
+    "scale holds 0.0: it must be a number above 0": {"scale": (0.0, 1.0)},
+    "scale holds 1.1: it must be a number above 0": {"scale": (0.5, 1.1)},
     "scale is (0.5, 0.2): the smaller number comes first.": {"scale": (0.5, 0.2)},
     "scale is 0.2: it must be a list of 2 values.": {"scale": 0.2},
     "scale is (0.2, 0.5, 1): it must be a list of 2 values.": {"scale": (0.2, 0.5, 1)},
     "scale is '0.2, 1': it must be a list of 2 values.": {"scale": "0.2, 1"},
     "ratio is (2.0, 1.0): the smaller number comes first.": {"ratio": (2, 1)},
-    "ratio is 1e-300: it must be a number from 0.001 to 1,000.": {"ratio": (1e-300, 1.0)},
-    "sigma is 0: it must be a number from 0.001 to 1,000.": {"sigma": (0, 1)},
-    "sigma is inf: it must be a number from 0.001 to 1,000.": {"sigma": (1, math.inf)},
+    "ratio holds 1e-300: it must be a number from 0.001 to 1,000.": {"ratio": (1e-300, 1.0)},
+    "sigma holds 0: it must be a number from 0.001 to 1,000.": {"sigma": (0, 1)},
+    "sigma holds inf: it must be a number from 0.001 to 1,000.": {"sigma": (1, math.inf)},
     "sigma is (2.0, 1.0): the smaller number comes first.": {"sigma": (2, 1)},
     "hue is 0.6: it must be a number from 0 to 0.5.": {"hue": 0.6},
     "brightness is -1: it must be a number from 0 to 100.": {"brightness": -1},
@@ -60,7 +60,7 @@ def test_settings_out_of_range_are_refused(sentence, settings):
     assert "\n" not in str(refusal.value)
 
 
-def test_settings_are_described_where_they_stand():
+def test_every_field_has_a_description():
     """Configurations read the descriptions: every field has one."""
     assert list(descriptions(Augmentation)) == [field.name for field in dataclasses.fields(Augmentation)]
 

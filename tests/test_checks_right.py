@@ -1,10 +1,11 @@
-"""The exercise checks accept right answers that are written in another way than the solutions."""
+"""The exercise checks accept right answers in other forms than the solutions, and the library's own functions."""
 
 import math
 from itertools import count
 
 import pytest
 import torch
+from solutions import load
 from torch.nn import functional as F
 
 from emc2_lite.course.checks.contrastive import batch_logits, effective_negatives, paired_nt_xent
@@ -15,7 +16,23 @@ from emc2_lite.course.checks.laboratory import many_proposals, relative_price, s
 from emc2_lite.course.checks.memory import average_weights, cache_weights, updated_average
 from emc2_lite.course.checks.metropolis import accepts, step_matrix, steps_to_forget
 from emc2_lite.course.checks.runs import clipped, largest_scale, rate_share
+from emc2_lite.course.figures.contrastive import effective_number
 from emc2_lite.evaluation import wilson
+from emc2_lite.losses import NTXentLoss, global_contrastive_loss
+
+solutions = load()
+
+
+def test_the_solution_is_the_library_s_loss_in_another_layout():
+    z = F.normalize(torch.randn(12, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=1)
+    expected = NTXentLoss(0.3)(z[::2], z[1::2], torch.arange(6))
+    torch.testing.assert_close(solutions.paired_nt_xent(z, 0.3), expected)
+
+
+def test_n_equal_shares_are_n_effective_negatives():
+    equal = torch.cat((torch.full((7,), 0.5), torch.full((20,), -0.5))).double()
+    assert effective_number(equal, 0.01).item() == pytest.approx(7)
+    torch.testing.assert_close(effective_number(equal, 0.4), solutions.effective_negatives(equal, 0.4))
 
 
 def cosines_one_by_one(h1, h2, temperature):
@@ -57,7 +74,7 @@ def average_row_by_row(log_u, log_mean, gamma):
 
 
 def race(cached_scores, sample, uniforms):
-    """The first of exponential clocks that run at the rates exp(score)."""
+    """The winner is the first of exponential clocks with the rates exp(score)."""
     times = (-uniforms.log()).log() - cached_scores
     times[:, 2 * sample : 2 * sample + 2] = math.inf
     return F.one_hot(times.argmin(1), len(cached_scores)).double().mean(0)
@@ -92,12 +109,12 @@ def votes_by_name(cosines, labels, temperature):
     return max(votes, key=votes.get)
 
 
-def of_the_population(a, b):
+def population_deviation(a, b):
     difference = a.float() - b.float()
     return torch.stack((difference.mean(), 1.96 * difference.std(correction=0) / math.sqrt(len(a))))
 
 
-def from_the_counts(a, b):
+def counted_differences(a, b):
     n, only_a, only_b = len(a), (a & ~b).sum().item(), (b & ~a).sum().item()
     mean = (only_a - only_b) / n
     return [mean, 1.96 * math.sqrt(((only_a + only_b) / n - mean**2) / (n - 1))]
@@ -108,6 +125,7 @@ RIGHT = [
     (paired_nt_xent, shares_of_exponentials),
     (effective_negatives, lambda s, t: 2 ** (torch.special.entr((s / t).softmax(0)).sum() / math.log(2))),
     (effective_negatives, lambda s, t: torch.distributions.Categorical(logits=s.double() / t).entropy().exp().item()),
+    (global_loss, global_contrastive_loss),
     (global_loss, mean_of_the_parts),
     (row_weights, weights_put_in_place),
     (log_sum_from_batch, largest_taken_off),
@@ -151,8 +169,8 @@ RIGHT = [
     (vote, log_votes),
     (vote, votes_by_name),
     (vote, lambda c, labels, t: labels.bincount((c / t).softmax(0)).argmax().item()),
-    (paired_difference, of_the_population),
-    (paired_difference, from_the_counts),
+    (paired_difference, population_deviation),
+    (paired_difference, counted_differences),
 ]
 
 

@@ -40,7 +40,7 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize(("value", "hint", "expected"), ACCEPTED)
-def test_a_value_is_taken_as_its_description_says(value, hint, expected):
+def test_a_value_gets_the_form_of_its_description(value, hint, expected):
     found = checked("x", value, hint)
     assert found == expected and type(found) is type(expected)
 
@@ -64,6 +64,10 @@ REFUSED = {
     "x is [1]: it must be a list of 2 values.": ([1], tuple[float, float]),
     "x is []: it must be a list of at least 1 value.": ([], Sequence[int]),
     "x is 3: it must be a list of at least 1 value.": (3, Sequence[int]),
+    "x holds 0: it must be a whole number from 1 to 65,536.": ([4, 0], Annotated[Sequence[Width], Distinct()]),
+    "x holds 'c': use one of a, b.": (["a", "c"], Sequence[Literal["a", "b"]]),
+    "x holds [1]: it must be a list of 2 values.": ([[1]], Sequence[tuple[int, int]]),
+    "x holds '8': it must be a whole number.": ((4, "8"), tuple[int, int]),
     "x holds 16 more than once": ([16, 8, 16], Annotated[Sequence[int], Distinct()]),
     "x is [0, 0]: its numbers must grow": ([0, 0], Annotated[Sequence[int], Increasing()]),
     "...: it must be a number.": (10**400, float),
@@ -71,7 +75,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("sentence", "case"), REFUSED.items(), ids=REFUSED)
-def test_another_value_is_refused_in_a_sentence(sentence, case):
+def test_a_value_of_another_form_is_refused_in_a_sentence(sentence, case):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         checked("x", *case)
 
@@ -95,7 +99,7 @@ def test_a_functions_settings_are_checked_before_it_is_called():
     assert kernel([1], "many", burn_in=0.5) == ([1], "many", 0.5)
 
 
-def test_what_has_no_description_passes_as_it_is():
+def test_a_parameter_without_a_description_passes_unchecked():
     assert set(descriptions(kernel)) == {"kind", "burn_in"}
     assert kernel("anything")[0] == "anything"
 
@@ -114,7 +118,7 @@ def test_fields_are_checked_with_the_name_of_their_section():
         Section(0)
 
 
-def test_an_unknown_setting_is_refused_with_those_that_there_are():
+def test_an_unknown_setting_is_refused_with_the_known_names():
     with pytest.raises(ValueError, match=re.escape("There is no setting loss.gama: use gamma.")):
         check_values({"gamma": Share}, {"gama": 0.5}, {"gamma": 0.9}, "loss")
 

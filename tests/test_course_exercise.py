@@ -52,7 +52,7 @@ def with_a_helper(z, temperature):
     return only_an_error(z, temperature)
 
 
-def of_booleans(z, temperature):
+def difference_of_booleans(z, temperature):
     return (z > 0) - (z > temperature)
 
 
@@ -151,7 +151,7 @@ def test_every_known_mistake_is_refused_with_its_sentence():
         assert SCALE.verdict(wrong).startswith(f"not yet: {sentence}")
 
 
-def test_an_exception_is_told_with_its_line():
+def test_an_exception_is_shown_with_its_line():
     line = raising.__code__.co_firstlineno + 1
     assert SCALE.verdict(raising) == (
         f"not yet: your function raises NameError at line {line} (return z @ undefined  # noqa: F821): "
@@ -159,9 +159,9 @@ def test_an_exception_is_told_with_its_line():
     )
 
 
-def test_an_error_of_torch_is_not_taken_for_an_unwritten_function():
-    line = of_booleans.__code__.co_firstlineno + 1
-    said = SCALE.verdict(of_booleans)
+def test_an_error_in_torch_does_not_count_as_an_unwritten_function():
+    line = difference_of_booleans.__code__.co_firstlineno + 1
+    said = SCALE.verdict(difference_of_booleans)
     assert said.startswith(f"not yet: your function raises NotImplementedError at line {line} (return (z > 0) - (z > t")
     assert "raises NotImplementedError" in SCALE.verdict(with_a_helper)
 

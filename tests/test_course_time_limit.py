@@ -1,4 +1,4 @@
-"""An exercise check ends a function that never ends, and leaves the alarms of others as they were."""
+"""An exercise check stops a function that never ends, and keeps the alarms that were set before."""
 
 import contextlib
 import signal
@@ -40,7 +40,7 @@ def test_a_loop_that_catches_every_exception_is_ended_too(short_limit):
     assert "has not ended after 0.2 seconds" in DOUBLE.verdict(stubborn)
 
 
-def test_a_wrong_answer_is_told_though_a_later_case_never_ends(short_limit):
+def test_a_wrong_answer_is_reported_even_if_a_later_case_never_ends(short_limit):
     assert DOUBLE.verdict(lambda n: n if n == 1 else endless(n)).startswith("not yet: got 1, expected 2")
 
 
@@ -56,7 +56,7 @@ def test_alarms_that_were_set_before_go_on_after(short_limit):
         DOUBLE.verdict(endless)
         assert signal.getsignal(signal.SIGALRM) is ring
         time.sleep(0.05)
-        assert len(rung) == 1, "an alarm that fell due meanwhile rings afterwards"
+        assert len(rung) == 1, "an alarm that was due during the check rings afterwards"
         left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
         assert 40 < left <= 50 and interval == 50
         DOUBLE.verdict(DOUBLE.reference)

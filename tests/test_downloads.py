@@ -1,4 +1,4 @@
-"""Downloads from a real server on this machine: continued, checked, unpacked, and never half there."""
+"""Downloads from a local server are continued, checked, and unpacked whole or not at all."""
 
 import errno
 import hashlib
@@ -32,7 +32,7 @@ def test_a_file_arrives_and_no_part_is_left(server, tmp_path):
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_broken_download_goes_on_or_begins_again(server, tmp_path, ranges):
+def test_a_broken_download_continues_or_begins_again(server, tmp_path, ranges):
     server.ranges, server.breaks_at = ranges, 700_000
     path = tmp_path / "file.bin"
     with pytest.raises(
@@ -69,7 +69,7 @@ def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_part_of_another_file_is_found_out(server, tmp_path):
+def test_a_part_of_another_file_is_refused(server, tmp_path):
     (tmp_path / "file.bin.part").write_bytes(b"z" * 1000)
     with pytest.raises(ValueError, match="arrived with checksum"):
         download(server.url, tmp_path / "file.bin", MD5)
@@ -189,7 +189,7 @@ def test_a_disk_that_is_full_while_unpacking_keeps_the_archive_alone(server, tmp
 @pytest.mark.parametrize(
     "error", [ssl.SSLError(1, "bad record"), http.client.IncompleteRead(b""), TimeoutError("slow")]
 )
-def test_any_break_of_the_connection_can_be_gone_on_from(server, tmp_path, monkeypatch, error):
+def test_a_download_continues_after_any_break_of_the_connection(server, tmp_path, monkeypatch, error):
     (tmp_path / "file.bin.part").write_bytes(CONTENT[:1_000_000])
     with monkeypatch.context() as patch, pytest.raises(ConnectionError, match=r"1\.0 MB are in .*: the same command"):
         patch.setattr(http.client.HTTPResponse, "read", fails(error))

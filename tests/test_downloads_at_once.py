@@ -1,4 +1,4 @@
-"""Two processes that fetch one archive: the second is told of the first, and a dead process holds nobody up."""
+"""Of two processes that fetch one archive, the second is told of the first; a dead process blocks nobody."""
 
 import os
 import re
@@ -87,7 +87,7 @@ def test_a_second_download_is_refused_and_the_first_is_undisturbed(server, fetch
     assert server.asked == [None]
 
 
-def test_a_killed_download_holds_nobody_up_and_is_gone_on_with(server, fetch, tmp_path):
+def test_a_killed_download_blocks_nobody_and_is_continued(server, fetch, tmp_path):
     server.waits_at = 120_000
     first = child(fetch)
     wait_for(lambda: arrived(tmp_path / "data"))
@@ -100,7 +100,7 @@ def test_a_killed_download_holds_nobody_up_and_is_gone_on_with(server, fetch, tm
     assert server.asked == [None, f"bytes={size}-"]
 
 
-def test_of_many_downloads_at_once_one_does_the_work(server, fetch, tmp_path):
+def test_one_of_many_downloads_at_once_does_the_work(server, fetch, tmp_path):
     server.waits_at = 120_000
     processes = [child(fetch) for _ in range(6)]
     ends = []
@@ -129,7 +129,7 @@ def test_nobody_else_unpacks_while_one_unpacks(fetch, tmp_path, monkeypatch):
 
 
 def test_what_another_process_has_just_unpacked_is_left_alone(server, fetch, tmp_path, monkeypatch):
-    """The other one ends after this one has looked for the images and before it has the lock."""
+    """The other process ends between this one's look for the images and its lock."""
     wanted, held = tmp_path / "data" / "stl10_binary" / "train_X.bin", downloads.locked
 
     @contextmanager

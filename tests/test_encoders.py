@@ -73,7 +73,7 @@ def test_the_small_stem_keeps_small_images_large():
 
 
 @pytest.mark.parametrize("stem", ["imagenet", "small"])
-def test_the_stem_keeps_the_size_of_what_passes(stem):
+def test_the_stem_starts_with_he_initialisation(stem):
     """He initialisation, fan out: a standard deviation of sqrt(2 / (64 * k * k))."""
     weight = encoder(stem=stem).trunk.conv1.weight
     expected = (2 / (64 * weight.shape[2] * weight.shape[3])) ** 0.5
@@ -136,7 +136,7 @@ def pull(embeddings):
     return (embeddings - targets).square().sum()
 
 
-def asleep(net):
+def without_gradient(net):
     """Names of the parameters that the loss's gradient does not reach."""
     net.zero_grad()
     pull(net(IMAGES[:4])).backward()
@@ -146,7 +146,7 @@ def asleep(net):
 @pytest.mark.parametrize("norm", ["none", "group", "batch"])
 @pytest.mark.parametrize("depth", [18, 50])
 def test_the_first_gradient_reaches_every_parameter(depth, norm):
-    assert asleep(encoder(depth, norm=norm)) == []
+    assert without_gradient(encoder(depth, norm=norm)) == []
 
 
 @pytest.mark.parametrize(("depth", "make"), [(18, resnet18), (50, resnet50)])
@@ -166,7 +166,7 @@ def test_group_norm_has_32_groups():
     assert {m.num_groups for m in encoder(norm="group").modules() if isinstance(m, nn.GroupNorm)} == {32}
 
 
-def differences_with_company(net):
+def difference_in_a_larger_batch(net):
     """How far the features of two images move when other images come into the batch."""
     with torch.no_grad():
         alone = net.features(IMAGES[:2])
@@ -176,15 +176,15 @@ def differences_with_company(net):
 @pytest.mark.parametrize("norm", ["none", "group"])
 def test_an_image_has_an_embedding_of_its_own(norm):
     net = encoder(norm=norm)
-    assert differences_with_company(net) < 1e-4
+    assert difference_in_a_larger_batch(net) < 1e-4
     with torch.no_grad():
         assert torch.equal(net(IMAGES), net(IMAGES))
 
 
-def test_under_batch_norm_an_embedding_depends_on_its_company():
+def test_under_batch_norm_an_embedding_depends_on_its_batch():
     net = encoder(norm="batch")
-    assert differences_with_company(net) > 0.1
-    assert differences_with_company(net.eval()) < 1e-4
+    assert difference_in_a_larger_batch(net) > 0.1
+    assert difference_in_a_larger_batch(net.eval()) < 1e-4
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,14 @@ import pytest
 import reference
 import torch
 
-from emc2_lite.evaluation import few_shot_accuracy, knn_accuracy, nearest_neighbour_accuracy, nearest_neighbours, wilson
+from emc2_lite.evaluation import (
+    few_shot_accuracy,
+    knn_accuracy,
+    nearest_neighbour_accuracy,
+    nearest_neighbours,
+    neighbours,
+    wilson,
+)
 
 
 def points(count, seed, dim=4):
@@ -107,20 +114,19 @@ def test_pixels_in_whole_numbers_are_features_too():
 
 @pytest.mark.parametrize("shots", [1, 3])
 def test_few_shot_draws_that_many_of_each_class(monkeypatch, shots):
-    features, labels = torch.arange(40.0)[:, None] + 1, torch.arange(40) % 4
-    drawn = []
-
-    def record(chosen, chosen_labels, *_):
-        drawn.append((chosen.flatten().long() - 1, chosen_labels))
-        return 0.5
-
-    monkeypatch.setattr("emc2_lite.evaluation.neighbours.nearest_neighbour_accuracy", record)
-    accuracies = few_shot_accuracy(features, labels, features, labels, shots=shots, draws=20)
+    """Each accuracy is that of the nearest neighbour among the drawn points."""
+    features, labels, drawn = KNOWN, LABELS, []
+    nearest = neighbours.nearest_neighbours
+    monkeypatch.setattr(neighbours, "nearest_neighbours", lambda *given: drawn.append(given[0]) or nearest(*given))
+    accuracies = few_shot_accuracy(features, labels, NEW, NEW_LABELS, shots=shots, draws=20)
+    monkeypatch.undo()
     assert accuracies.shape == (20,) and accuracies.dtype == torch.float64
-    for chosen, chosen_labels in drawn:
-        assert len(chosen.unique()) == 4 * shots and torch.equal(labels[chosen], chosen_labels)
-        assert torch.bincount(chosen_labels).tolist() == [shots] * 4
-    assert len({tuple(chosen.tolist()) for chosen, _ in drawn}) == 20
+    chosen = [[int(torch.nonzero((features == point).all(dim=1))) for point in points] for points in drawn]
+    for places, accuracy in zip(chosen, accuracies.tolist(), strict=True):
+        assert len(set(places)) == 5 * shots
+        assert torch.bincount(labels[places]).tolist() == [shots] * 5
+        assert accuracy == nearest_neighbour_accuracy(features[places], labels[places], NEW, NEW_LABELS)
+    assert len(set(map(tuple, chosen))) == 20
 
 
 def test_few_shot_accuracies_repeat_from_their_seed():

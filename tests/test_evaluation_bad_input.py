@@ -82,7 +82,7 @@ REFUSALS = {
     "counts holds 60: the smallest class has 50 points (class 0), so pass at most 50": lambda: label_efficiency(
         *TRAIN, *TEST, counts=(1, 60)
     ),
-    "counts is 0: it must be a whole number from 1": lambda: label_efficiency(*TRAIN, *TEST, counts=(0, 1)),
+    "counts holds 0: it must be a whole number from 1": lambda: label_efficiency(*TRAIN, *TEST, counts=(0, 1)),
     "counts holds 2 more than once": lambda: label_efficiency(*TRAIN, *TEST, counts=(2, 1, 2)),
     "counts is (): it must be a list of at least 1 value": lambda: label_efficiency(*TRAIN, *TEST, counts=()),
     "draws is 0.5: it must be a whole number": lambda: label_efficiency(*TRAIN, *TEST, counts=(1,), draws=0.5),
@@ -146,13 +146,13 @@ def _with_labels(labels):
 
 @pytest.mark.parametrize("kind", OTHER_KINDS)
 @pytest.mark.parametrize("place", TENSORS)
-def test_what_is_no_tensor_is_refused(place, kind):
+def test_arguments_that_are_no_tensors_are_refused(place, kind):
     name, call = TENSORS[place]
     check(f"{name} is a {kind}: pass a torch.Tensor.", lambda: call(OTHER_KINDS[kind]))
 
 
 @pytest.mark.parametrize("kind", ["ndarray", "list"])
-def test_indices_that_are_no_tensor_are_refused(kind):
+def test_indices_that_are_no_tensors_are_refused(kind):
     for call in (lambda value: features_of(Encoder(), Columns(), value), lambda value: run(indices=value)):
         check(f"indices is a {kind}: pass a torch.Tensor.", lambda call=call: call(OTHER_KINDS[kind]))
 

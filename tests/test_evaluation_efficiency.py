@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_evaluation_probe import TEST, TRAIN, clouds
 
-from emc2_lite.evaluation import efficiency, label_efficiency, linear_probe, validation_split
+from emc2_lite.evaluation import label_efficiency, linear_probe, probe, validation_split
 from emc2_lite.evaluation.probe import STRENGTHS
 
 
@@ -41,13 +41,13 @@ def test_a_validation_split_leaves_a_label_of_each_class_on_both_sides(share, he
 @pytest.fixture
 def drawn(monkeypatch):
     """What label_efficiency asks of the probe: (features, labels, strengths, seed)."""
-    asked, tuned = [], efficiency.tuned_probe
+    asked, tuned = [], probe.tuned_probe
 
     def record(features, labels, test_features, test_labels, strengths, seed):
         asked.append((features, labels, strengths, seed))
         return tuned(features, labels, test_features, test_labels, strengths, seed)
 
-    monkeypatch.setattr(efficiency, "tuned_probe", record)
+    monkeypatch.setattr(probe, "tuned_probe", record)
     return asked
 
 
@@ -70,7 +70,7 @@ def test_label_efficiency_draws_that_many_of_each_class(drawn):
 
 def test_label_efficiency_is_the_tuned_probe_and_grows_with_labels(drawn):
     rows = label_efficiency(*TRAIN, *TEST, counts=(2, 40), draws=2, seed=6)
-    for row, (chosen, chosen_labels, _, _) in zip(rows, drawn, strict=True):
+    for row, (chosen, chosen_labels, _, _) in zip(rows, list(drawn), strict=True):
         assert row["accuracy"] == linear_probe(chosen, chosen_labels, *TEST, seed=6).accuracy.value
     few, many = ([row["accuracy"] for row in rows if row["labels_per_class"] == count] for count in (2, 40))
     assert sum(few) < sum(many)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from emc2_lite.evaluation import linear_probe, validation_split, wilson
 from emc2_lite.evaluation import probe as probe_module
-from emc2_lite.evaluation.regression import logits, softmax_regression, standardised
+from emc2_lite.evaluation.probe import logits, softmax_regression, standardised
 
 
 def clouds(count, seed=0, classes=4, dim=6, apart=1.0):
@@ -45,7 +45,7 @@ def test_the_optimum_is_scikit_learns(l2):
     torch.testing.assert_close(logits(TEST[0].double(), fitted(l2)).softmax(dim=1), expected, rtol=0, atol=5e-4)
 
 
-def test_where_it_begins_does_not_decide_the_result():
+def test_the_start_does_not_decide_the_result():
     elsewhere = softmax_regression(TRAIN[0].double(), TRAIN[1], 1e-2, fitted(1e-4))
     torch.testing.assert_close(elsewhere, fitted(1e-2), rtol=0, atol=1e-3)
 
@@ -65,7 +65,7 @@ def test_features_are_standardised_by_the_training_part_and_constants_become_zer
     assert torch.equal(new, TEST[0])
 
 
-def test_a_constant_becomes_zero_whatever_rounding_says_of_its_deviation(monkeypatch):
+def test_a_constant_becomes_zero_in_spite_of_rounding(monkeypatch):
     std_mean = torch.std_mean
 
     def rounded(*arguments, **options):
@@ -128,7 +128,7 @@ def test_a_class_with_a_single_image_is_fitted_and_never_held_out():
     assert result.validation_accuracy is not None
 
 
-def test_of_equally_good_penalties_the_strongest_is_taken():
+def test_the_strongest_of_equally_good_penalties_is_taken():
     features = F.one_hot(torch.arange(40) % 4).float() + torch.arange(40.0)[:, None] / 1e4
     result = linear_probe(features, torch.arange(40) % 4, features[:8], torch.arange(8) % 4)
     assert result.validation_accuracy == 1

@@ -1,4 +1,4 @@
-"""Views of images in files: the pixels depend on (index, view) alone, not on who decoded them or when."""
+"""Views of images in files: the pixels depend on (index, view) alone, not on threads or hints."""
 
 import re
 import threading
@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from emc2_lite.vision import Augmentation, FileViews, FolderImages, ImageViews, view_uniforms
-from emc2_lite.vision.augmentation import COLOUR_DRAWS, CROP_DRAWS, draw_colours, draw_crops, finish
+from emc2_lite.vision.augmentation import CROP_DRAWS, DRAWS, draw_crops, finish
 
 CPU = torch.device("cpu")
 AUGMENTATION = Augmentation(size=16)
@@ -34,7 +34,7 @@ INDEX, VIEW = torch.tensor([0, 5, 5, 7, 2]), torch.tensor([3, 0, 1, 0, 9])
 
 def test_a_view_is_torchvisions_crop_then_the_stages_of_images_in_memory(views):
     ours = views(INDEX, VIEW)
-    numbers = view_uniforms(INDEX, VIEW, CROP_DRAWS + COLOUR_DRAWS)
+    numbers = view_uniforms(INDEX, VIEW, DRAWS)
     crops = []
     for row, i in enumerate(INDEX.tolist()):
         image = views.files[i]
@@ -42,8 +42,7 @@ def test_a_view_is_torchvisions_crop_then_the_stages_of_images_in_memory(views):
         box = [int(part) for part in crop[:4]]
         cut = tv.resized_crop(image, *box, [16, 16], antialias=True)
         crops.append(tv.horizontal_flip(cut) if crop.flip else cut)
-    colours = draw_colours(AUGMENTATION, numbers[:, CROP_DRAWS:])
-    assert torch.equal(ours, finish(torch.stack(crops) / 255, colours, AUGMENTATION))
+    assert torch.equal(ours, finish(torch.stack(crops) / 255, numbers, AUGMENTATION))
     assert len({bool(draw_crops(AUGMENTATION, numbers[i : i + 1, :CROP_DRAWS], 20, 20).flip) for i in range(5)}) == 2
 
 
@@ -75,7 +74,7 @@ class Counting:
         return self.files[i]
 
 
-def test_what_was_prefetched_is_not_decoded_again_and_nothing_piles_up(folder):
+def test_prefetched_views_are_decoded_once_and_old_hints_are_dropped(folder):
     files = Counting(FolderImages(folder))
     views = FileViews(files, AUGMENTATION, CPU, workers=2)
     views.prefetch(INDEX, VIEW)
@@ -121,7 +120,7 @@ def test_a_damaged_file_is_named_to_the_caller(views, folder):
     assert views(sound, sound).isfinite().all()
 
 
-def test_a_damaged_file_is_told_of_only_when_it_is_asked_for_and_not_for_ever(views, folder):
+def test_a_damaged_file_fails_only_when_asked_for_and_can_be_mended(views, folder):
     whole = views(INDEX, VIEW)
     path = folder / "b" / "001.png"
     sound = path.read_bytes()
@@ -182,7 +181,7 @@ def test_the_middle_of_a_long_picture_stays_in_the_middle(tmp_path, shape):
 
 
 @pytest.mark.parametrize("shape", [(1, 65_000), (65_000, 1), (3, 20_000)], ids=str)
-def test_no_more_of_a_long_picture_is_resized_than_is_seen(tmp_path, monkeypatch, shape):
+def test_only_the_visible_part_of_a_long_picture_is_resized(tmp_path, monkeypatch, shape):
     made = []
     resize = tv.resize
     monkeypatch.setattr(tv, "resize", lambda *given, **how: made.append(resize(*given, **how)) or made[-1])

@@ -1,4 +1,4 @@
-"""A folder of images: which labels, which pixels, what tells it from another, and what becomes of damaged files."""
+"""A folder of images: its labels, pixels, identity, and damaged files."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Which files below a folder count as images: all that Pillow opens here, through links, and no hidden ones."""
+"""Files below a folder that count as images: all that Pillow opens, also behind links, and no hidden files."""
 
 import re
 import warnings
@@ -54,7 +54,7 @@ def test_two_links_into_each_other_are_refused(tmp_path):
 
 @pytest.mark.parametrize("place", ["bird", "cat/more"])
 def test_a_link_to_a_folder_that_is_gone_is_named(tmp_path, place):
-    """As of a drive that is not mounted; without a word a class or a part of one would be missing."""
+    """Such as a drive that is not mounted: a class or a part of a class would be missing in silence."""
     image_files.image_folder(tmp_path, {"cat": 2, "dog": 1})
     (tmp_path / place).symlink_to("/not/mounted/folder")
     with pytest.raises(ValueError, match=f"{place} is a link to /not/mounted/folder, which is not there: .* mend the"):
@@ -180,7 +180,7 @@ def test_parts_are_not_taken_for_classes(tmp_path, subfolders):
             load_images("folder", "train", tmp_path)
 
 
-def test_classes_may_be_called_as_parts_are(tmp_path):
+def test_classes_may_have_the_names_of_parts(tmp_path):
     image_files.image_folder(tmp_path, {"train": 2, "bus": 1, "Testing": 1})
     images = load_images("folder", "train", tmp_path)
     assert (images.classes, images.labels.tolist()) == (("Testing", "bus", "train"), [0, 1, 2, 2])
@@ -189,7 +189,7 @@ def test_classes_may_be_called_as_parts_are(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["valid", "Testing", "test_set"])
-def test_a_test_part_under_another_name_is_pointed_at(tmp_path, name):
+def test_a_test_part_under_another_name_is_named(tmp_path, name):
     image_files.image_folder(tmp_path, {"train/cat": 2, f"{name}/cat": 1})
     assert len(load_images("folder", "train", tmp_path)) == 2
     with pytest.raises(FileNotFoundError, match=f"has no test images: .*/train; {name} must have one of these names"):
@@ -203,7 +203,7 @@ def test_other_folders_may_lie_beside_the_parts(tmp_path):
     assert [len(load_images("folder", part, tmp_path)) for part in ("train", "test")] == [2, 1]
 
 
-def test_a_home_is_found(tmp_path, monkeypatch):
+def test_a_tilde_is_the_readers_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     image_files.image_folder(tmp_path / "pictures", {"train/cat": 2, "test/cat": 1})
     image_files.stl10(tmp_path / "data")

@@ -170,7 +170,7 @@ def test_without_a_wheel_the_first_cell_says_what_to_do_in_one_sentence(tmp_path
 
 
 def test_a_package_imported_before_a_newer_one_was_installed_asks_for_a_restart(tmp_path, wheel):
-    """The newer one is played by its metadata, which lies before that of the version in memory."""
+    """Metadata of a newer plotly, first on the path, stands for its installation."""
     metadata = tmp_path / "newer" / "plotly-99.0.dist-info" / "METADATA"
     metadata.parent.mkdir(parents=True)
     metadata.write_text("Metadata-Version: 2.1\nName: plotly\nVersion: 99.0\n")

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from emc2_lite.course.address import address, badge, first_cell
-from emc2_lite.course.curation import paths_in
+from emc2_lite.course.curation import machine_traces
 from emc2_lite.course.runner import WIDGET_VIEW, stderr_lines
 
 ROOT = Path(__file__).parents[1]
@@ -46,10 +46,10 @@ def test_it_was_executed_once_from_top_to_bottom(path):
             assert output.output_type != "error"
 
 
-def test_it_holds_no_stderr_widget_or_machine_path(path):
+def test_it_holds_no_stderr_widget_or_trace_of_a_machine(path):
     notebook = nbformat.read(path, 4)
     assert list(stderr_lines(notebook)) == []
-    assert list(paths_in(notebook, (ROOT, Path.home()))) == []
+    assert list(machine_traces(notebook, (ROOT, Path.home()))) == []
     assert not any(WIDGET_VIEW in output.get("data", {}) for cell in cells(path) for output in cell.outputs)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("papermill")
 
-from emc2_lite.course.curation import NotCommittable, curate, paths_in, remake, save
+from emc2_lite.course.curation import NotCommittable, curate, machine_traces, remake, save
 from emc2_lite.course.runner import execute
 
 HIDDEN_ERROR = "import ipywidgets\nipywidgets.interactive(lambda a: 1 / a, a=ipywidgets.IntSlider(0))"
@@ -111,14 +111,14 @@ def test_cell_ids_depend_on_the_sources_alone_and_differ():
         "at 0x7f12ab34cd56>",
     ],
 )
-def test_outputs_that_tell_of_the_machine_are_refused(text):
+def test_outputs_with_traces_of_the_machine_are_refused(text):
     with pytest.raises(NotCommittable, match=r"cell \[7\] shows"):
         curate(executed(printed(text)))
 
 
 def test_private_folders_are_refused_and_similar_text_is_not(tmp_path):
-    assert list(paths_in(executed(printed(f"saved to {tmp_path}/x")), (tmp_path,)))
-    assert not list(paths_in(executed(printed("a/tmp/b aGVsbG8/tmp/xyz tmp/ 1/home")), (Path("/"),)))
+    assert list(machine_traces(executed(printed(f"saved to {tmp_path}/x")), (tmp_path,)))
+    assert not list(machine_traces(executed(printed("a/tmp/b aGVsbG8/tmp/xyz tmp/ 1/home")), (Path("/"),)))
 
 
 def test_stderr_is_refused():

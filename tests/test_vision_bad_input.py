@@ -1,23 +1,14 @@
-"""What is no tensor is refused in one sentence wherever images or the names of views are given."""
+"""Images and names of views that are no tensors are refused in one sentence."""
 
 import numpy as np
 import pytest
 import torch
 
-from emc2_lite.vision import Augmentation, DigitViews, ImageViews, StoredViews, view_uniforms
+from emc2_lite.vision import Augmentation, DigitViews, ImageViews
 
-GREY, COLOUR, STORED = torch.rand(3, 1, 8, 8), torch.rand(3, 3, 8, 8), torch.rand(3, 2, 1, 8, 8)
-MAKE = {
-    "DigitViews": lambda images: DigitViews(images),
-    "ImageViews": lambda images: ImageViews(images, Augmentation(size=8)),
-    "StoredViews": lambda images: StoredViews(images),
-}
-VIEWS = {
-    "DigitViews": DigitViews(GREY),
-    "ImageViews": ImageViews(COLOUR, Augmentation(size=8)),
-    "StoredViews": StoredViews(STORED),
-    "view_uniforms": lambda index, view: view_uniforms(index, view, 3),
-}
+GREY, COLOUR = torch.rand(3, 1, 8, 8), torch.rand(3, 3, 8, 8)
+MAKE = {"DigitViews": DigitViews, "ImageViews": lambda images: ImageViews(images, Augmentation(size=8))}
+VIEWS = {"DigitViews": DigitViews(GREY), "ImageViews": ImageViews(COLOUR, Augmentation(size=8))}
 OTHERS = {"ndarray": np.zeros(2, dtype=np.int64), "list": [0, 1], "NoneType": None, "int": 1, "str": "01"}
 
 

@@ -1,8 +1,8 @@
-"""Where a notebook that was opened away from the repository, on Colab say, gets the library from.
+"""The address from which a notebook outside the repository, as on Colab, installs the library.
 
 The address is ``[project.urls] Repository`` in pyproject.toml. ``python -m emc2_lite.course.address URL`` writes it
-there and into every chapter's first cell and badge; an empty URL takes it out again, and the cell then installs the
-wheel that lies beside the notebook. The library is never installed by its bare name, which anybody could register.
+there and into every chapter's first cell and badge. An empty URL removes the address; the first cell then installs the
+wheel beside the notebook. No cell installs the library by its bare name, which anybody could register.
 """
 
 import re
@@ -12,11 +12,12 @@ from pathlib import Path
 
 import nbformat
 
-from emc2_lite.course.curation import save
+from emc2_lite.records import write_whole
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = re.compile(r"https://[\w.-]+(?:/[\w.~-]+){2,}", re.ASCII)
 GITHUB = "https://github.com/"
+COLAB = "https://colab.research.google.com"
 START = "course.start()"
 BADGE_MARK = "<!-- colab badge -->"
 FIRST_CHAPTER = "chapters/00_start_here.ipynb"
@@ -34,9 +35,9 @@ def address(root: Path = ROOT) -> str:
 
 
 def first_cell(url: str) -> str:
-    """The one line that begins every chapter: install the library if it is not here, then prepare the notebook.
+    """The one line that begins every chapter: install the library if it is missing, then prepare the notebook.
 
-    A folder without ``__init__.py``, as a removed installation may leave behind, has no origin: it is not the library.
+    A folder without ``__init__.py``, which a removed installation may leave behind, has no origin and does not count.
     """
     here = 'getattr(find_spec("emc2_lite"), "origin", None)'
     if url:
@@ -54,70 +55,69 @@ def first_cell(url: str) -> str:
 
 
 def badge(url: str, notebook: str) -> str:
-    """The "Open in Colab" line for ``notebook``, a path in the repository; empty if the address is not on GitHub."""
+    """The "Open in Colab" line for ``notebook``, a path in the repository; empty for an address outside GitHub."""
     if not url.startswith(GITHUB):
         return ""
-    target = f"https://colab.research.google.com/github/{url.removeprefix(GITHUB)}/blob/main/{notebook}"
-    image = "https://colab.research.google.com/assets/colab-badge.svg"
-    return f"[![Open in Colab]({image})]({target}) {BADGE_MARK}"
+    target = f"{COLAB}/github/{url.removeprefix(GITHUB)}/blob/main/{notebook}"
+    return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({target}) {BADGE_MARK}"
 
 
 def with_badge(markdown: str, line: str) -> str:
-    """``markdown`` with its badge replaced by ``line``, which goes below the title; without any if it is empty."""
+    """``markdown`` with ``line`` below the title in place of an earlier badge; an empty line only removes the badge."""
     title, *rest = re.sub(rf"\n\n[^\n]*{re.escape(BADGE_MARK)}", "", markdown).split("\n")
     return "\n".join([title, *(["", line] if line else []), *rest])
 
 
 def set_address(url: str, root: Path = ROOT) -> list[Path]:
-    """Make ``url`` the repository's address everywhere; returns the files that changed. Raises ``ValueError``."""
+    """Make ``url`` the repository's address everywhere; returns the files that changed.
+
+    Raises:
+        ValueError: on an address without host, owner and name, or a file without the place for an address; no file
+            changes then.
+    """
     url = url.strip().removesuffix("/").removesuffix(".git")
-    of_a_page = url.startswith(GITHUB) and url.removeprefix(GITHUB).count("/") != 1
-    if url and (of_a_page or not ADDRESS.fullmatch(url)):
+    below_a_repository = url.startswith(GITHUB) and url.removeprefix(GITHUB).count("/") != 1
+    if url and (below_a_repository or not ADDRESS.fullmatch(url)):
         raise ValueError(f"{url!r} is not an address like https://github.com/you/emc2-lite")
     readme, project = root / "README.md", root / "pyproject.toml"
-    new = {
+    texts = {
         project: _with_repository(project.read_text(encoding="utf-8"), url),
         readme: with_badge(readme.read_text(encoding="utf-8"), badge(url, FIRST_CHAPTER)),
+        **{path: _readdressed(path, url) for path in sorted((root / "chapters").glob("*.ipynb"))},
     }
-    changed = [path for path, text in new.items() if path.read_text(encoding="utf-8") != text]
-    chapters = {path: nbformat.read(path, as_version=4) for path in sorted((root / "chapters").glob("*.ipynb"))}
-    for path, chapter in chapters.items():
-        if _readdress(chapter, path, url):
-            changed.append(path)
+    changed = [path for path, text in texts.items() if path.read_text(encoding="utf-8") != text]
     for path in changed:
-        if path in chapters:
-            save(chapters[path], path)
-        else:
-            path.write_text(new[path], encoding="utf-8")
+        write_whole(path, texts[path])
     return changed
 
 
 def _with_repository(project: str, url: str) -> str:
-    header = "[project.urls]\n"
-    if header not in project:
+    new = "[project.urls]\n" + (f'Repository = "{url}"\n' if url else "")
+    text, found = re.subn(r'^\[project\.urls\]\n(?:Repository = "[^"\n]*"\n)?', new, project, flags=re.MULTILINE)
+    if not found:
         raise ValueError("pyproject.toml has no section [project.urls]")
-    before, after = project.split(header)
-    after = re.sub(r'^Repository = "[^"\n]*"\n', "", after)
-    return before + header + (f'Repository = "{url}"\n' if url else "") + after
+    return text
 
 
-def _readdress(chapter: nbformat.NotebookNode, path: Path, url: str) -> bool:
-    """Renew the chapter's first cell and badge in place; tells whether that changed anything."""
+def _readdressed(path: Path, url: str) -> str:
+    """The chapter's text with the first cell and the badge for ``url``."""
+    chapter = nbformat.read(path, as_version=4)
     code = next((cell for cell in chapter.cells if cell.cell_type == "code"), None)
     if code is None or START not in code.source:
         raise ValueError(f"the first code cell of {path.name} does not call {START}")
-    title = chapter.cells[0]
-    before = (title.source, code.source)
     code.source = first_cell(url)
+    title = chapter.cells[0]
     if title.cell_type == "markdown":
         title.source = with_badge(title.source, badge(url, f"chapters/{path.name}"))
-    return before != (title.source, code.source)
+    return nbformat.writes(chapter) + "\n"
 
 
 def main(arguments: list[str]) -> int:
-    """Set the address given as the only argument; prints which files changed, or one sentence on what is wrong."""
+    """Set the address given as the only argument; prints which files changed, or one sentence about the problem."""
     try:
-        changed = set_address(*arguments)
+        if len(arguments) != 1:
+            raise ValueError("give one URL, or an empty text to remove the address")
+        changed = set_address(arguments[0])
     except ValueError as problem:
         print(f"Error: {problem}", file=sys.stderr)
         return 2

@@ -15,10 +15,13 @@ from emc2_lite.course.style import CONFIG, HEIGHT, VERMILION, static
 
 @dataclass(frozen=True)
 class Slider:
-    """A control with an explicit, short list of values.
+    """A control with a short list of values.
 
     ``start`` is the value shown first (by default the first of ``values``); ``unit`` is written behind the value.
     Raises ValueError when ``values`` is empty or holds a value twice, or when ``start`` is not among them.
+
+    >>> Slider("temperature", [0.1, 0.5], start=0.5, unit="nats").text(0.5)
+    '0.5 nats'
     """
 
     label: str
@@ -64,12 +67,11 @@ def explore(figure: Callable[..., go.Figure], **controls: Slider) -> None:
 def live_form(figure: Callable[..., go.Figure], controls: dict[str, Slider]) -> widgets.VBox:
     """The sliders, a place for messages, and a FigureWidget that is redrawn in place when a slider moves."""
     sliders = {name: _selection_slider(name, control) for name, control in controls.items()}
-    picture = go.FigureWidget(figure(**{name: control.start for name, control in controls.items()}))
+    start = {name: control.start for name, control in controls.items()}
+    picture = go.FigureWidget(figure(**start))
     picture._config = picture._config | CONFIG
-    message = widgets.HTML()
-    message.add_class("emc2-message")
-
-    shown = _in_words(controls, {name: control.start for name, control in controls.items()})
+    message = widgets.HTML().add_class("emc2-message")
+    shown = _in_words(controls, start)
 
     def redraw(_):
         nonlocal shown
@@ -77,11 +79,10 @@ def live_form(figure: Callable[..., go.Figure], controls: dict[str, Slider]) -> 
         words = _in_words(controls, values)
         try:
             _replace(picture, figure(**values))
-        except Exception as error:  # an exception in a callback would be lost, and the picture silently stale
-            problem = f"{type(error).__name__}: {error}"
+        except Exception as error:  # raised out of a callback, it would be lost and the old picture would stay
             message.value = (
                 f'<p role="alert" style="color: {VERMILION}">No picture for {escape(words)}. '
-                f"<b>{escape(problem)}</b>. Below is still {escape(shown)}.</p>"
+                f"<b>{type(error).__name__}: {escape(str(error))}</b>. Below is still {escape(shown)}.</p>"
             )
         else:
             shown, message.value = words, ""
@@ -102,7 +103,7 @@ def static_form(figure: Callable[..., go.Figure], controls: dict[str, Slider]) -
     for picture in pictures:
         _check_same_traces(pictures[0], picture)
     steps = [
-        {"label": first.number(value), "method": "update", "args": list(changes)}
+        {"label": first.number(value), "method": "update", "args": changes}
         for value, changes in zip(first.values, _changes(pictures), strict=True)
     ]
     active = first.values.index(first.start)
@@ -124,9 +125,7 @@ def _selection_slider(name: str, control: Slider) -> widgets.SelectionSlider:
         style={"description_width": "initial"},
         layout={"width": "min(100%, 620px)"},
     )
-    slider.add_class("emc2-slider")
-    slider.add_class(f"emc2-{name}")
-    return slider
+    return slider.add_class("emc2-slider").add_class(f"emc2-{name}")
 
 
 def _in_words(controls: dict[str, Slider], values: dict[str, Any]) -> str:
@@ -139,23 +138,19 @@ def _check_same_traces(first: go.Figure, other: go.Figure) -> None:
         raise ValueError(f"a figure with sliders needs the same traces for every value; it has {now} after {before}")
 
 
-def _leaves(part: Any) -> dict[str, Any]:
+def _leaves(part: Any, path: str = "") -> dict[str, Any]:
     """The properties of a trace or a layout by their dotted paths, such as ``xaxis.range``."""
-    leaves = {}
-
-    def walk(node: dict, path: str) -> None:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                walk(value, f"{path}{key}.")
-            else:
-                leaves[path + key] = value
-
-    walk({key: value for key, value in part.to_plotly_json().items() if key not in ("type", "uid", "template")}, "")
+    leaves: dict[str, Any] = {}
+    for key, value in (part if path else part.to_plotly_json()).items():
+        if isinstance(value, dict) and path + key != "template":
+            leaves |= _leaves(value, f"{path}{key}.")
+        elif path + key not in ("type", "uid", "template"):
+            leaves[path + key] = value
     return leaves
 
 
 def _replace(picture: go.FigureWidget, new: go.Figure) -> None:
-    """Turn ``picture`` into ``new`` in place; plotly sends the browser only what differs."""
+    """Turn ``picture`` into ``new`` in place; plotly sends only the differences to the browser."""
     _check_same_traces(picture, new)
     with picture.batch_update():
         for old_part, new_part in [*zip(picture.data, new.data, strict=True), (picture.layout, new.layout)]:
@@ -164,30 +159,28 @@ def _replace(picture: go.FigureWidget, new: go.Figure) -> None:
                 old_part[path] = wanted.get(path)
 
 
-def _changes(pictures: list[go.Figure]) -> list[tuple[dict, dict]]:
-    """For each picture, the properties of its traces and of its layout that are not the same in all pictures.
+def _changes(pictures: list[go.Figure]) -> list[list[dict[str, Any]]]:
+    """For each picture, the properties of its traces and of its layout that differ between pictures.
 
     A trace property is a list with one value per trace, as plotly's ``update`` method takes them.
     """
-    traces = [[_leaves(trace) for trace in picture.data] for picture in pictures]
-    layouts = [[_leaves(picture.layout)] for picture in pictures]
-    return [
-        (data, {path: values[0] for path, values in layout.items()})
-        for data, layout in zip(_varying(traces), _varying(layouts), strict=True)
-    ]
+    traces = _varying([[_leaves(trace) for trace in picture.data] for picture in pictures])
+    layouts = _varying([[_leaves(picture.layout)] for picture in pictures])
+    unlisted = [{path: value for path, (value,) in layout.items()} for layout in layouts]
+    return [list(changes) for changes in zip(traces, unlisted, strict=True)]
 
 
 def _varying(versions: list[list[dict]]) -> list[dict[str, list]]:
     paths = dict.fromkeys(path for version in versions for part in version for path in part)
     columns = {path: [[_short(part.get(path)) for part in version] for version in versions] for path in paths}
-    return [
-        {path: column[i] for path, column in columns.items() if any(values != column[0] for values in column)}
-        for i in range(len(versions))
-    ]
+    varying = {path: column for path, column in columns.items() if any(values != column[0] for values in column)}
+    return [{path: column[i] for path, column in varying.items()} for i in range(len(versions))]
 
 
 def _short(value: Any) -> Any:
     """Plain numbers of six significant digits, more than a screen shows, so that a stored figure stays small."""
-    if isinstance(value, np.ndarray | list | tuple):
-        return [_short(item) for item in (value.tolist() if isinstance(value, np.ndarray) else value)]
+    if isinstance(value, np.ndarray):
+        return _short(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_short(item) for item in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""One look for every figure, readable on white paper and on JupyterLab's dark theme at once."""
+"""One look for every figure, readable on white paper and on JupyterLab's dark theme."""
 
 import os
 import sys
@@ -24,11 +24,9 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE, GREY, GOLD)
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 
-SEQUENTIAL = "Cividis"
 PAPER = ((0.0, "#F2F2F2"), (1.0, "#1A1A1A"))  # for pictures: ink on light grey paper, in both themes
-DIVERGING = ((0.0, BLUE), (0.25, "#7FB4D6"), (0.5, "#F2F2F2"), (0.75, "#EBA877"), (1.0, VERMILION))
 
-WIDTH, HEIGHT = 720, 420
+HEIGHT = 420
 CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud"]}
 
 OUTPUT = "EMC2_COURSE_OUTPUT"
@@ -36,17 +34,12 @@ OUTPUT = "EMC2_COURSE_OUTPUT"
 
 def template() -> go.layout.Template:
     """The plotly template ``emc2``: transparent background, grey ink, the colours above."""
-    axis = {
-        "gridcolor": GRID,
-        "linecolor": INK,
-        "zerolinecolor": GRID,
-        "automargin": True,
-    }
-    control = {"bgcolor": GRID, "bordercolor": INK, "font": {"color": INK, "size": 13}}
+    axis = {"gridcolor": GRID, "linecolor": INK, "zerolinecolor": GRID, "automargin": True}
+    slider = {"bgcolor": GRID, "bordercolor": INK, "activebgcolor": BLUE, "tickcolor": INK}
     return go.layout.Template(
         layout={
             "autosize": False,
-            "width": WIDTH,
+            "width": 720,
             "height": HEIGHT,
             "margin": {"l": 70, "r": 30, "t": 60, "b": 60},
             "paper_bgcolor": "rgba(0, 0, 0, 0)",
@@ -54,28 +47,23 @@ def template() -> go.layout.Template:
             "font": {"color": INK, "size": 14},
             "title": {"font": {"size": 16}, "x": 0.02},
             "colorway": COLOURS,
-            "colorscale": {"sequential": SEQUENTIAL, "sequentialminus": SEQUENTIAL, "diverging": DIVERGING},
-            "coloraxis": {"colorscale": SEQUENTIAL},
             "xaxis": axis,
             "yaxis": axis,
             "hoverlabel": {"bgcolor": "#ffffff", "font": {"color": "#111111"}},
             "legend": {"bgcolor": "rgba(0, 0, 0, 0)"},
             "modebar": {"bgcolor": "rgba(0, 0, 0, 0)", "color": INK, "activecolor": BLUE},
-            "shapedefaults": {"line": {"color": INK}},
-            "annotationdefaults": {"arrowcolor": INK},
-            "sliderdefaults": {**control, "activebgcolor": BLUE, "tickcolor": INK},
-            "updatemenudefaults": control,
+            "sliderdefaults": {**slider, "font": {"color": INK, "size": 13}},
         },
-        data={
-            "heatmap": [{"colorscale": SEQUENTIAL}],
-            "histogram": [{"marker": {"line": {"width": 0}}}],
-            "bar": [{"marker": {"line": {"width": 0}}}],
-        },
+        data={"heatmap": [{"colorscale": "Cividis"}], "bar": [{"marker": {"line": {"width": 0}}}]},
     )
 
 
 def static() -> bool:
-    """Whether figures are to be stored in the notebook (``EMC2_COURSE_OUTPUT=static``) rather than live."""
+    """Whether figures are stored in the notebook (``EMC2_COURSE_OUTPUT=static``) rather than live.
+
+    Raises:
+        ValueError: on another value than "live" and "static".
+    """
     value = os.environ.get(OUTPUT, "live")
     if value not in ("live", "static"):
         raise ValueError(f"{OUTPUT} is {value!r}; it must be 'live' or 'static'")
@@ -83,16 +71,18 @@ def static() -> bool:
 
 
 def renderer() -> str:
-    """The name of the plotly renderer for this place: Colab's own, or the notebook type, with a PNG when static."""
+    """The name of the plotly renderer: Colab's own on Colab, else the notebook type, with a PNG when static."""
     if static():
         return "plotly_mimetype+png"
     return "colab" if "google.colab" in sys.modules else "plotly_mimetype"
 
 
 def check_packages() -> None:
-    """Raise RuntimeError where a package of the figures is older than the one installed, or than the library asks for.
+    """Check the versions of the figures' packages.
 
-    A notebook server may have imported a package before the first cell installed a newer one.
+    Raises:
+        RuntimeError: on a package that was imported before the first cell installed another version, or on a version
+            that is too old for the library.
     """
     for name in ("plotly", "anywidget", "ipywidgets"):
         loaded, installed = sys.modules[name].__version__, version(name)
@@ -104,7 +94,7 @@ def check_packages() -> None:
     try:
         version("emc2-lite")
         doctor.widgets()
-    except PackageNotFoundError:  # the source is on the path without an installation: no bounds are known
+    except PackageNotFoundError:  # the source is on the path without an installation, and no bounds are known
         return
     except doctor.Lack as lack:
         raise RuntimeError(f"{': '.join(lack.args)}; then restart the runtime (the kernel)") from None
@@ -113,8 +103,10 @@ def check_packages() -> None:
 def start() -> None:
     """Prepare a chapter: one computing thread, the figure template, the renderer; print the versions in one line.
 
-    The chapters' arrays are small, and with these one thread is faster than many. Raises RuntimeError where the
-    figures' packages are too old or must be loaded anew.
+    One thread is faster than many on the small arrays of the chapters.
+
+    Raises:
+        RuntimeError: on a package of the figures that is too old, or that a restart of the kernel must load anew.
     """
     check_packages()
     torch.set_num_threads(1)

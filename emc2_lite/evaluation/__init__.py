@@ -1,7 +1,6 @@
 """How good are the features? Probes and neighbours on frozen encoders, and the supervised baseline beside them."""
 
-from emc2_lite.evaluation.efficiency import label_efficiency
-from emc2_lite.evaluation.features import features_of
+from emc2_lite.evaluation.encoders import features_of, supervised_accuracy
 from emc2_lite.evaluation.intervals import Interval, wilson
 from emc2_lite.evaluation.neighbours import (
     few_shot_accuracy,
@@ -9,9 +8,7 @@ from emc2_lite.evaluation.neighbours import (
     nearest_neighbour_accuracy,
     nearest_neighbours,
 )
-from emc2_lite.evaluation.probe import ProbeResult, linear_probe
-from emc2_lite.evaluation.splits import validation_split
-from emc2_lite.evaluation.supervised import supervised_accuracy
+from emc2_lite.evaluation.probe import ProbeResult, label_efficiency, linear_probe, validation_split
 
 __all__ = [
     "Interval",

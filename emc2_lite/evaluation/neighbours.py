@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from emc2_lite.checks import Seed, Temperature, checked_settings
 from emc2_lite.evaluation.checks import Count, check_rows, check_shots, labelled_parts
 from emc2_lite.evaluation.intervals import Interval, accuracy
-from emc2_lite.evaluation.splits import shuffled_members
+from emc2_lite.evaluation.probe import shuffled_members
 
 
 @checked_settings
@@ -16,11 +16,13 @@ def nearest_neighbours(
 ) -> tuple[Tensor, Tensor]:
     """The k rows of `features` (N, f) of largest cosine with each of `queries` (M, f): (cosine, index), both (M, k).
 
-    Largest first; of equal cosines any. The cosine with a row of zeros counts as 0. Memory is O(chunk_size * N), never
-    O(M * N), and only the k best are sorted.
+    The largest cosine comes first; equal cosines come in any order. The cosine with a row of zeros counts as 0. Only
+    the k best are sorted, and memory is O(chunk_size * N), never O(M * N).
 
-    Raises:
-        ValueError: on shapes that do not fit, a k outside 1 to N, or a chunk_size below 1.
+    Raises: ValueError: on shapes that do not fit, a k outside 1 to N, or a chunk_size below 1.
+
+    >>> nearest_neighbours(torch.eye(3), torch.tensor([[3.0, 4.0, 0.0]]), k=2)
+    (tensor([[0.8000, 0.6000]]), tensor([[1, 0]]))
     """
     check_rows(features, "features")
     check_rows(queries, "queries", features.shape[1])
@@ -44,17 +46,18 @@ def knn_accuracy(
 ) -> Interval:
     """Accuracy of the vote of the k nearest neighbours by cosine, each with weight exp(cosine / temperature).
 
-    Wu et al. use k = 200 for ImageNet. The temperature is of the vote and is dimensionless, as a loss's is.
+    Wu et al. use k = 200 for ImageNet. The temperature is dimensionless and independent of the loss's.
 
     Args:
         features, labels: (N, f) and (N,) int64, the points to look among.
         test_features, test_labels: (M, f) and (M,) int64, the points to classify.
         chunk_size: test points at a time; memory is O(chunk_size * N + M * (k + classes)).
 
-    Raises:
-        ValueError: on parts that do not fit (see `labelled_parts`), a k outside 1 to N, or a bad temperature.
-
+    Raises: ValueError: on parts that do not fit (see `labelled_parts`), a k outside 1 to N, or a bad temperature.
     Source: Wu, Xiong, Yu and Lin 2018, Unsupervised feature learning via non-parametric instance discrimination, 3.4.
+
+    >>> knn_accuracy(torch.eye(4), torch.tensor([0, 0, 1, 1]), torch.eye(4), torch.tensor([0, 0, 1, 0]), k=1).value
+    0.75
     """
     features, labels, test_features, test_labels = labelled_parts(features, labels, test_features, test_labels)
     cosine, index = nearest_neighbours(features, test_features, k, chunk_size=chunk_size)
@@ -65,16 +68,10 @@ def knn_accuracy(
 
 
 def nearest_neighbour_accuracy(features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> float:
-    """Share of test points whose nearest neighbour (largest cosine) among `features` has the same label, in [0, 1].
+    """Share of test points whose nearest neighbour has their label, in [0, 1]: `knn_accuracy` at k = 1, as a number.
 
-    This is `knn_accuracy` with k = 1, as a number alone.
-
-    Args:
-        features, labels: (N, f) and (N,), the points to look among.
-        test_features, test_labels: (M, f) and (M,), the points to classify.
-
-    Raises:
-        ValueError: on parts that do not fit (see `labelled_parts`).
+    >>> nearest_neighbour_accuracy(torch.eye(2), torch.tensor([0, 1]), torch.eye(2), torch.tensor([0, 0]))
+    0.5
     """
     return knn_accuracy(features, labels, test_features, test_labels, k=1).value
 
@@ -93,9 +90,12 @@ def few_shot_accuracy(
     """1-NN accuracy with `shots` labelled points a class, drawn anew `draws` times: (draws,) float64, each in [0, 1].
 
     With the labels of a whole dataset even raw pixels of digits do well; with a handful the features must do the work.
+    The other arguments are those of `knn_accuracy`.
 
-    Raises:
-        ValueError: if a class has fewer than `shots` points, or on parts that do not fit (see `labelled_parts`).
+    Raises: ValueError: if a class has fewer than `shots` points, or on parts that do not fit (see `labelled_parts`).
+
+    >>> few_shot_accuracy(torch.eye(2), torch.tensor([0, 1]), torch.eye(2), torch.tensor([0, 1]), draws=3)
+    tensor([1., 1., 1.], dtype=torch.float64)
     """
     parts = labelled_parts(features, labels, test_features, test_labels)
     check_shots(labels, shots, "shots is")
@@ -104,5 +104,7 @@ def few_shot_accuracy(
     accuracies = []
     for _ in range(draws):
         chosen = torch.cat([members[:shots] for members in shuffled_members(labels, generator)])
-        accuracies.append(nearest_neighbour_accuracy(features[chosen], labels[chosen], test_features, test_labels))
+        nearest = nearest_neighbours(features[chosen], test_features, 1)[1][:, 0]
+        hits = int((labels[chosen[nearest]] == test_labels).sum())
+        accuracies.append(hits / len(test_labels))
     return torch.tensor(accuracies, dtype=torch.float64)

@@ -1,21 +1,10 @@
 """Images, views of them named by (index, view number), and encoders that turn views into embeddings."""
 
 from emc2_lite.vision.augmentation import Augmentation
-from emc2_lite.vision.datasets import (
-    DATASETS,
-    load_cifar10,
-    load_digits,
-    load_imagenet100,
-    load_images,
-    load_stl10,
-)
+from emc2_lite.vision.datasets import DATASETS, load_cifar10, load_digits, load_imagenet100, load_images, load_stl10
 from emc2_lite.vision.encoders import DigitEncoder, ResNetEncoder
-from emc2_lite.vision.files import FileViews
-from emc2_lite.vision.folder import FolderImages
-from emc2_lite.vision.image_views import ImageViews
-from emc2_lite.vision.images import LabelledImages
-from emc2_lite.vision.stored import StoredViews, stored_stl10_views
-from emc2_lite.vision.views import DigitViews, Views, view_uniforms
+from emc2_lite.vision.images import FolderImages, LabelledImages
+from emc2_lite.vision.views import DigitViews, FileViews, ImageViews, Views, view_uniforms
 
 __all__ = [
     "DATASETS",
@@ -27,13 +16,11 @@ __all__ = [
     "ImageViews",
     "LabelledImages",
     "ResNetEncoder",
-    "StoredViews",
     "Views",
     "load_cifar10",
     "load_digits",
     "load_imagenet100",
     "load_images",
     "load_stl10",
-    "stored_stl10_views",
     "view_uniforms",
 ]

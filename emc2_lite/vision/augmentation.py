@@ -1,8 +1,8 @@
 """Random views of colour images: SimCLR's transformations, each view with its own parameters, a batch at a time.
 
-They are equal in law to torchvision's own, and with the same parameters equal pixel by pixel; but a view's parameters
-come from (index, view number) alone, and a batch is a handful of tensor operations. (kornia's batched ones draw from a
-stream, one order of the colour jitter for a whole batch, and resize with another filter.)
+The views have the law of torchvision's, and with the same parameters its pixels; but the parameters come from (index,
+view number) alone, and a batch takes a few tensor operations. (kornia's batches draw from a stream, share one order of
+the colour jitter, and resize with another filter.)
 """
 
 import math
@@ -18,8 +18,9 @@ from emc2_lite.checks import Bounds, Share, Unread, check_fields
 
 ATTEMPTS = 10
 HUE = 3
-CROP_DRAWS, COLOUR_DRAWS = 2 * ATTEMPTS + 3, 12
-LONGEST = 4  # pictures that are longer, side to side, are cut before they are resized
+CROP_DRAWS, COLOUR_DRAWS = 2 * ATTEMPTS + 3, 12  # uniforms a view
+DRAWS = CROP_DRAWS + COLOUR_DRAWS
+LONGEST = 4  # images whose longer side is more than this many shorter sides are cut before they are resized
 Area = Annotated[float, Bounds(above=0, most=1)]
 Positive = Annotated[float, Bounds(least=0.001, most=1_000)]
 Strength = Annotated[float, Bounds(least=0, most=100), Unread("jitter", 0.0)]
@@ -27,26 +28,24 @@ Strength = Annotated[float, Bounds(least=0, most=100), Unread("jitter", 0.0)]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """RandomResizedCrop, horizontal flip, colour jitter, grayscale and blur, with the settings of torchvision's own.
+    """RandomResizedCrop, horizontal flip, colour jitter, grayscale and blur, with torchvision's settings.
 
-    The defaults are the paper's for STL-10.
+    The defaults are the paper's for STL-10. The colour jitter's operations come in an order of the view's own.
 
     Args:
         size: S, the side of a view in pixels.
         scale, ratio: ranges of the crop's share of the area (uniform) and of width / height (uniform in logarithm).
-        flip: probability of a mirror image.
-        jitter: probability of the colour jitter; its four operations come in a random order, each view's own.
-        brightness, contrast, saturation: their factors are uniform in 1 +- this, and at least 0.
-        hue: the shift is uniform in +- this, in turns of the colour circle, at most 0.5.
-        grayscale: probability that the colours are taken out.
-        blur: probability of a Gaussian blur; sigma: range of its width in pixels; kernel: its taps, an odd number up to
-            2 S - 1.
+        flip, jitter, grayscale, blur: probabilities of a mirror image, the colour jitter, a grey image and the blur.
+        brightness, contrast, saturation: the jitter's factors are uniform in 1 +- these, and at least 0.
+        hue: the jitter's shift is uniform in +- this, in turns of the colour circle, at most 0.5.
+        sigma, kernel: range of the Gaussian blur's width in pixels, and its taps, an odd number up to 2 S - 1.
 
-    Raises:
-        ValueError: on a setting outside its range, or one that nothing reads: the strengths of a colour jitter, or the
-            width and the taps of a blur, of probability 0.
-
+    Raises: ValueError: on a setting outside its range, or one that nothing reads: the strengths of a colour jitter, or
+        the width and the taps of a blur, of probability 0.
     Source: Chen et al. 2020, A simple framework for contrastive learning of visual representations, appendix A.
+
+    >>> Augmentation(size=32, blur=0.0).hue
+    0.2
     """
 
     size: Annotated[int, Bounds(least=1, most=4096)]
@@ -79,7 +78,7 @@ class Augmentation:
 
 
 class Crops(NamedTuple):
-    """Where each view is cut out, in pixels, and whether it is mirrored; each (k,), float32 but for `flip`."""
+    """Each view's box in pixels, and whether the view is mirrored; each (k,), float32 but for `flip`."""
 
     top: Tensor
     left: Tensor
@@ -89,22 +88,18 @@ class Crops(NamedTuple):
 
 
 class Colours(NamedTuple):
-    """What is done to each view's colours.
+    """Each view's colour operations."""
 
-    order: (k, 4), the operations in turn: 0 brightness, 1 contrast, 2 saturation, 3 hue. factors: (k, 4), by operation;
-    1 and, for the hue, 0 change nothing. grayscale, blur: (k,) bool. sigma: (k,), pixels.
-    """
-
-    order: Tensor
-    factors: Tensor
-    grayscale: Tensor
-    blur: Tensor
-    sigma: Tensor
+    order: Tensor  # (k, 4), the operations in turn: 0 brightness, 1 contrast, 2 saturation, 3 hue
+    factors: Tensor  # (k, 4), by operation; 1 and, for the hue, 0 change nothing
+    grayscale: Tensor  # (k,) bool
+    blur: Tensor  # (k,) bool
+    sigma: Tensor  # (k,), pixels
 
 
 def draw_crops(augmentation: Augmentation, uniforms: Tensor, height: int, width: int) -> Crops:
-    """Crops of images of height x width from uniforms (k, CROP_DRAWS): the first of ten random boxes that fits, or else
-    the largest central one of an allowed shape."""
+    """Crops of images of height x width from the first of a view's uniforms (k, DRAWS): the first of ten random boxes
+    that fits, or else the largest central box of an allowed shape."""
     share, shape = uniforms[:, :ATTEMPTS], uniforms[:, ATTEMPTS : 2 * ATTEMPTS]
     area = height * width * _within(augmentation.scale, share)
     low, high = map(math.log, augmentation.ratio)
@@ -113,35 +108,26 @@ def draw_crops(augmentation: Augmentation, uniforms: Tensor, height: int, width:
     fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
     first = fits.int().argmax(dim=1, keepdim=True)
     h, w = heights.gather(1, first).squeeze(1), widths.gather(1, first).squeeze(1)
-    y, x, mirror = uniforms[:, 2 * ATTEMPTS :].unbind(dim=1)
-    top = (y * (height - h + 1)).floor()
-    left = (x * (width - w + 1)).floor()
+    y, x, mirror = uniforms[:, 2 * ATTEMPTS : CROP_DRAWS].unbind(dim=1)
+    top, left = (y * (height - h + 1)).floor(), (x * (width - w + 1)).floor()
     none = ~fits.any(dim=1)
     central_w = min(width, max(1, round(height * augmentation.ratio[1])))
     central_h = min(height, max(1, round(width / augmentation.ratio[0])))
-    return Crops(
-        torch.where(none, (height - central_h) // 2, top),
-        torch.where(none, (width - central_w) // 2, left),
-        torch.where(none, central_h, h),
-        torch.where(none, central_w, w),
-        mirror < augmentation.flip,
-    )
+    central = (height - central_h) // 2, (width - central_w) // 2, central_h, central_w
+    top, left, h, w = (torch.where(none, *sides) for sides in zip(central, (top, left, h, w), strict=True))
+    return Crops(top, left, h, w, mirror < augmentation.flip)
 
 
 def draw_colours(augmentation: Augmentation, uniforms: Tensor) -> Colours:
     """Colours from uniforms (k, COLOUR_DRAWS)."""
-    reach = [augmentation.brightness, augmentation.contrast, augmentation.saturation]
-    ranges = [(max(0.0, 1 - by), 1 + by) for by in reach] + [(-augmentation.hue, augmentation.hue)]
-    factors = torch.stack([_within(ranges[i], uniforms[:, i]) for i in range(4)], dim=1)
+    reaches = augmentation.brightness, augmentation.contrast, augmentation.saturation
+    ranges = [(max(0.0, 1 - reach), 1 + reach) for reach in reaches] + [(-augmentation.hue, augmentation.hue)]
+    factors = torch.stack([_within(limits, uniforms[:, i]) for i, limits in enumerate(ranges)], dim=1)
     jitter, grayscale, blur, sigma = uniforms[:, 8:].unbind(dim=1)
     unchanged = torch.tensor([1.0, 1.0, 1.0, 0.0], device=uniforms.device)
-    return Colours(
-        uniforms[:, 4:8].argsort(dim=1),
-        torch.where((jitter < augmentation.jitter)[:, None], factors, unchanged),
-        grayscale < augmentation.grayscale,
-        blur < augmentation.blur,
-        _within(augmentation.sigma, sigma),
-    )
+    factors = torch.where((jitter < augmentation.jitter)[:, None], factors, unchanged)
+    grey, blurred = grayscale < augmentation.grayscale, blur < augmentation.blur
+    return Colours(uniforms[:, 4:8].argsort(dim=1), factors, grey, blurred, _within(augmentation.sigma, sigma))
 
 
 def _within(limits: tuple[float, float], uniform: Tensor) -> Tensor:
@@ -151,7 +137,7 @@ def _within(limits: tuple[float, float], uniform: Tensor) -> Tensor:
 def resized_crops(images: Tensor, crops: Crops, size: int) -> Tensor:
     """Cut out and resize to size x size, antialiased and bilinear: (k, 3, H, W) -> (k, 3, S, S).
 
-    Resizing is linear in the rows and in the columns, so it is two matrix products for each image.
+    Resizing is linear in the rows and in the columns: two matrix products for each image.
     """
     if max(images.shape[2:]) > LONGEST * min(images.shape[2:]):
         images, crops = _without_far_ends(images, crops)
@@ -173,16 +159,15 @@ def _without_far_ends(images: Tensor, crops: Crops) -> tuple[Tensor, Crops]:
 
 
 def _resizing(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
-    """Weights (k, size, pixels) of the pixels of a line for each pixel of its resized part.
+    """Weights (k, size, pixels) of the old pixels of a line in each new pixel of its resized part.
 
-    A triangle around the new pixel's centre, as wide as it must be to see every old one, and nothing outside the part.
+    A triangle around the new pixel's centre, wide enough to reach every old pixel, and 0 outside the part.
     """
-    scale = (length / size)[:, None, None]
+    scale, begin, end = (number[:, None, None] for number in (length / size, start, start + length))
     old = torch.arange(pixels, device=start.device) + 0.5
     new = torch.arange(size, device=start.device)[:, None] + 0.5
-    begin = start[:, None, None]
     weights = (1 - (old - begin - scale * new).abs() / scale.clamp_min(1)).clamp_min(0)
-    weights = weights * ((old > begin) & (old < begin + length[:, None, None]))
+    weights = weights * ((old > begin) & (old < end))
     return weights / weights.sum(dim=2, keepdim=True)
 
 
@@ -190,7 +175,7 @@ def recolour(images: Tensor, colours: Colours) -> Tensor:
     """Colour jitter, then grayscale: (k, 3, S, S) in [0, 1] -> the same.
 
     Brightness, contrast and saturation are one formula, clamp(f x + (1 - f) reference), with black, the mean of the
-    grey image or the grey image as reference, and f = 1 changes nothing; grayscale is saturation with f = 0. So any
+    grey image or the grey image as reference; f = 1 changes nothing, and grayscale is saturation with f = 0. So any
     order of the four is: up to three of these, the hue, up to three of these.
     """
     hue_at = (colours.order == HUE).int().argmax(dim=1)
@@ -202,8 +187,7 @@ def recolour(images: Tensor, colours: Colours) -> Tensor:
             images = _blend(images, operation, torch.where(used, factor, 1.0))
         if before:
             images = _shift_hue(images, colours.factors[:, HUE])
-    taken_out = torch.where(colours.grayscale, 0.0, 1.0)
-    return _blend(images, torch.full_like(hue_at, 2), taken_out)
+    return _blend(images, torch.full_like(hue_at, 2), torch.where(colours.grayscale, 0.0, 1.0))
 
 
 def _blend(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
@@ -215,8 +199,8 @@ def _blend(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
 
 
 def _shift_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn the colour circle: with the hue h in sixths of it, a channel is max - (max - min) clamp(min(k, 4 - k), 0, 1)
-    with k = (5, 3, 1) + h modulo 6 for red, green and blue."""
+    """Turn the colour circle: with the hue h in sixths of a turn, a channel is max - (max - min) clamp(min(k, 4 - k),
+    0, 1) with k = (5, 3, 1) + h modulo 6 for red, green and blue."""
     red, green, blue = images.unbind(dim=1)
     high, low = images.amax(dim=1), images.amin(dim=1)
     chroma = high - low
@@ -233,22 +217,21 @@ def blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     for each image."""
     taps = torch.arange(kernel, device=images.device) - kernel // 2
     weights = (-0.5 * (taps / sigma[:, None]) ** 2).softmax(dim=1)
-    rows, columns = (
-        torch.einsum("kt,tij->kij", weights, _reflections(side, kernel, images.device)) for side in images.shape[2:]
-    )
+    moves = [_reflections(side, kernel, images.device) for side in images.shape[2:]]
+    rows, columns = (torch.einsum("kt,tij->kij", weights, matrices) for matrices in moves)
     return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
 
 
 @lru_cache(maxsize=8)
 def _reflections(side: int, kernel: int, device: torch.device) -> Tensor:
-    """For each tap the matrix that moves a line by it, the line mirrored at its ends: (kernel, side, side)."""
+    """For each tap the matrix that moves a line by the tap, mirrored at the line's ends: (kernel, side, side)."""
     line = F.pad(torch.arange(side, dtype=torch.float32)[None], (kernel // 2, kernel // 2), mode="reflect")[0].long()
-    moved = torch.stack([line[tap : tap + side] for tap in range(kernel)])
-    return F.one_hot(moved, side).float().to(device)
+    return F.one_hot(line.unfold(0, side, 1), side).float().to(device)
 
 
-def finish(images: Tensor, colours: Colours, augmentation: Augmentation) -> Tensor:
-    """The stages after the crop: (k, 3, S, S) in [0, 1] -> the same."""
+def finish(images: Tensor, uniforms: Tensor, augmentation: Augmentation) -> Tensor:
+    """The stages after the crop, from a view's uniforms (k, DRAWS): (k, 3, S, S) in [0, 1] -> the same."""
+    colours = draw_colours(augmentation, uniforms[:, CROP_DRAWS:])
     if augmentation.jitter or augmentation.grayscale:
         images = recolour(images, colours)
     if augmentation.blur:

@@ -3,33 +3,25 @@
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-import sklearn.datasets
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torchvision.datasets import CIFAR10, STL10
 
 from emc2_lite.checks import Bounds, checked_settings
 from emc2_lite.vision.downloads import fetch_archive
-from emc2_lite.vision.folder import FolderImages
-from emc2_lite.vision.images import LabelledImages
+from emc2_lite.vision.images import FolderImages, LabelledImages
 from emc2_lite.vision.listing import class_names, parts_among, place
 
 
 class DatasetSize(NamedTuple):
-    """What is known of a data set without having it.
+    """What is known of a data set before it is read; None where the reader's folder decides."""
 
-    samples: images to train an encoder on; shape: (C, H, W) of each; None where the reader's folder decides.
-    in_memory: whether they are held as one tensor. download_bytes: what is fetched, 0 if nothing is.
-    """
-
-    samples: int | None
-    shape: tuple[int, int, int] | None
-    in_memory: bool
-    download_bytes: int
+    samples: int | None  # images to train an encoder on
+    shape: tuple[int, int, int] | None  # (C, H, W) of each
+    in_memory: bool  # whether they are held as one tensor
+    download_bytes: int  # of the archive, 0 if there is none
 
 
 DATASETS = {
@@ -43,12 +35,13 @@ _STL10_SPLITS = {"train": "unlabelled", "labelled": "train", "test": "test"}
 _STL10_COUNTS = {"unlabelled": 100_000, "train": 5_000, "test": 8_000}
 _STL10_CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 Count = Annotated[int, Bounds(least=1)]
+Part = Literal["train", "labelled", "test"]
 
 
 @checked_settings
 def load_images(
     name: str,
-    part: str,
+    part: Part,
     folder: str | Path = "data/downloads",
     *,
     samples: Count | None = None,
@@ -59,28 +52,26 @@ def load_images(
 
     Args:
         name: of `DATASETS`.
-        part: "train", what an encoder is trained on (STL-10: its unlabelled images); "labelled", where probes are
-            fitted (STL-10: its training images; else the same as "train"); "test".
-        folder: where the data lie, or are downloaded to; "~" is the reader's home. Of "folder" its subfolders train/
-            and test/ (or val/) are the parts, with the same classes; without train/ all images are "train" and
-            "labelled".
-        samples: so many of the images, drawn at random without replacement by a fixed seed, in their order; all if not
-            given.
-        download: fetch CIFAR-10 or STL-10 if they are not there.
+        part: "train", for an encoder; "labelled", for probes, which differs from "train" for STL-10 alone; "test".
+        folder: where the data lie, or are downloaded to; "~" is the reader's home. The parts of "folder" are its
+            subfolders train/ and test/ (or val/), with the same classes; without train/, all its images are "train".
+        samples: so many of the images, drawn without replacement by a fixed seed, in their order; all by default.
+        download: fetch CIFAR-10 or STL-10 if the folder lacks them.
         skip_corrupt: leave out image files that cannot be read, with a warning.
 
-    Raises:
-        ValueError: on another name or part, fewer than 1 or more samples than there are, damaged files, or parts
-            with different classes.
-        FileNotFoundError: if the data are not there.
+    Raises: ValueError: on another name, part or number of samples, damaged files, or parts with different classes;
+        FileNotFoundError: if the folder lacks the data.
+
+    >>> len(load_images("digits", "test", samples=10))
+    10
     """
     if name not in DATASETS:
         raise ValueError(f"The data set is {name!r}: use one of {', '.join(DATASETS)}.")
-    if part not in _STL10_SPLITS:
-        raise ValueError(f'part is {part!r}: use "train", "labelled" or "test".')
     split = "test" if part == "test" else "train"
+    images: LabelledImages | FolderImages
     if name == "stl10":
-        images = _load_stl10(_STL10_SPLITS[part], folder, None, samples, download)
+        stl10 = _STL10_SPLITS[part]
+        split, images = part, load_stl10(stl10, folder, count=samples, at_random=bool(samples), download=download)
     elif name == "imagenet100":
         images = load_imagenet100(split, folder, skip_corrupt=skip_corrupt)
     elif name == "folder":
@@ -92,14 +83,13 @@ def load_images(
             raise ValueError(f"{samples} images of {name} are asked for, and there are {len(images)}: ask for fewer.")
         images = images.subset(_sample(len(images), samples))
     if isinstance(images, LabelledImages):
-        shape = " x ".join(map(str, images.images.shape))
-        images = replace(images, identity=f"{name} {part if name == 'stl10' else split}, {shape}")
+        images = replace(images, identity=f"{name} {split}, {' x '.join(map(str, images.images.shape))}")
     return images
 
 
-def _sample(there: int, samples: int) -> Tensor:
-    """Indices of `samples` out of `there` images, always the same ones."""
-    return torch.randperm(there, generator=torch.Generator().manual_seed(0))[:samples].sort().values
+def _sample(count: int, samples: int) -> Tensor:
+    """Indices of `samples` out of `count` images, always the same ones."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:samples].sort().values
 
 
 def load_digits(split: str = "all") -> LabelledImages:
@@ -108,121 +98,113 @@ def load_digits(split: str = "all") -> LabelledImages:
     Args:
         split: "all" (1,797), "train" (1,437) or "test" (360). The split is stratified by class and always the same.
 
-    Raises:
-        ValueError: on another split.
-
+    Raises: ValueError: on another split.
     Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository.
+
+    >>> images, labels = load_digits("train")
+    >>> images.shape, labels.shape
+    (torch.Size([1437, 1, 8, 8]), torch.Size([1437]))
     """
-    _check_split(split, ("all", "train", "test"))
-    raw = sklearn.datasets.load_digits()
-    digits = LabelledImages(
-        torch.from_numpy(raw.images).float().unsqueeze(1) / 16,
-        torch.from_numpy(raw.target).to(torch.int64),
-        tuple(map(str, raw.target_names)),
-    )
+    from sklearn import datasets, model_selection  # here, because scikit-learn takes seconds
+
+    _check_split(split, "all", "train", "test")
+    raw = datasets.load_digits()
+    images, labels = torch.from_numpy(raw.images).float().unsqueeze(1) / 16, torch.from_numpy(raw.target).long()
+    digits = LabelledImages(images, labels, tuple(map(str, raw.target_names)))
     if split == "all":
         return digits
-    train, test = train_test_split(range(len(raw.target)), test_size=0.2, random_state=0, stratify=raw.target)
-    return digits.subset(torch.tensor(sorted(train if split == "train" else test)))
+    parts = model_selection.train_test_split(range(len(digits)), test_size=0.2, random_state=0, stratify=raw.target)
+    return digits.subset(torch.tensor(sorted(parts[split == "test"])))
 
 
 def load_cifar10(split: str, folder: str | Path, *, download: bool = False) -> LabelledImages:
     """CIFAR-10: 50,000 ("train") or 10,000 ("test") images of 32 x 32, uint8, ten classes.
 
-    Its files are pickles, which can run code: torchvision checks their checksums before any is opened.
+    Its files are pickles, which can run code: torchvision checks their checksums before opening any.
 
-    Raises:
-        ValueError: on another split, or damaged files.
-        FileNotFoundError: if `cifar-10-batches-py/` is not in the folder.
+    Raises: ValueError: on another split, or damaged files; FileNotFoundError: if `cifar-10-batches-py/` is missing;
         ConnectionError: if a download fails; it can be continued.
-
     Source: Krizhevsky 2009, Learning multiple layers of features from tiny images.
     """
-    _check_split(split, ("train", "test"))
-    folder, content = place(folder), CIFAR10.base_folder
-    if download:
-        fetch_archive(CIFAR10.url, folder, CIFAR10.filename, CIFAR10.tgz_md5, content, folder / content)
-    if not (folder / content).is_dir():
-        raise FileNotFoundError(_missing("CIFAR-10", folder / content, "cifar10"))
+    from torchvision.datasets import CIFAR10
+
+    _check_split(split, "train", "test")
+    root = place(folder)
+    content = root / CIFAR10.base_folder
+    _fetch("cifar10", "CIFAR-10", CIFAR10, root, content, download)
     try:
-        data = CIFAR10(str(folder), train=split == "train")
+        data = CIFAR10(str(root), train=split == "train")
     except RuntimeError:
         raise ValueError(
-            f"{folder / content} is not whole, or a file in it has another checksum: delete it and download it again."
+            f"{content} is not whole, or a file in it has another checksum: delete it and download it again."
         ) from None
     images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
     return LabelledImages(images, torch.tensor(data.targets), tuple(data.classes))
 
 
 @checked_settings
-def load_stl10(split: str, folder: str | Path, *, count: Count | None = None, download: bool = False) -> LabelledImages:
+def load_stl10(
+    split: str, folder: str | Path, *, count: Count | None = None, at_random: bool = False, download: bool = False
+) -> LabelledImages:
     """STL-10: 100,000 "unlabelled", 5,000 "train" or 8,000 "test" images of 96 x 96, uint8, ten classes.
 
     Args:
-        folder: where `stl10_binary/` lies, as torchvision's download unpacks it.
-        count: the first so many images; no more of the file is read.
+        folder: holds `stl10_binary/`, as torchvision's download unpacks it.
+        count: the number of images to read, the first ones or, `at_random`, a sample by a fixed seed; all by default.
 
-    Raises:
-        ValueError: on another split, a count below 1, or a file that holds fewer images.
-        FileNotFoundError: if the split's files are not there.
-        ConnectionError: if a download fails; it can be continued.
-
+    Raises: ValueError: on another split, a count below 1, or a file that holds fewer images; FileNotFoundError: if the
+        split's files are missing; ConnectionError: if a download fails; it can be continued.
     Source: Coates, Lee and Ng 2011, An analysis of single-layer networks in unsupervised feature learning.
     """
-    _check_split(split, tuple(_STL10_COUNTS))
-    return _load_stl10(split, folder, count, None, download)
+    from torchvision.datasets import STL10
 
-
-def _load_stl10(
-    split: str, folder: str | Path, count: int | None, samples: int | None, download: bool
-) -> LabelledImages:
-    """The first `count` images, or a sample of all in the file."""
-    folder, content = place(folder), STL10.base_folder
-    stem = "unlabeled" if split == "unlabelled" else split
-    path = folder / content / f"{stem}_X.bin"
-    if download:
-        fetch_archive(STL10.url, folder, STL10.filename, STL10.tgz_md5, content, path)
-    if not path.is_file():
-        raise FileNotFoundError(_missing("STL-10", path, "stl10"))
-    size = 3 * 96 * 96
-    there, wanted = path.stat().st_size // size, count or samples or _STL10_COUNTS[split]
-    if there < wanted:
+    _check_split(split, *_STL10_COUNTS)
+    root, stem = place(folder), "unlabeled" if split == "unlabelled" else split
+    path = root / STL10.base_folder / f"{stem}_X.bin"
+    _fetch("stl10", "STL-10", STL10, root, path, download)
+    found, wanted = path.stat().st_size // (3 * 96 * 96), count or _STL10_COUNTS[split]
+    if found < wanted:
         raise ValueError(
-            f"{path} holds {there} images, {wanted} were asked for: it is damaged or cut short, or the count too high; "
+            f"{path} holds {found} images, {wanted} were asked for: it is damaged or cut short, or the count too high; "
             "delete it and download it again, or ask for fewer."
         )
-    if samples:
-        chosen = _sample(there, samples).numpy()
-        pixels = np.memmap(path, np.uint8, "r", shape=(there, size))[chosen]
-    else:
-        chosen, pixels = slice(wanted), np.fromfile(path, np.uint8, wanted * size)
-    images = torch.from_numpy(pixels).view(wanted, 3, 96, 96)
-    for some in images.split(100):  # the file goes column by column; all at once would need the memory twice
-        some.copy_(some.transpose(2, 3).contiguous())
+    chosen = _sample(found, wanted) if at_random else torch.arange(wanted)
+    stored = np.memmap(path, np.uint8, "r", shape=(found, 3, 96, 96))
+    images = torch.empty((wanted, 3, 96, 96), dtype=torch.uint8)
+    for part, numbers in zip(images.split(100), chosen.split(100), strict=True):
+        part.copy_(torch.from_numpy(stored[numbers.numpy()]).transpose(2, 3))  # the file goes column by column
     if split == "unlabelled":
         return LabelledImages(images, torch.full((wanted,), -1))
     beside = path.with_name(f"{stem}_y.bin")
-    labels = np.fromfile(beside, np.uint8)[:there] if beside.is_file() else np.empty(0, np.uint8)
-    if len(labels) < (there if samples else wanted) or labels.min() < 1 or labels.max() > 10:
+    labels = np.fromfile(beside, np.uint8)[:found] if beside.is_file() else np.empty(0, np.uint8)
+    if len(labels) < (found if at_random else wanted) or labels.min() < 1 or labels.max() > 10:
         raise ValueError(f"{beside} lacks labels, or holds others than 1 to 10: delete it and download it again.")
-    return LabelledImages(images, torch.from_numpy(labels[chosen]).long() - 1, _STL10_CLASSES)
+    return LabelledImages(images, torch.from_numpy(labels)[chosen].long() - 1, _STL10_CLASSES)
+
+
+def _fetch(name: str, title: str, source: Any, folder: Path, wanted: Path, download: bool) -> None:
+    """Download the archive of a torchvision data set if `wanted`, a part of its content, is missing and may be."""
+    if download:
+        fetch_archive(source.url, folder, source.filename, source.tgz_md5, source.base_folder, wanted)
+    if not wanted.exists():
+        raise FileNotFoundError(
+            f"There is no {wanted}: {title} can be fetched, {DATASETS[name].download_bytes / 1e9:.1f} GB, by emc2-lite "
+            "train with --download, or with download=True."
+        )
 
 
 def load_imagenet100(split: str, folder: str | Path, *, skip_corrupt: bool = False) -> FolderImages:
-    """The 100 classes of ImageNet that `imagenet100.txt` lists, from a folder of ImageNet that the reader has.
+    """The 100 classes of ImageNet that `imagenet100.txt` lists, from the reader's folder of ImageNet.
 
     Args:
         split: "train" or "test"; test images are those of ImageNet's validation set.
         folder: holds train/ and val/ with a subfolder for each class, named by its WordNet id.
 
-    Raises:
-        ValueError: on another split.
-        FileNotFoundError: if the folder or one of the classes is missing.
-
+    Raises: ValueError: on another split; FileNotFoundError: if the folder or one of the classes is missing.
     Source: Russakovsky et al. 2015, ImageNet large scale visual recognition challenge; the list is that of Tian,
     Krishnan and Isola 2019, Contrastive multiview coding.
     """
-    _check_split(split, ("train", "test"))
+    _check_split(split, "train", "test")
     listed = (files("emc2_lite.vision") / "imagenet100.txt").read_text(encoding="utf-8").splitlines()
     classes = [line for line in listed if not line.startswith("#")]
     root = place(folder) / ("train" if split == "train" else "val")
@@ -241,7 +223,7 @@ def _part_of(folder: Path, split: str) -> Path:
     train, names = folder / "train", class_names(folder)
     parts = parts_among(names)
     test = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
-    # A folder train among others may be the class of trains, as in CIFAR-100: then it has no classes in it.
+    # A folder train among others may be the class of trains, as in CIFAR-100: such a class holds no subfolders.
     has_parts = train.is_dir() and (test is not None or len(parts) == len(names) or bool(class_names(train)))
     if split == "train":
         return train if has_parts else folder
@@ -259,15 +241,7 @@ def _part_of(folder: Path, split: str) -> Path:
     return test
 
 
-def _check_split(split: str, allowed: tuple[str, ...]) -> None:
+def _check_split(split: str, *allowed: str) -> None:
     if split not in allowed:
         *others, last = (f'"{name}"' for name in allowed)
         raise ValueError(f"split is {split!r}: use {', '.join(others)} or {last}.")
-
-
-def _missing(title: str, path: Path, name: str) -> str:
-    size = DATASETS[name].download_bytes / 1e9
-    return (
-        f"There is no {path}: {title} can be fetched, {size:.1f} GB, by emc2-lite train with --download, "
-        "or with download=True."
-    )

@@ -1,4 +1,4 @@
-"""Downloads that go on where they broke off, and are only given their name when the checksum is right."""
+"""Downloads that continue where they broke off, and get their name only with the right checksum."""
 
 import hashlib
 import http.client
@@ -19,22 +19,22 @@ BLOCK = 1 << 20
 def download(url: str, path: Path, md5: str) -> None:
     """Fetch a file into `path`, by way of `path` + ".part", with a progress bar.
 
-    A part that is there is continued, if the server can do that, and begun again if it cannot.
+    An earlier part is continued if the server can do so, and begun again if not.
 
     Raises:
         ConnectionError: if the connection fails or breaks; what has arrived stays.
-        ValueError: if all has arrived and the checksum is another; it is deleted.
+        ValueError: if the whole file has arrived with another checksum; it is deleted.
         OSError: if the disk is full or cannot be written to; what has arrived stays.
     """
     part = path.with_name(f"{path.name}.part")
-    there = part.stat().st_size if part.exists() else 0
+    begun = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _opened(url, there) as answer:
-            begun = there if answer.status == 206 else 0
-            _receive(answer, part, begun)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            _receive(answer, part, begun if answer.status == 206 else 0)
     except urllib.error.HTTPError as failure:
-        if failure.code != 416:  # nothing is left to be sent: the part is whole
+        if failure.code != 416:  # the part is whole, and the server has no bytes left to send
             raise ConnectionError(
                 f"{url} answers {failure.code} {failure.reason}: try the same command another day."
             ) from None
@@ -45,14 +45,13 @@ def download(url: str, path: Path, md5: str) -> None:
             f"{url} could not be fetched ({reason}), {size / 1e6:.1f} MB are in {part}: "
             "the same command goes on from there."
         ) from None
-    except OSError as failure:  # what is left of these is the disk's
+    except OSError as failure:  # the errors of the disk; those of the connection are caught above
         raise OSError(
             failure.errno,
             f"cannot write {part} ({failure.strerror}): what has arrived stays; make room, and the same command goes "
             "on from there.",
         ) from None
-    found = _md5(part)
-    if found != md5:
+    if (found := _md5(part)) != md5:
         part.unlink()
         raise ValueError(
             f"{url} arrived with checksum {found}, and {md5} was expected; it is deleted: "
@@ -61,24 +60,18 @@ def download(url: str, path: Path, md5: str) -> None:
     part.replace(path)
 
 
-def _opened(url: str, there: int):
-    request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
-    return urllib.request.urlopen(request, timeout=60)
-
-
-def _receive(answer, part: Path, begun: int) -> None:
-    """Write what the server sends behind the first `begun` bytes of the part."""
+def _receive(answer: http.client.HTTPResponse, part: Path, begun: int) -> None:
+    """Write the server's bytes behind the first `begun` bytes of the part."""
     length = answer.headers.get("Content-Length")
     total = begun + int(length) if length else None
     with (
         part.open("ab" if begun else "wb") as file,
         tqdm(total=total, initial=begun, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,
     ):
-        size = begun
         while block := answer.read(BLOCK):
             file.write(block)
             bar.update(len(block))
-            size += len(block)
+        size = file.tell()
     if total is not None and size < total:
         raise ConnectionError("the connection broke")
 
@@ -89,43 +82,39 @@ def _md5(path: Path) -> str:
 
 
 def fetch_archive(url: str, folder: Path, name: str, md5: str, content: str, wanted: Path) -> None:
-    """Have the tar archive `name` in `folder`, and its top folder `content` unpacked beside it, whole or not at all.
+    """Download the tar archive `name` into `folder`, and unpack its top folder `content` there, whole or not at all.
 
-    Nothing is done where the file or folder `wanted`, of the content, is there.
+    Where the file or folder `wanted`, a part of the content, exists, nothing is done.
 
     Raises:
         Locked: while another process downloads or unpacks the same archive there.
-        ConnectionError, ValueError, OSError: as `download`; also if an archive that is there has another checksum.
+        ConnectionError, ValueError, OSError: as `download`; also if an earlier archive has another checksum.
     """
     if wanted.exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
+    archive, draft = folder / name, folder / f".{content}.draft"
     with locked(folder / f".{name}.lock", f"the download of {name} in {folder}"):
-        if not wanted.exists():
-            _fetch(url, folder, name, md5, content)
-
-
-def _fetch(url: str, folder: Path, name: str, md5: str, content: str) -> None:
-    archive = folder / name
-    if not archive.exists():
-        download(url, archive, md5)
-    elif (found := _md5(archive)) != md5:
-        raise ValueError(
-            f"{archive} has checksum {found}, and {md5} was expected: it is damaged or cut short; delete it, and the "
-            "same command fetches it anew."
-        )
-    draft = folder / f".{content}.draft"
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(draft, filter="data")
-        shutil.rmtree(folder / content, ignore_errors=True)
-        (draft / content).replace(folder / content)
-    except OSError as failure:
-        raise OSError(
-            failure.errno,
-            f"cannot unpack {archive} ({failure.strerror}): nothing is left half unpacked; make room, and the same "
-            "command unpacks it.",
-        ) from None
-    finally:
+        if wanted.exists():  # another process has just unpacked it
+            return
+        if not archive.exists():
+            download(url, archive, md5)
+        elif (found := _md5(archive)) != md5:
+            raise ValueError(
+                f"{archive} has checksum {found}, and {md5} was expected: it is damaged or cut short; delete it, and "
+                "the same command fetches it anew."
+            )
         shutil.rmtree(draft, ignore_errors=True)
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(draft, filter="data")
+            shutil.rmtree(folder / content, ignore_errors=True)
+            (draft / content).replace(folder / content)
+        except OSError as failure:
+            raise OSError(
+                failure.errno,
+                f"cannot unpack {archive} ({failure.strerror}): nothing is left half unpacked; make room, and the same "
+                "command unpacks it.",
+            ) from None
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)

@@ -13,7 +13,7 @@ from PIL import Image
 # ending that mostly means something else (.pcd: clouds of points, .gbr: circuit boards).
 _NO_PICTURES = {"BUFR", "EPS", "FITS", "GBR", "GRIB", "HDF5", "IPTC", "MPEG", "PALM", "PCD", "PDF", "WMF"}
 _NO_ENDINGS = {".pfm"}
-# Pictures that may not be readable here; files with other endings are not spoken of.
+# Pictures that may be unreadable here, and are counted in a warning; files with other endings are ignored.
 _PICTURES = re.compile(
     r"\.(3fr|ai|arw|avifs?|bpg|cdr|cr2|cr3|crw|dcm|dcr|dng|emf|eps|erf|exr|fits?|flif|hdr|hei[cf]s?|hif|j2k|jls|jp2|jpx|jxl"
     r"|jxr|kdc|mos|mrw|nef|nrw|orf|pef|pfm|psb|raf|raw|rw2|rwl|sr2|srf|srw|svgz?|webp|wdp|wmf|x3f|xcf)"
@@ -29,11 +29,11 @@ def place(folder: str | Path) -> Path:
 
 def class_names(folder: Path) -> tuple[str, ...]:
     """Subfolders in alphabetical order, without hidden ones and those that operating systems make."""
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name)))
+    return tuple(entry.name for entry in _visible(folder) if os.path.isdir(entry))
 
 
 def parts_among(names: Sequence[str]) -> list[str]:
-    """Those among the names of subfolders that read like parts of a data set, such as Training or valid."""
+    """The names of subfolders that read like parts of a data set, such as Training or valid."""
     return [name for name in names if _PART.fullmatch(name)]
 
 
@@ -44,33 +44,30 @@ def check_classes(root: Path, names: Sequence[str]) -> None:
             f"{root} has the subfolders {', '.join(names)}, which read like parts of a data set and not like classes: "
             "name them train and test, or give one of them as the folder."
         )
-    for path in sorted(root.iterdir()):
-        if path.is_symlink() and not _is_hidden(path.name):
-            _check_link(path)
+    for entry in _visible(root):
+        _check_link(entry)
 
 
 def listed_images(root: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
-    """Every image file and its label, by class and name; links to folders are followed.
+    """Every image file that Pillow opens and its label, by class and name; links to folders are followed.
 
-    Nothing that Pillow opens is passed over, no class is empty, and pictures of other kinds are counted in a warning.
+    Pictures of other kinds are counted in a warning.
 
     Raises:
         FileNotFoundError: if there are no images, or none of some class.
         ValueError: if images lie beside subfolders, or a link leads nowhere or to a folder that it lies in.
     """
     endings = _endings()
-    if classes:
-        beside = sorted(name for name in os.listdir(root) if not _is_hidden(name) and _ending(name) in endings)
-        beside = [name for name in beside if not (root / name).is_dir()]
-        if beside:
-            raise ValueError(
-                f"{root} has subfolders, and {len(beside)} images beside them, such as {beside[0]}: move these into "
-                "the subfolder of their class, or all images into a folder without subfolders."
-            )
-    listed, others = [], Counter()
-    places = [(root / name, label, {os.path.realpath(root)}) for label, name in enumerate(classes)]
-    for start, label, above in places or [(root, -1, set())]:
-        for path in sorted(_files(start, above)):
+    images = [entry for entry in _visible(root) if _ending(entry.name) in endings] if classes else []
+    if beside := [entry.name for entry in images if not os.path.isdir(entry)]:
+        raise ValueError(
+            f"{root} has subfolders, and {len(beside)} images beside them, such as {beside[0]}: move these into "
+            "the subfolder of their class, or all images into a folder without subfolders."
+        )
+    listed, others = [], Counter[str]()
+    above = {os.path.realpath(root)} if classes else set()
+    for label, name in list(enumerate(classes)) or [(-1, "")]:
+        for path in _files(root / name, above):
             if (ending := _ending(path.name)) in endings:
                 listed.append((path, label))
             else:
@@ -95,38 +92,36 @@ def listed_images(root: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
     return listed
 
 
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name, without hidden entries and those that operating systems make."""
+    with os.scandir(folder) as entries:
+        visible = (entry for entry in entries if not entry.name.startswith(".") and entry.name not in _MADE_BY_SYSTEMS)
+        return sorted(visible, key=lambda entry: entry.name)
+
+
 def _files(folder: Path, above: set[str]) -> Iterator[Path]:
-    """All files in and below a folder but hidden ones; `above` are the resolved folders that it lies in."""
+    """All visible files in and below a folder, by the parts of their names; `above` are the resolved folders above."""
     here = os.path.realpath(folder)
     if here in above:
         raise ValueError(
             f"{folder} leads back to {here}, a folder that it lies in: take the link away, or the same images would be "
             "found again and again."
         )
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if _is_hidden(entry.name):
-                continue
-            path = folder / entry.name
-            if entry.is_dir():
-                yield from _files(path, above | {here})
-                continue
-            if entry.is_symlink():
-                _check_link(path)
-            yield path
+    for entry in _visible(folder):
+        if entry.is_dir():
+            yield from _files(folder / entry.name, above | {here})
+        else:
+            _check_link(entry)
+            yield folder / entry.name
 
 
-def _check_link(path: Path) -> None:
+def _check_link(entry: os.DirEntry[str]) -> None:
     """Raise ValueError if a link leads nowhere and may stand for a folder; lost images are named when they are read."""
-    if not path.exists() and _ending(path.name) not in _endings():
+    if entry.is_symlink() and not os.path.exists(entry) and _ending(entry.name) not in _endings():
         raise ValueError(
-            f"{path} is a link to {os.readlink(path)}, which is not there: it may stand for a folder of images; mend "
-            "the link or take it away."
+            f"{entry.path} is a link to {os.readlink(entry)}, which is not there: it may stand for a folder of images; "
+            "mend the link or take it away."
         )
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in _MADE_BY_SYSTEMS
 
 
 def _ending(name: str) -> str:
@@ -135,15 +130,12 @@ def _ending(name: str) -> str:
 
 def _endings() -> set[str]:
     """Endings, such as ".jpg", of the picture formats that Pillow and its extensions can open here."""
-    found = {
-        ending
-        for ending, kind in Image.registered_extensions().items()
-        if kind not in _NO_PICTURES and (kind in Image.OPEN or kind == "MPO")  # Pillow opens MPO by way of JPEG
-    }
-    return found - _NO_ENDINGS
+    extensions = Image.registered_extensions()
+    readable = {*Image.OPEN, "MPO"} - _NO_PICTURES  # Pillow opens MPO by way of JPEG
+    return {ending for ending, kind in extensions.items() if kind in readable} - _NO_ENDINGS
 
 
 def _counts(endings: Counter[str]) -> str:
     """Such as "12 .heic and 1 .svg", the most frequent first."""
-    words = [f"{count} {ending or 'without an ending'}" for ending, count in endings.most_common(5)]
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    *words, last = [f"{count} {ending or 'without an ending'}" for ending, count in endings.most_common(5)]
+    return f"{', '.join(words)} and {last}" if words else last

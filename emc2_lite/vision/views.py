@@ -1,31 +1,35 @@
 """Views: random transformations of an image that depend on (index, view number) alone.
 
-The same pair gives the same pixels, in any batch, at any time, so a pair names a view exactly. The random numbers come
-from a hash of the pair, not from a stream: any view can be made again without replaying the ones before it.
+The same pair gives the same pixels in any batch, at any time, so a pair names a view exactly. The random numbers are a
+hash of the pair, not a stream: any view can be made again without its predecessors.
 """
 
 import math
 from abc import ABC, abstractmethod
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from emc2_lite.checks import check_tensor
+from emc2_lite.checks import Bounds, check_tensor, checked_settings
 from emc2_lite.splitmix import GAMMA, as_signed, mix, shifted
+from emc2_lite.vision.augmentation import DRAWS, LONGEST, Augmentation, draw_crops, finish, resized_crops
+from emc2_lite.vision.images import FolderImages
+
+Workers = Annotated[int, Bounds(least=1, most=256)]
 
 
 def view_uniforms(index: Tensor, view: Tensor, count: int) -> Tensor:
     """`count` Uniform(0, 1) numbers for each (index, view) pair: (k,), (k,) int64 -> (k, count) float32.
 
-    SplitMix64 of the pair and the position in the row, the same on every device. 23 bits survive, so that the half
-    added to them is exact and neither 0 nor 1 ever occurs.
+    SplitMix64 of the pair and the position in the row, the same on every device. A number keeps 23 bits, so that adding
+    one half is exact and neither 0 nor 1 ever occurs.
 
-    Raises:
-        ValueError: on what is no tensor.
+    >>> view_uniforms(torch.tensor([3]), torch.tensor([4]), 2)
+    tensor([[0.7888, 0.8122]])
     """
-    check_tensor(index, "index")
-    check_tensor(view, "view")
     step = as_signed(GAMMA)
     key = mix(mix(index + step) + view * step)
     bits = mix(key[:, None] + torch.arange(1, count + 1, device=index.device) * step)
@@ -35,12 +39,11 @@ def view_uniforms(index: Tensor, view: Tensor, count: int) -> Tensor:
 class Views(ABC):
     """Views of N images, called with index, view: (k,) int64 on their device -> (k, C, S, S) floating point in [0, 1].
 
-    The same pair always gives the same pixels; a batch costs one pass, without gradient. `identity` tells these images
-    from others, such as a digest of their names and sizes, and `classes` names the labels; empty where unknown.
+    The same pair always gives the same pixels, without gradient. `identity` tells these images from others, such as a
+    digest of their names and sizes, and `classes` names the labels; empty where unknown.
 
-    Raises:
-        ValueError: on what is no tensor, shapes that differ or are not (k,), no views asked for, a dtype other than
-            int64, indices outside the set, or negative view numbers.
+    Raises: ValueError: on a name that is no tensor, shapes that differ or are not (k,), no views asked for, a dtype
+        other than int64, indices outside the set, or negative view numbers.
     """
 
     identity: str = ""
@@ -56,10 +59,10 @@ class Views(ABC):
 
     @abstractmethod
     def originals(self, index: Tensor) -> Tensor:
-        """The images themselves, in the form of views but without anything random: (k,) -> (k, C, S, S)."""
+        """The images themselves in the form of views, without random changes: (k,) -> (k, C, S, S)."""
 
     def prefetch(self, index: Tensor, view: Tensor) -> None:
-        """Take note that these views will be asked for next; images in memory need no such hint."""
+        """A hint that these views come next, which images in memory do not need."""
         return None
 
     @torch.no_grad()
@@ -86,13 +89,13 @@ class DigitViews(Views):
     """Views of small grey images: a random affine map, a random contrast, and pixel noise, each drawn per view.
 
     Rotation up to 15 degrees, scale 0.85 to 1.15, shear up to 0.2, shift up to 1 pixel in each direction (all uniform);
-    contrast times 0.6 to 1.4; Gaussian noise of standard deviation 0.05; then clipped to [0, 1].
+    contrast times 0.6 to 1.4; Gaussian noise of standard deviation 0.05; then clipped to [0, 1]. `images` is (N, 1,
+    H, W) in [0, 1]; views are made on its device.
 
-    Args:
-        images: (N, 1, H, W) in [0, 1]; views are made on their device.
+    Raises: ValueError: on images of another shape or range; when called, see `Views`.
 
-    Raises:
-        ValueError: on images of another shape or range; when called, see `Views`.
+    >>> DigitViews(torch.rand(10, 1, 8, 8))(torch.tensor([3, 3]), torch.tensor([0, 1])).shape  # two views of image 3
+    torch.Size([2, 1, 8, 8])
     """
 
     noise_std = 0.05
@@ -125,11 +128,125 @@ class DigitViews(Views):
 
 def _affine_maps(signed: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
     """(k, 6) numbers in (-1, 1) -> (k, 2, 3) maps from view to image coordinates, and (k, 1, 1, 1) contrasts."""
-    angle = signed[:, 0] * math.radians(15)
-    scale = 1 + 0.15 * signed[:, 1]
-    shear = 0.2 * signed[:, 2]
+    angle, scale, shear = signed[:, 0] * math.radians(15), 1 + 0.15 * signed[:, 1], 0.2 * signed[:, 2]
     pixel = torch.tensor([2 / size[1], 2 / size[0]], device=signed.device, dtype=signed.dtype)
     cos, sin = angle.cos() / scale, angle.sin() / scale
     rows = torch.stack((cos, shear * cos - sin, sin, shear * sin + cos), dim=1).view(-1, 2, 2)
     maps = torch.cat((rows, (signed[:, 3:5] * pixel)[:, :, None]), dim=2)
     return maps, (1 + 0.4 * signed[:, 5])[:, None, None, None]
+
+
+class ImageViews(Views):
+    """Random views of colour images in memory, made on their device.
+
+    `images` is (N, 3, H, W), uint8, or floating point in [0, 1]; a call gives (k, 3, S, S) float32.
+
+    Raises: ValueError: on images of another shape or range; when called, see `Views`.
+
+    >>> views = ImageViews(torch.rand(10, 3, 32, 32), Augmentation(size=24))
+    >>> views(torch.tensor([3, 3]), torch.tensor([0, 1])).shape  # two views of image 3
+    torch.Size([2, 3, 24, 24])
+    """
+
+    def __init__(self, images: Tensor, augmentation: Augmentation):
+        check_tensor(images, "images")
+        if images.dim() != 4 or images.shape[1] != 3 or not images.numel():
+            raise ValueError(f"images has shape {tuple(images.shape)}: pass (N, 3, H, W).")
+        if images.dtype != torch.uint8 and not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
+            raise ValueError(f"images is {images.dtype}: pass torch.uint8, or floating point from 0 to 1.")
+        self.images = images
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def make(self, index: Tensor, view: Tensor) -> Tensor:
+        uniforms = view_uniforms(index, view, DRAWS)
+        crops = draw_crops(self.augmentation, uniforms, *self.images.shape[2:])
+        resized = resized_crops(self._pixels(index), crops, self.augmentation.size)
+        return finish(resized, uniforms, self.augmentation)
+
+    def originals(self, index: Tensor) -> Tensor:
+        """The images, resized to S x S if they have another size."""
+        images, size = self._pixels(index), self.augmentation.size
+        if images.shape[2:] == (size, size):
+            return images
+        return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+    def _pixels(self, index: Tensor) -> Tensor:
+        images = self.images[index]
+        return images / 255 if images.dtype == torch.uint8 else images.float()
+
+
+class FileViews(Views):
+    """Views as in `ImageViews`, of images of any size, decoded on demand.
+
+    Threads decode, crop and resize on the CPU, to whole numbers from 0 to 255; colours and blur follow on the device.
+    `prefetch` lets the threads begin early. Pixels depend on (index, view) alone, not on prefetching.
+    `device` is that of the views, and `workers` the number of threads.
+
+    Raises: ValueError: on workers outside 1 to 256; when called, see `Views`, and on an unreadable file, by name.
+    """
+
+    @checked_settings
+    def __init__(
+        self, files: FolderImages, augmentation: Augmentation, device: torch.device | str, *, workers: Workers = 8
+    ):
+        from torchvision.transforms.v2 import functional  # here, because torchvision takes seconds, and before threads
+
+        self.transforms = functional
+        self.files = files
+        self.augmentation = augmentation
+        self.device = torch.device(device)
+        self.pool = ThreadPoolExecutor(workers)
+        self.coming: dict[tuple[int, int], Future[Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def prefetch(self, index: Tensor, view: Tensor) -> None:
+        """Begin to decode these views; earlier hints that were never asked for are dropped."""
+        pairs = list(zip(index.tolist(), view.tolist(), strict=True))
+        for pair in self.coming.keys() - set(pairs):
+            self.coming.pop(pair).cancel()
+        for pair in pairs:
+            self._begin(pair)
+
+    def make(self, index: Tensor, view: Tensor) -> Tensor:
+        begun = [self._begin(pair) for pair in zip(index.tolist(), view.tolist(), strict=True)]
+        taken = set(begun)
+        self.coming = {pair: work for pair, work in self.coming.items() if work not in taken}
+        crops = self._to_device([work.result() for work in begun])
+        return finish(crops, view_uniforms(index, view, DRAWS), self.augmentation)
+
+    def originals(self, index: Tensor) -> Tensor:
+        """The images, their shorter side resized to S / 0.875, and S x S cut out of the middle, as is usual."""
+        return self._to_device(list(self.pool.map(self._middle, index.tolist())))
+
+    def _begin(self, pair: tuple[int, int]) -> Future[Tensor]:
+        if pair not in self.coming:
+            self.coming[pair] = self.pool.submit(self._crop, *pair)
+        return self.coming[pair]
+
+    def _crop(self, index: int, view: int) -> Tensor:
+        image, size = self.files[index], self.augmentation.size
+        uniforms = view_uniforms(torch.tensor([index]), torch.tensor([view]), DRAWS)
+        *box, flip = map(int, draw_crops(self.augmentation, uniforms, *image.shape[1:]))
+        cut = self.transforms.resized_crop(image, *box, [size, size], antialias=True)
+        return cut.flip(-1) if flip else cut
+
+    def _middle(self, index: int) -> Tensor:
+        """Long images lose their far ends first, around the same centre; else 1 x 65,000 pixels would become S x
+        65,000 S. They stay `LONGEST` times as long as wide, or a pixel more."""
+        image, size = self.files[index], self.augmentation.size
+        most = LONGEST * min(image.shape[1:])
+        sides = [side if side <= most else most + (side - most) % 2 for side in image.shape[1:]]
+        image = self.transforms.center_crop(image, sides)
+        resized = self.transforms.resize(image, [round(size / 0.875)], antialias=True)
+        return self.transforms.center_crop(resized, [size, size])
+
+    def _to_device(self, images: list[Tensor]) -> Tensor:
+        batch = torch.stack(images)
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        return batch.to(self.device, non_blocking=True) / 255

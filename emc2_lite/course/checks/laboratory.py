@@ -1,4 +1,4 @@
-"""Exercises of chapter 06."""
+"""Exercises of chapter 06; in the mistakes: runs a and b, gradient e; batch size b, n encodings, g with gradient."""
 
 import math
 
@@ -8,75 +8,46 @@ from emc2_lite.course.exercise import Exercise
 
 
 def _vectors(count, dim, seed):
-    return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return tuple(torch.randn(count, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
 
 
 def _squared_bias(first, second, exact):
     return (first - exact) @ (second - exact) / (exact @ exact)
 
 
-def _of_both_runs_together(first, second, exact):
-    together = (first + second) / 2 - exact
-    return together @ together / (exact @ exact)
-
-
 squared_bias = Exercise(
     "squared_bias",
     _squared_bias,
     cases=[
-        tuple(_vectors(3, 6, seed=0)),
-        tuple(_vectors(3, 2, seed=1)),
+        _vectors(3, 6, seed=0),
+        _vectors(3, 2, seed=1),
         (torch.tensor([2.0, 0.0]), torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0])),
         (torch.tensor([3.0, 1.0]), torch.tensor([2.0, 2.0]), torch.tensor([1.0, 2.0])),
     ],
     mistakes={
-        "This squares the error of one run, noise included: multiply the errors of two": (
-            lambda first, second, exact: (first - exact) @ (first - exact) / (exact @ exact)
-        ),
+        "This squares one run's error, noise included: multiply both errors": lambda a, b, e: _squared_bias(a, a, e),
         "The mean of both runs still has their noise in its square: multiply their errors instead": (
-            _of_both_runs_together
+            lambda a, b, e: _squared_bias((a + b) / 2, (a + b) / 2, e)
         ),
         "This multiplies lengths, and lengths have no sign: take the inner product of the two errors": (
-            lambda first, second, exact: (first - exact).norm() * (second - exact).norm() / (exact @ exact)
+            lambda a, b, e: (a - e).norm() * (b - e).norm() / (e @ e)
         ),
-        "A share of what? Divide by the squared length of the exact gradient": (
-            lambda first, second, exact: (first - exact) @ (second - exact)
-        ),
-        "The square of the bias is compared with a square: divide by the squared length, not by the length": (
-            lambda first, second, exact: (first - exact) @ (second - exact) / exact.norm()
-        ),
-        "Subtract the exact gradient from both runs": (
-            lambda first, second, exact: first @ second / (exact @ exact) - 1
-        ),
+        "The divisor is missing: divide by the squared length of the exact gradient": lambda a, b, e: (a - e) @ (b - e),
+        "The divisor is the exact gradient's length: take its square": lambda a, b, e: (a - e) @ (b - e) / e.norm(),
+        "Subtract the exact gradient from both runs": lambda a, b, e: a @ b / (e @ e) - 1,
     },
 )
 
-
-def _relative_price(batch_size, encoded, with_gradient):
-    own = 2 * batch_size * 3
-    return (own + (encoded - with_gradient) + 3 * with_gradient) / own
-
-
 relative_price = Exercise(
     "relative_price",
-    _relative_price,
+    lambda batch_size, encoded, with_gradient: 1 + (encoded + 2 * with_gradient) / (6 * batch_size),
     cases=[(4, 12.0, 5.0), (32, 70.7, 23.4), (8, 16.0, 16.0), (16, 0.0, 0.0), (2, 3.0, 0.0)],
     mistakes={
-        "The encodings with gradient are counted twice: `encoded` has them in": (
-            lambda batch_size, encoded, with_gradient: (6 * batch_size + encoded + 3 * with_gradient) / (6 * batch_size)
-        ),
-        "An encoding without gradient has no backward pass: it costs 1, not 3": (
-            lambda batch_size, encoded, with_gradient: 1 + 3 * encoded / (6 * batch_size)
-        ),
-        "An encoding with gradient needs its backward pass too: it costs 3, not 1": (
-            lambda batch_size, encoded, with_gradient: 1 + encoded / (6 * batch_size)
-        ),
-        "A batch of b samples has 2b views": (
-            lambda batch_size, encoded, with_gradient: (3 * batch_size + encoded + 2 * with_gradient) / (3 * batch_size)
-        ),
-        "This is the surcharge; the price of the whole step has the batch's own views in": (
-            lambda batch_size, encoded, with_gradient: _relative_price(batch_size, encoded, with_gradient) - 1
-        ),
+        "Encodings with gradient are counted twice: `encoded` includes them": lambda b, n, g: 1 + (n + 3 * g) / 6 / b,
+        "An encoding without gradient has no backward pass: it costs 1, not 3": lambda b, n, g: 1 + 3 * n / 6 / b,
+        "An encoding with gradient needs its backward pass too: it costs 3, not 1": lambda b, n, g: 1 + n / 6 / b,
+        "A batch of b samples has 2b views": lambda b, n, g: 1 + (n + 2 * g) / 3 / b,
+        "This is the surcharge: the price includes the batch's own views": lambda b, n, g: (n + 2 * g) / 6 / b,
     },
 )
 
@@ -86,7 +57,7 @@ def _many_proposals(scores, held_score):
     return weights[:-1], weights[-1]
 
 
-def _raw(scores, held_score):
+def _raw_exponentials(scores, held_score):
     total = scores.exp().sum() + held_score.exp()
     return scores.exp() / total, held_score.exp() / total
 
@@ -101,18 +72,13 @@ many_proposals = Exercise(
         (torch.tensor([120.0, 118.0]), torch.tensor(119.0)),
     ],
     mistakes={
-        "The carried-over view is one of the set that the softmax runs over": (
-            lambda scores, held_score: (scores.softmax(dim=0), torch.zeros(()))
+        "The carried-over view has no weight: include it in the softmax": lambda s, h: (s.softmax(0), torch.zeros(())),
+        "All weights, that of the carried-over view included, must sum to 1: take one softmax over all scores": (
+            lambda s, h: (s.softmax(0), _many_proposals(s, h)[1])
         ),
-        "These weights and the held one must sum to 1 together": (
-            lambda scores, held_score: (scores.softmax(dim=0), _many_proposals(scores, held_score)[1])
-        ),
-        "exp of a score of 120 is no number in float32: use a softmax over all of them": _raw,
-        "This is the largest; the weights are the probabilities of all": (
-            lambda scores, held_score: (
-                (scores == torch.cat((scores, held_score[None])).max()).float(),
-                (held_score >= scores.max()).float(),
-            )
+        "exp of 120 is infinite in float32: take a softmax over all scores": _raw_exponentials,
+        "Only the largest score has a weight here: the weights are the probabilities of all": (
+            lambda s, h: ((s == max(*s, h)).float(), (h >= s.max()).float())
         ),
     },
 )

@@ -1,34 +1,23 @@
-"""Exercises of chapter 03."""
+"""Exercises of chapter 03; in the mistakes: scores s, uniform numbers u."""
 
 import math
+from functools import partial
 
 import torch
 
 from emc2_lite.course.exercise import Exercise
 
 
-def _updated_average(log_u, log_mean, gamma):
-    kept = log_u + (math.log1p(-gamma) if gamma < 1 else -math.inf)
-    return torch.where(log_u.isneginf(), log_mean, torch.logaddexp(kept, log_mean + math.log(gamma)))
-
-
-def _asked_of_the_batch(log_u, log_mean, gamma):
-    if log_u.isneginf().all():
-        return log_mean
+def _never_first(log_u, log_mean, gamma):
     return torch.logaddexp(log_u + math.log1p(-gamma), log_mean + math.log(gamma))
 
 
-def _raw(log_u, log_mean, gamma):
-    u = torch.where(log_u.isneginf(), log_mean.exp(), (1 - gamma) * log_u.exp() + gamma * log_mean.exp())
-    return u.log()
+def _updated_average(log_u, log_mean, gamma):
+    return torch.where(log_u.isneginf(), log_mean, _never_first(log_u, log_mean, gamma))
 
 
-def _raw_in_float64(log_u, log_mean, gamma):
-    return _raw(log_u.double(), log_mean.double(), gamma)
-
-
-def _of_logarithms(log_u, log_mean, gamma):
-    return torch.where(log_u.isneginf(), log_mean, (1 - gamma) * log_u + gamma * log_mean)
+def _raw_exponentials(log_u, log_mean, gamma):
+    return torch.where(log_u.isneginf(), log_mean.exp(), (1 - gamma) * log_u.exp() + gamma * log_mean.exp()).log()
 
 
 updated_average = Exercise(
@@ -42,29 +31,26 @@ updated_average = Exercise(
         (torch.tensor([800.0, -math.inf, -800.0]), torch.tensor([799.0, 850.0, -801.0]), 0.5),
     ],
     mistakes={
-        "A first visit is a matter of each row: here one batch holds newcomers and old acquaintances": (
-            _asked_of_the_batch
+        "One batch holds first visits and later ones: ask each row whether this is its first visit": (
+            lambda log_u, log_mean, gamma: log_mean if log_u.isneginf().all() else _never_first(log_u, log_mean, gamma)
         ),
-        "exp of a score of 120 is no number in float32: use torch.logaddexp": _raw,
-        "exp of a score of 800 is no number in float64 either: use torch.logaddexp": _raw_in_float64,
-        "This averages the logarithms; the average is of the numbers, and only kept as a logarithm": _of_logarithms,
+        "exp of 120 is infinite in float32: use torch.logaddexp": _raw_exponentials,
+        "exp of 800 is infinite in float64 too: use torch.logaddexp": (
+            lambda log_u, log_mean, gamma: _raw_exponentials(log_u.double(), log_mean.double(), gamma)
+        ),
+        "This averages the logarithms: average the numbers, then take the logarithm": (
+            lambda log_u, log_mean, gamma: log_mean.where(log_u.isneginf(), (1 - gamma) * log_u + gamma * log_mean)
+        ),
         "gamma is the share of the new mean, not of the old average": (
             lambda log_u, log_mean, gamma: _updated_average(log_u, log_mean, 1 - gamma)
         ),
-        "A newcomer starts from its mean itself, not from gamma times the mean": (
-            lambda log_u, log_mean, gamma: torch.logaddexp(log_u + math.log1p(-gamma), log_mean + math.log(gamma))
-        ),
+        "A first visit starts from the mean itself, not from gamma times the mean": _never_first,
     },
 )
 
-
-def _average_weights(scores, log_u):
-    return (scores - log_u - math.log(len(scores))).exp()
-
-
 average_weights = Exercise(
     "average_weights",
-    _average_weights,
+    lambda scores, log_u: (scores - log_u - math.log(len(scores))).exp(),
     cases=[
         (torch.tensor([1.0, 0.0, -1.0, 2.0]), torch.tensor(0.5)),
         (torch.tensor([3.0, 3.0]), torch.tensor(3.0)),
@@ -72,63 +58,34 @@ average_weights = Exercise(
         (torch.tensor([-1.0, 0.5, 0.0, 1.0, 2.0, -3.0]), torch.tensor(-1.0)),
     ],
     mistakes={
-        "u is an average of exponentials, not their sum: the number of negatives is missing": (
-            lambda scores, log_u: (scores - log_u).exp()
-        ),
-        "These weights sum to 1, as DCL's do: divide by the row's average, not by the batch's sum": (
-            lambda scores, log_u: scores.softmax(0)
-        ),
-        "exp of a score of 140 is no number in float32: subtract log u first": (
-            lambda scores, log_u: scores.exp() / (len(scores) * log_u.exp())
-        ),
-        "What is kept is the logarithm of u: it belongs inside the exponential": (
-            lambda scores, log_u: scores.exp() / (len(scores) * log_u)
-        ),
+        "u is an average, not a sum: divide by the number of negatives too": lambda s, log_u: (s - log_u).exp(),
+        "These weights sum to 1, as DCL's do: divide by the row's average u instead": lambda s, log_u: s.softmax(0),
+        "exp of 140 is infinite in float32: subtract log u first": lambda s, log_u: s.exp() / (len(s) * log_u.exp()),
+        "This divides by log u: subtract log u inside the exponential": lambda s, log_u: s.exp() / (len(s) * log_u),
     },
 )
 
 
-def _winners(cached_scores, sample, uniforms, *, excluded=(0, 1), sign=-1.0):
+def _masked(cached_scores, sample, views=(0, 1), value=-math.inf):
+    """A copy of the scores with `value` for the `views` of the row's own sample."""
     scores = cached_scores.clone()
-    scores[[2 * sample + view for view in excluded]] = -math.inf
-    return (scores + sign * (-uniforms.log()).log()).argmax(dim=1)
+    scores[[2 * sample + view for view in views]] = value
+    return scores
 
 
 def _shares(winners, places):
     return torch.bincount(winners, minlength=places) / len(winners)
 
 
-def _cache_weights(cached_scores, sample, uniforms, **options):
-    return _shares(_winners(cached_scores, sample, uniforms, **options), len(cached_scores))
-
-
-def _largest_of_one_draw(cached_scores, sample, uniforms):
-    scores = cached_scores.clone()
-    scores[2 * sample : 2 * sample + 2] = -math.inf
-    chosen = (scores - (-uniforms[0].log()).log()).topk(len(uniforms)).indices
-    return _shares(chosen, len(scores))
-
-
-def _softmax(cached_scores, sample, uniforms):
-    scores = cached_scores.clone()
-    scores[2 * sample : 2 * sample + 2] = -math.inf
-    return scores.softmax(dim=0)
-
-
-def _counts(cached_scores, sample, uniforms):
-    return _cache_weights(cached_scores, sample, uniforms) * len(uniforms)
-
-
-def _score_zero(cached_scores, sample, uniforms):
-    scores = cached_scores.clone()
-    scores[2 * sample : 2 * sample + 2] = 0
-    return _cache_weights(scores, sample, uniforms, excluded=())
+def _cache_weights(cached_scores, sample, uniforms, sign=-1.0, **mask):
+    noisy = _masked(cached_scores, sample, **mask) + sign * (-uniforms.log()).log()
+    return _shares(noisy.argmax(dim=1), len(cached_scores))
 
 
 def _cache_case(samples, draws, sample, seed, scale, least=0.0):
     generator = torch.Generator().manual_seed(seed)
     scores = least + scale * torch.rand(2 * samples, generator=generator)
-    scores[2 * sample : 2 * sample + 2] = least + 1.1 * scale  # the row's own views are the most alike
+    scores[2 * sample : 2 * sample + 2] = least + 1.1 * scale  # the row's own views are the most similar ones
     return scores, sample, torch.rand(draws, 2 * samples, generator=generator)
 
 
@@ -140,23 +97,21 @@ cache_weights = Exercise(
         _cache_case(6, 8, 0, 1, 2.0),
         _cache_case(10, 4, 9, 2, 14.0),
         _cache_case(3, 6, 2, 3, 0.5),
-        _cache_case(5, 7, 3, 4, 4.0, least=-40.0),  # where -10 is no minus infinity
+        _cache_case(5, 7, 3, 4, 4.0, least=-40.0),  # a score of -10 wins here
     ],
     mistakes={
-        "The row's own sample is still among the negatives: leave out both of its views": (
-            lambda cached_scores, sample, uniforms: _cache_weights(cached_scores, sample, uniforms, excluded=())
+        "The row's own sample is among the negatives: leave out both its views": partial(_cache_weights, views=()),
+        "Only one view of the row's own sample is left out: leave out both": partial(_cache_weights, views=(0,)),
+        "A score of 0 can win: set the scores of the own views to minus infinity": partial(_cache_weights, value=0.0),
+        "These are the K largest of one draw, all different: draw K times, so a view can repeat": (
+            lambda s, sample, u: _shares((_masked(s, sample) - (-u[0].log()).log()).topk(len(u)).indices, len(s))
         ),
-        "Only one of the two views of the row's own sample is left out": (
-            lambda cached_scores, sample, uniforms: _cache_weights(cached_scores, sample, uniforms, excluded=(0,))
+        "These are the probabilities: return the shares of the draws": (
+            lambda s, sample, u: _masked(s, sample).softmax(0)
         ),
-        "A score of 0 can still win: give the own views a score of minus infinity": _score_zero,
-        "These are the K largest of one draw, all different: draw K times, so that a view can come again": (
-            _largest_of_one_draw
+        "These are counts: a weight is a share of the K draws": (
+            lambda s, sample, u: _cache_weights(s, sample, u) * len(u)
         ),
-        "These are the probabilities; the exercise wants the shares of the draws": _softmax,
-        "These are counts: a weight is a share of the K draws": _counts,
-        "The Gumbel noise has the wrong sign: it is minus the logarithm of minus the logarithm of U": (
-            lambda cached_scores, sample, uniforms: _cache_weights(cached_scores, sample, uniforms, sign=1.0)
-        ),
+        "The Gumbel noise has the wrong sign: it is -log(-log U)": partial(_cache_weights, sign=1.0),
     },
 )

@@ -1,9 +1,11 @@
-"""Exercises of chapter 04."""
+"""Exercises of chapter 04; in the mistakes: similarities s, temperature t, uniform number u, epsilon e."""
 
 import math
+from functools import partial
 
 import torch
 
+from emc2_lite.course.checks.mistakes import wrong_temperatures
 from emc2_lite.course.exercise import Exercise
 
 
@@ -12,7 +14,7 @@ def _accepts(new, held, temperature, uniform):
 
 
 def _decisions(count):
-    """Arguments drawn at random, of which none is close to a draw."""
+    """Random arguments, none of them close to a tie."""
     generator = torch.Generator().manual_seed(0)
     cases = []
     while len(cases) < count:
@@ -27,39 +29,23 @@ accepts = Exercise(
     "accepts",
     _accepts,
     cases=[
-        (0.5, 0.3, 0.2, 0.99),
-        (0.5, 0.3, 0.2, 0.05),
-        (0.3, 0.5, 0.2, 0.36),
-        (0.3, 0.5, 0.2, 0.38),
-        (0.3, 0.5, 0.2, 0.05),
-        (0.3, 0.5, 0.2, 0.9),
+        *((0.5, 0.3, 0.2, uniform) for uniform in (0.99, 0.05)),
+        *((0.3, 0.5, 0.2, uniform) for uniform in (0.36, 0.38, 0.05, 0.9)),
         (0.3, 0.5, 0.07, 0.05),
         (0.3, 0.5, 1.0, 0.75),
         (-0.2, -0.6, 0.5, 0.9),
-        (-0.6, -0.2, 0.5, 0.5),
-        (-0.6, -0.2, 0.5, 0.4),
+        *((-0.6, -0.2, 0.5, uniform) for uniform in (0.5, 0.4)),
         (0.25, 0.25, 0.3, 0.7),
         *_decisions(40),
     ],
     mistakes={
-        "The uniform number is used as it is: the bonus is -log U": (
-            lambda new, held, temperature, uniform: new / temperature - uniform > held / temperature
-        ),
-        "U and the ratio are the wrong way round: accept when U is below p(new) / p(held)": (
-            lambda new, held, temperature, uniform: uniform > math.exp((new - held) / temperature)
-        ),
-        "This walker climbs only: a lower score must be accepted sometimes, and that is what U is for": (
-            lambda new, held, temperature, uniform: new > held
-        ),
-        "The temperature is missing: a score is a similarity divided by the temperature": (
-            lambda new, held, temperature, uniform: new - math.log(uniform) > held
-        ),
-        "The similarities are multiplied by the temperature: divide": (
-            lambda new, held, temperature, uniform: (new - held) * temperature > math.log(uniform)
-        ),
+        "This subtracts U itself: the bonus is -log U": lambda new, held, t, u: new / t - u > held / t,
+        "Accept when U is below p(new) / p(held), not above": lambda new, held, t, u: u > math.exp((new - held) / t),
+        "This walker only climbs: U decides whether a lower score is accepted": lambda new, held, t, u: new > held,
         "log U is negative, so adding it is a penalty: subtract it": (
-            lambda new, held, temperature, uniform: new / temperature + math.log(uniform) > held / temperature
+            lambda new, held, t, u: new / t + math.log(u) > held / t
         ),
+        **wrong_temperatures(_accepts),
     },
 )
 
@@ -73,17 +59,9 @@ def _transitions(similarities, temperature, proposals_among=0, inverted=False, r
     return matrix + torch.diag(1 - matrix.sum(dim=1)) if remainder else matrix
 
 
-def _step_matrix(similarities, temperature):
-    return _transitions(similarities, temperature)
-
-
-def _diagonal_one_over_m(similarities, temperature):
-    return _transitions(similarities, temperature, remainder=False) + torch.eye(len(similarities)) / len(similarities)
-
-
 step_matrix = Exercise(
     "step_matrix",
-    _step_matrix,
+    _transitions,
     cases=[
         (torch.tensor([0.6, 0.1, -0.3]), 0.2),
         (torch.tensor([0.0, 0.5]), 1.0),
@@ -91,24 +69,16 @@ step_matrix = Exercise(
         (torch.tensor([0.1, 0.1, 0.1, 0.1]), 0.5),
     ],
     mistakes={
-        "The diagonal is missing: what is not moved stays, so each row must sum to 1": (
-            lambda similarities, temperature: _transitions(similarities, temperature, remainder=False)
+        "The diagonal is missing: rejected moves stay, so each row sums to 1": partial(_transitions, remainder=False),
+        "The diagonal holds only the proposal of the state itself: every rejected proposal stays there too": (
+            lambda s, t: _transitions(s, t, remainder=False) + torch.eye(len(s)) / len(s)
         ),
-        "The diagonal holds only the proposal of the state itself; every rejected proposal stays there too": (
-            _diagonal_one_over_m
+        "A proposal is one of all m states, z itself included: divide by m": partial(_transitions, proposals_among=-1),
+        "The ratio is upside down: accept the move from z to z' with probability min(1, p(z') / p(z))": (
+            partial(_transitions, inverted=True)
         ),
-        "A proposal is one of all m states, the state itself included: divide by m, not by m - 1": (
-            lambda similarities, temperature: _transitions(similarities, temperature, proposals_among=-1)
-        ),
-        "The ratio is upside down: moving from z to z' is accepted with min(1, p(z') / p(z))": (
-            lambda similarities, temperature: _transitions(similarities, temperature, inverted=True)
-        ),
-        "Entry [z, z'] is the move from z to z'; this matrix has it the other way": (
-            lambda similarities, temperature: _transitions(similarities, temperature).T
-        ),
-        "The temperature is missing: a score is a similarity divided by the temperature": (
-            lambda similarities, temperature: _transitions(similarities, 1.0)
-        ),
+        "This matrix is transposed: entry [z, z'] is the move from z to z'": lambda s, t: _transitions(s, t).T,
+        **wrong_temperatures(_transitions),
     },
 )
 
@@ -117,13 +87,13 @@ def _gap(similarities, temperature):
     return 1 / (len(similarities) * (similarities / temperature).softmax(dim=0).max().item())
 
 
-def _steps(gap, epsilon):
-    return math.log(epsilon) / math.log(1 - gap)
+def _steps_to_forget(similarities, temperature, epsilon, gap=_gap, rounded=math.ceil):
+    return rounded(math.log(epsilon) / math.log(1 - gap(similarities, temperature)))
 
 
 steps_to_forget = Exercise(
     "steps_to_forget",
-    lambda similarities, temperature, epsilon: math.ceil(_steps(_gap(similarities, temperature), epsilon)),
+    _steps_to_forget,
     cases=[
         (torch.tensor([0.6, 0.1, -0.3, 0.2]), 0.2, 0.01),
         (torch.tensor([0.9, 0.85, 0.2, -0.4, 0.2, 0.0]), 0.07, 0.001),
@@ -132,26 +102,18 @@ steps_to_forget = Exercise(
         (torch.tensor([-0.5, 0.9, -0.9, -0.7]), 1.0, 1e-12),
     ],
     mistakes={
-        "The gap is 1 / (m p_max), not p_max / m": lambda similarities, temperature, epsilon: math.ceil(
-            _steps(1 / (_gap(similarities, temperature) * len(similarities) ** 2), epsilon)
+        "The gap is 1 / (m p_max), not p_max / m": (
+            partial(_steps_to_forget, gap=lambda s, t: (s / t).softmax(dim=0).max().item() / len(s))
         ),
-        "The walker takes whole steps: round up": lambda similarities, temperature, epsilon: _steps(
-            _gap(similarities, temperature), epsilon
+        "The walker takes whole steps: round up": partial(_steps_to_forget, rounded=float),
+        "Rounded down, the bound is still above epsilon: round up": partial(_steps_to_forget, rounded=int),
+        "Both logarithms need the same base": lambda s, t, e: math.ceil(math.log10(e) / math.log(1 - _gap(s, t))),
+        "1 / gap steps divide the distance by about e = 2.7, whatever epsilon is": (
+            lambda s, t, e: math.ceil(1 / _gap(s, t))
         ),
-        "Rounded down, the bound is still above epsilon: round up": lambda similarities, temperature, epsilon: int(
-            _steps(_gap(similarities, temperature), epsilon)
+        "log(1 - gap) is not -gap: these are a few steps too many": (
+            lambda s, t, e: math.ceil(-math.log(e) / _gap(s, t))
         ),
-        "Both logarithms need the same base": lambda similarities, temperature, epsilon: math.ceil(
-            math.log10(epsilon) / math.log(1 - _gap(similarities, temperature))
-        ),
-        "1 / gap steps shrink the distance by about e = 2.7, whatever epsilon is": (
-            lambda similarities, temperature, epsilon: math.ceil(1 / _gap(similarities, temperature))
-        ),
-        "The temperature is missing: p is the softmax of similarity / temperature": (
-            lambda similarities, temperature, epsilon: math.ceil(_steps(_gap(similarities, 1.0), epsilon))
-        ),
-        "log(1 - gap) is not -gap: this is a few steps more than the bound needs": (
-            lambda similarities, temperature, epsilon: math.ceil(-math.log(epsilon) / _gap(similarities, temperature))
-        ),
+        **wrong_temperatures(_steps_to_forget),
     },
 )

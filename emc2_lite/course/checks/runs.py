@@ -1,4 +1,4 @@
-"""Exercises of chapter 07."""
+"""Exercises of chapter 07; in the mistakes: gradient or list of gradients g."""
 
 import math
 
@@ -7,64 +7,45 @@ import torch
 from emc2_lite.course.exercise import Exercise
 
 
-def _rate_share(step, warmup, total):
-    if step < warmup:
-        return (step + 1) / warmup
-    return (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
+def _after_warmup(shape):
+    """A rate that rises in the warm-up, then is `shape` of the share of the remaining steps, from 0 to 1."""
+    return lambda step, warmup, total: (
+        (step + 1) / warmup if step < warmup else shape((step - warmup) / (total - warmup))
+    )
 
 
+def _half_cosine(x):
+    return (1 + math.cos(math.pi * x)) / 2
+
+
+_rate_share = _after_warmup(_half_cosine)
 rate_share = Exercise(
     "rate_share",
     _rate_share,
     cases=[
-        (0, 10, 100),
-        (9, 10, 100),
-        (10, 10, 100),
-        (55, 10, 100),
-        (99, 10, 100),
-        (0, 0, 50),
-        (25, 0, 50),
-        (3, 4, 9),
-        (30, 10, 100),
-        (4, 10, 30),
-        (40, 0, 50),
-        (7, 2, 9),
+        *((step, 10, 100) for step in (0, 9, 10, 30, 55, 99)),
+        *((step, 0, 50) for step in (0, 25, 40)),
+        *[(3, 4, 9), (4, 10, 30), (7, 2, 9)],
     ],
     mistakes={
-        "The warm-up starts at 0 here, so that the first step is lost: it makes step + 1 of warmup parts": (
+        "The warm-up starts at 0 here, so that the first step is lost: its share is (step + 1) / warmup": (
             lambda step, warmup, total: step / warmup if step < warmup else _rate_share(step, warmup, total)
         ),
         "The cosine must begin where the warm-up ends, not at step 0": (
-            lambda step, warmup, total: (
-                _rate_share(step, warmup, total) if step < warmup else (1 + math.cos(math.pi * step / total)) / 2
-            )
+            lambda step, warmup, total: (step + 1) / warmup if step < warmup else _half_cosine(step / total)
         ),
-        "A cosine of a full turn comes back up: half a turn, pi, ends at the bottom": (
-            lambda step, warmup, total: (
-                _rate_share(step, warmup, total)
-                if step < warmup
-                else (1 + math.cos(2 * math.pi * (step - warmup) / (total - warmup))) / 2
-            )
-        ),
-        "That falls in a straight line; the share is (1 + cos) / 2": (
-            lambda step, warmup, total: (
-                _rate_share(step, warmup, total) if step < warmup else 1 - (step - warmup) / (total - warmup)
-            )
-        ),
-        "The cosine itself runs from 1 to -1: add 1 and halve it": (
-            lambda step, warmup, total: (
-                _rate_share(step, warmup, total)
-                if step < warmup
-                else math.cos(math.pi * (step - warmup) / (total - warmup))
-            )
-        ),
+        "A full turn of the cosine comes back up: take half a turn, pi": _after_warmup(lambda x: _half_cosine(2 * x)),
+        "This falls in a straight line: the share is (1 + cos) / 2": _after_warmup(lambda x: 1 - x),
+        "The cosine itself runs from 1 to -1: add 1 and halve it": _after_warmup(lambda x: math.cos(math.pi * x)),
     },
 )
 
 
-def _clipped(gradients, most):
-    length = torch.cat([gradient.flatten() for gradient in gradients]).norm()
-    share = min(1.0, most / length.item())
+def _length(gradients):
+    return torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+
+
+def _scaled(gradients, share):
     return [share * gradient for gradient in gradients]
 
 
@@ -75,7 +56,7 @@ def _gradients(scale, seed, shapes=((3, 2), (4,), (1,))):
 
 clipped = Exercise(
     "clipped",
-    _clipped,
+    lambda gradients, most: _scaled(gradients, min(1.0, most / _length(gradients))),
     cases=[
         (_gradients(1.0, 0), 1.0),
         (_gradients(0.01, 1), 1.0),
@@ -85,33 +66,27 @@ clipped = Exercise(
         ([torch.tensor([3.0]), torch.tensor([4.0])], 4.5),
     ],
     mistakes={
-        "Each tensor is shortened by itself, and the direction of the whole changes: one length for all of them": (
-            lambda gradients, most: [gradient * min(1.0, most / gradient.norm().item()) for gradient in gradients]
+        "Each tensor is shortened by itself, which changes the direction: take one length for all tensors": (
+            lambda g, most: [part * min(1.0, most / _length([part])) for part in g]
         ),
-        "A short gradient must stay as it is: the share is at most 1": (
-            lambda gradients, most: [
-                gradient * most / torch.cat([g.flatten() for g in gradients]).norm() for gradient in gradients
-            ]
-        ),
-        "Cutting every number off at the limit changes the direction: multiply all by one share": (
-            lambda gradients, most: [gradient.clamp(-most, most) for gradient in gradients]
+        "A short gradient must not change: the share is at most 1": lambda g, most: _scaled(g, most / _length(g)),
+        "A limit on every number changes the direction: multiply all numbers by one share": (
+            lambda g, most: [part.clamp(-most, most) for part in g]
         ),
         "The lengths of the tensors do not add up to the length of the whole: their squares do": (
-            lambda gradients, most: [
-                gradient * min(1.0, most / sum(g.norm().item() for g in gradients)) for gradient in gradients
-            ]
+            lambda g, most: _scaled(g, min(1.0, most / sum(_length([part]) for part in g)))
         ),
     },
 )
 
 
-def _largest_scale(gradient):
-    return 2.0 ** math.floor(math.log2(65504 / gradient.abs().max().item()))
+def _exponent(size):
+    return math.log2(65504 / size.item())
 
 
 largest_scale = Exercise(
     "largest_scale",
-    _largest_scale,
+    lambda gradient: 2.0 ** math.floor(_exponent(gradient.abs().max())),
     cases=[
         (torch.tensor([1e-6, -3e-5, 2e-9]),),
         (torch.tensor([0.5, -0.7]),),
@@ -125,23 +100,11 @@ largest_scale = Exercise(
         (torch.tensor([2e-9]),),
     ],
     mistakes={
-        "Rounded to the nearest power the largest number may overflow: round down": (
-            lambda gradient: 2.0 ** round(math.log2(65504 / gradient.abs().max().item()))
-        ),
-        "A negative number can be the largest in size: take absolute values": (
-            lambda gradient: 2.0 ** math.floor(math.log2(65504 / gradient.max().item()))
-        ),
-        "That takes the length of the whole tensor: its largest number alone must stay below 65,504": (
-            lambda gradient: 2.0 ** math.floor(math.log2(65504 / gradient.norm().item()))
-        ),
-        "Rounded towards 0 the exponent of a scale below 1 is too large: math.floor rounds down": (
-            lambda gradient: 2.0 ** int(math.log2(65504 / gradient.abs().max().item()))
-        ),
-        "That is not a power of two: other factors would round every number on the way": (
-            lambda gradient: 65504 / gradient.abs().max().item()
-        ),
-        "That is the exponent; the scale is 2 to its power": (
-            lambda gradient: float(math.floor(math.log2(65504 / gradient.abs().max().item())))
-        ),
+        "Rounded to nearest, the scale may be too large: round down": lambda g: 2.0 ** round(_exponent(g.abs().max())),
+        "A negative number can be the largest: take absolute values": lambda g: 2.0 ** math.floor(_exponent(g.max())),
+        "This takes the tensor's length: take its largest number": lambda g: 2.0 ** math.floor(_exponent(g.norm())),
+        "int rounds a negative exponent up: math.floor rounds down": lambda g: 2.0 ** int(_exponent(g.abs().max())),
+        "This is not a power of two: any other factor rounds every number": lambda g: 65504 / g.abs().max().item(),
+        "This is the exponent: the scale is 2 to that power": lambda g: float(math.floor(_exponent(g.abs().max()))),
     },
 )

@@ -1,1 +1,1 @@
-"""Figures of the chapters: pure functions from data to plotly figures, one module a topic."""
+"""Figures of the chapters: pure functions from data to plotly figures, a module for each topic."""
