@@ -1,6 +1,6 @@
-"""Look at this machine and say in plain words what the course and the library will find, and how to mend a lack.
+"""Check this machine for what the course and the library need, and say how to mend each lack.
 
-Nothing heavy is imported before the check that needs it, so that the doctor also runs where an installation is broken.
+Each check imports what it needs itself, so that the doctor also runs where an installation is broken.
 """
 
 import importlib
@@ -8,26 +8,21 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 INSTALL = 'run "make setup" in the repository, or "pip install -e .[course]" there'
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-MAC_BROWSERS = (
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-)
+MAC_BROWSERS = tuple(f"/Applications/{name}.app/Contents/MacOS/{name}" for name in ("Google Chrome", "Chromium"))
 LEAST_PYTHON = (3, 11)
-LEAST_MEMORY = 4e9
-LEAST_DISK = 2e9
-KERNEL_SECONDS = 60
-CHAPTERS = "the chapters"
 KERNEL_QUESTION = "import sys, emc2_lite; print(sys.executable)"
+_KERNEL_REMEDY = "python -m ipykernel install --sys-prefix"
 
 
 class Finding(NamedTuple):
-    """One line of the report; ``verdict`` is ok, warning or lack, and ``remedy`` says what to do about the last two."""
+    """A line of the report; ``verdict`` is ok, warning or lack, and ``remedy`` says what to do about the last two."""
 
     subject: str
     verdict: str
@@ -36,15 +31,11 @@ class Finding(NamedTuple):
 
 
 class Lack(Exception):
-    """Something needed is missing or broken: what, and what to do about it."""
-
-
-class Missing(Lack):
-    """A package is not installed."""
+    """Something that the library needs is missing, or something is broken: what, and what to do about it."""
 
 
 class Warn(Exception):
-    """Something is missing that not everybody needs, or is smaller than it should be."""
+    """Something is missing that only some users need, or is too small: what, and what to do about it."""
 
 
 def examine() -> Iterator[Finding]:
@@ -52,36 +43,30 @@ def examine() -> Iterator[Finding]:
     for subject, check in CHECKS.items():
         try:
             yield Finding(subject, "ok", check())
-        except Lack as lack:
-            yield Finding(subject, "lack", *lack.args)
-        except Warn as warning:
-            yield Finding(subject, "warning", *warning.args)
+        except (Lack, Warn) as problem:
+            yield Finding(subject, "lack" if isinstance(problem, Lack) else "warning", *problem.args)
         except Exception as failure:
-            words = f"the check itself failed: {_first_line(failure)}"
-            yield Finding(subject, "lack", words, INSTALL)
+            yield Finding(subject, "lack", f"the check itself failed: {_first_line(failure)}", INSTALL)
 
 
 def python() -> str:
+    release = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < LEAST_PYTHON:
-        raise Lack(_dotted(sys.version_info[:3]), f"install Python {_dotted(LEAST_PYTHON)} or newer")
-    return f"{_dotted(sys.version_info[:3])} at {sys.executable}"
+        raise Lack(release, f"install Python {'.'.join(map(str, LEAST_PYTHON))} or newer")
+    return f"{release} at {sys.executable}"
 
 
 def torch() -> str:
     torch = _load("torch")
     float((torch.ones(2, 2) @ torch.ones(2, 2)).sum())
     if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
-    elif torch.backends.mps.is_available():
-        device = "Apple GPU (MPS)"
-    else:
-        device = "CPU, which is enough for every chapter"
-    return f"{torch.__version__}, {device}"
+        return f"{torch.__version__}, {torch.cuda.get_device_name()}"
+    gpu = torch.backends.mps.is_available()
+    return f"{torch.__version__}, {'Apple GPU (MPS)' if gpu else 'CPU, which is enough for every chapter'}"
 
 
 def torchvision() -> str:
-    torch = _load("torch")
-    vision = _load("torchvision")
+    torch, vision = _load("torch"), _load("torchvision")
     vision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     return f"{vision.__version__}, built for this torch"
 
@@ -93,22 +78,6 @@ def compiler() -> str:
     return f"numba {numba.__version__} compiles"
 
 
-def memory() -> str:
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        raise Warn("this system does not say", f"the course needs about {_gigabytes(LEAST_MEMORY)}")
-    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size < LEAST_MEMORY:
-        raise Warn(_gigabytes(size), f"close other programs: the course is made for {_gigabytes(LEAST_MEMORY)} or more")
-    return _gigabytes(size)
-
-
-def disk() -> str:
-    free = shutil.disk_usage(".").free
-    if free < LEAST_DISK:
-        raise Warn(f"{_gigabytes(free)} free here", f"make room for data and results: {_gigabytes(LEAST_DISK)}")
-    return f"{_gigabytes(free)} free here"
-
-
 def data() -> str:
     images = _load("sklearn.datasets", "scikit-learn").load_digits().images
     if images.shape != (1797, 8, 8):
@@ -118,22 +87,22 @@ def data() -> str:
 
 def widgets() -> str:
     names = ("plotly", "anywidget", "ipywidgets")
-    return ", ".join(f"{name} {_load_for('the figures of chapters and runs', name).__version__}" for name in names)
+    return ", ".join(f"{name} {_load(name, work='the figures of chapters and runs').__version__}" for name in names)
 
 
 def jupyterlab() -> str:
-    lab, runner = _load_for('"emc2-lite lab"', "jupyterlab"), _load_for('"emc2-lite course"', "papermill")
+    lab, runner = _load("jupyterlab", work='"emc2-lite lab"'), _load("papermill", work='"emc2-lite course"')
     return f"JupyterLab {lab.__version__}, papermill {runner.__version__}"
 
 
 def kernel() -> str:
-    """Starts a kernel as JupyterLab would, and asks it which Python it is."""
-    _load_for(CHAPTERS, "ipykernel")
-    heard = []
-    manager = _load_for(CHAPTERS, "jupyter_client.manager", "jupyter-client")
+    """Start a kernel as JupyterLab would, and ask which Python runs it."""
+    _load("ipykernel", work="the chapters")
+    manager = _load("jupyter_client.manager", "jupyter-client", work="the chapters")
+    messages: list[dict[str, Any]] = []
     with manager.run_kernel(kernel_name="python3", extra_arguments=["--log-level=ERROR"]) as client:
-        client.execute_interactive(KERNEL_QUESTION, timeout=KERNEL_SECONDS, output_hook=heard.append)
-    answer = "".join(message["content"].get("text", "") for message in heard).strip()
+        client.execute_interactive(KERNEL_QUESTION, timeout=60, output_hook=messages.append)
+    answer = "".join(message["content"].get("text", "") for message in messages).strip()
     if not answer:
         raise Lack("it starts, but cannot import emc2_lite", f'make it anew: "{_KERNEL_REMEDY}"')
     if os.path.realpath(answer) != os.path.realpath(sys.executable):
@@ -141,13 +110,20 @@ def kernel() -> str:
     return "starts, and finds emc2_lite"
 
 
-def browser() -> str:
-    """The tests and the stored figures need a Chromium; a reader needs none but the one in use."""
-    candidates = (os.environ.get("BROWSER_PATH", ""), *BROWSERS, *MAC_BROWSERS)
-    found = next(filter(None, map(shutil.which, candidates)), None)
-    if not found:
-        raise Warn("no Chromium or Chrome", "only the browser tests and the making of the chapters need one")
-    return found
+def memory() -> str:
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", ()):
+        raise Warn("this system does not say", "the course needs about 4 GB")
+    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    if size < 4:
+        raise Warn(f"{size:.0f} GB", "close other programs: the course is made for 4 GB or more")
+    return f"{size:.0f} GB"
+
+
+def disk() -> str:
+    free = shutil.disk_usage(".").free / 1e9
+    if free < 2:
+        raise Warn(f"{free:.0f} GB free here", "make room for data and results: 2 GB")
+    return f"{free:.0f} GB free here"
 
 
 def threads() -> str:
@@ -159,75 +135,49 @@ def threads() -> str:
     return f"OMP_NUM_THREADS is {value}"
 
 
-CHECKS: dict[str, Callable[[], str]] = {
-    "Python": python,
-    "torch": torch,
-    "torchvision": torchvision,
-    "numba": compiler,
-    "data": data,
-    "widgets": widgets,
-    "JupyterLab": jupyterlab,
-    "kernel": kernel,
-    "memory": memory,
-    "disk": disk,
-    "threads": threads,
-    "browser": browser,
-}
-COURSE = ("widgets", "JupyterLab", "kernel")  # what the course needs and the library does not
-_KERNEL_REMEDY = "python -m ipykernel install --sys-prefix"
+def browser() -> str:
+    """Find a Chromium for the tests and the stored figures; a reader needs only the browser in use."""
+    for candidate in (os.environ.get("BROWSER_PATH", ""), *BROWSERS, *MAC_BROWSERS):
+        if found := shutil.which(candidate):
+            return found
+    raise Warn("no Chromium or Chrome", "only the browser tests and the making of the chapters need one")
 
 
-def _load(module: str, package: str | None = None):
-    """Import ``module``; a ``Lack`` if it is missing, older than this project asks for, or broken."""
+LIBRARY = {"Python": python, "torch": torch, "torchvision": torchvision, "numba": compiler, "data": data}
+COURSE = {"widgets": widgets, "JupyterLab": jupyterlab, "kernel": kernel}  # the library runs without these
+CHECKS = LIBRARY | COURSE | {"memory": memory, "disk": disk, "threads": threads, "browser": browser}
+
+
+def _load(module: str, package: str | None = None, *, work: str = "") -> ModuleType:
+    """Import ``module`` of ``package``.
+
+    Raises:
+        Lack: on a package that is missing, older than this project asks for, or broken.
+        Warn: on a missing package that only ``work`` needs.
+    """
     package = package or module
-    least = _least(package)
     try:
-        installed = version(package)
-    except PackageNotFoundError:
-        raise Missing(f"{package} is not installed", INSTALL) from None
+        own, installed = requires("emc2-lite") or (), version(package)
+    except PackageNotFoundError as missing:
+        words = f"{missing.name} is not installed"
+        if work and missing.name == package:
+            raise Warn(words, f"needed for {work} alone: {INSTALL}") from None
+        raise Lack(words, INSTALL) from None
+    bounds = (re.match(rf"{re.escape(package)}\s*>=\s*([\d.]+)", line) for line in own)
+    least = next((bound[1] for bound in bounds if bound), "0")
     if _numbers(installed) < _numbers(least):
         raise Lack(f"{package} {installed} is older than {least}", INSTALL)
     try:
         return importlib.import_module(module)
     except Exception as failure:
-        raise Lack(f"{package} {installed} does not import: {_first_line(failure)}", _reinstall(package)) from None
+        remedy = f"remove {package}, then {INSTALL}"
+        if package in ("torch", "torchvision"):
+            remedy = f"torch and torchvision must be installed together, from one place: remove both, then {INSTALL}"
+        raise Lack(f"{package} {installed} does not import: {_first_line(failure)}", remedy) from None
 
 
-def _load_for(work: str, module: str, package: str | None = None):
-    """Import ``module``, which only `work` needs: a ``Warn`` if it is missing, a ``Lack`` if it is old or broken."""
-    try:
-        return _load(module, package)
-    except Missing as missing:
-        words, remedy = missing.args
-        raise Warn(words, f"needed for {work} alone: {remedy}") from None
-
-
-def _reinstall(package: str) -> str:
-    if package in ("torch", "torchvision"):
-        return f"torch and torchvision must be installed together, from one place: remove both, then {INSTALL}"
-    return f"remove {package}, then {INSTALL}"
-
-
-def _least(package: str) -> str:
-    """The lower bound that this project's own metadata gives for ``package``."""
-    try:
-        own = requires("emc2-lite") or ()
-    except PackageNotFoundError:
-        raise Lack("emc2-lite itself is not installed", INSTALL) from None
-    pattern = re.compile(rf"{re.escape(package)}\s*>=\s*([\d.]+)")
-    return next((found[1] for found in map(pattern.match, own) if found), "0")
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.match(r"[\d.]*", text)[0].split(".") if part)
-
-
-def _dotted(numbers: tuple[int, ...]) -> str:
-    return ".".join(map(str, numbers))
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.0f} GB"
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", re.split(r"[^\d.]", release)[0])))
 
 
 def _first_line(failure: Exception) -> str:

@@ -1,54 +1,49 @@
-"""SIGINT, SIGTERM and SIGHUP, delayed until a run has saved its state, or raised where nothing is lost."""
+"""SIGINT, SIGTERM and SIGHUP: delayed until a run has saved its state, or raised where nothing is lost."""
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(SystemExit):
-    """SIGTERM or SIGHUP; the exit status is 128 and the signal's number."""
+    """SIGTERM or SIGHUP; the exit status is 128 plus the signal's number."""
 
 
 class Interruption:
-    """While entered, signals are noted; only a second Ctrl-C, which is a person's, is raised at once.
+    """While entered, signals are only noted, except for a second Ctrl-C, which is raised at once.
 
-    `asked` is the signal that came, or None. A signal that the process ignores stays ignored, as under nohup. Outside
-    of the main thread, where Python does not let signals be handled, nothing is changed.
+    `asked` is the last signal, or None. A signal that the process ignores, as under nohup, stays ignored. Outside of
+    the main thread, where Python forbids signal handlers, nothing changes.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.asked: int | None = None
         self._at_once = self._saving = False
-        self._before: dict[int, object] = {}
+        self._handlers = ExitStack()
 
     def __enter__(self) -> "Interruption":
-        self._before = _handle(self._note)
+        self._handlers.enter_context(_handled(self._note))
         return self
 
-    def __exit__(self, *exception) -> None:
-        _restore(self._before)
+    def __exit__(self, *exception: object) -> None:
+        self._handlers.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        impatient = number == signal.SIGINT and self.asked is not None
+        again = number == signal.SIGINT and self.asked is not None
         self.asked = number
-        if self._at_once or (impatient and not self._saving):
+        if self._at_once or (again and not self._saving):
             _stop(number)
 
     def obey(self) -> None:
-        """
-        Raises:
-            KeyboardInterrupt, Stopped: if a signal came.
-        """
+        """Raise KeyboardInterrupt or `Stopped` if a signal came."""
         if self.asked is not None:
             _stop(self.asked)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Signals are raised where they come, one that came before included."""
+        """While entered, every signal is raised at once; a signal that came before is raised on entry."""
         self._at_once = True
         try:
             self.obey()
@@ -58,7 +53,7 @@ class Interruption:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Not even a second Ctrl-C is raised."""
+        """While entered, no signal is raised, not even a second Ctrl-C."""
         self._saving = True
         try:
             yield
@@ -66,27 +61,22 @@ class Interruption:
             self._saving = False
 
 
-@contextmanager
-def stops() -> Iterator[None]:
+def stops() -> AbstractContextManager[None]:
     """While entered, SIGTERM and SIGHUP raise `Stopped`, as SIGINT raises KeyboardInterrupt."""
-    before = _handle(lambda number, frame: _stop(number))
+    return _handled(lambda number, frame: _stop(number))
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """While entered, `handler` takes the signals that the process does not ignore."""
+    main = threading.current_thread() is threading.main_thread()
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if main else ()
+    before = {n: signal.signal(n, handler) for n in signals if signal.getsignal(n) is not signal.SIG_IGN}
     try:
         yield
     finally:
-        _restore(before)
-
-
-def _handle(handler: object) -> dict[int, object]:
-    """Install the handler for signals that are not ignored, and return those that were there."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in heard}
-
-
-def _restore(handlers: dict[int, object]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
 
 
 def _stop(number: int) -> None:

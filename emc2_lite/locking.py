@@ -1,33 +1,29 @@
-"""One folder or file, one process: a lock that names its owner and dies with it."""
+"""One process per folder or file: a lock file that names its process and unlocks when the process ends."""
 
 import errno
 import fcntl
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 class Locked(ValueError):
-    """Another process is at work there; the message says which."""
+    """Another process works on the same files; the message names the process."""
 
 
 @contextmanager
 def locked(path: Path, work: str) -> Iterator[None]:
-    """Hold the lock file `path` while entered; its folder must be there.
+    """Hold the lock file `path` while entered; its folder must exist.
 
-    The operating system drops the lock when the process ends, however it ends; a file left behind by a killed process
-    locks nothing. The file holds the number and the machine of the process.
-
-    Args:
-        path: the lock file, which is made, and taken away at the end.
-        work: what the other process would be doing, for the message, such as "a run in build/runs/digits".
+    The file, deleted at the end, holds the number and the machine of the process; one that a killed process left locks
+    nothing. `work` is the work under the lock, for the message, such as "the run in build/runs/digits".
 
     Raises:
-        Locked: if another process holds it.
+        Locked: if another process holds the lock.
         OSError: if the file cannot be made.
     """
     file = _taken(path, work)
@@ -47,27 +43,16 @@ def _taken(path: Path, work: str) -> int:
             owner = os.pread(file, 200, 0).decode(errors="replace").strip() or "another process"
             os.close(file)
             raise Locked(
-                f"{owner} is at work on {work}: wait until it ends, or end it; two at once would spoil "
-                "each other's files."
+                f"{owner} is at work on {work}: wait until it ends, or end it; two at once would damage the files."
             ) from None
         except OSError as failure:
             if failure.errno not in _NO_LOCKS:
                 os.close(file)
                 raise
-            warnings.warn(
-                f"{path.parent} cannot be locked: see to it that no second process writes there", stacklevel=4
-            )
-        if _still_named(file, path):
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
-            return file
-        os.close(file)  # its owner took it away between our opening and our locking it
-
-
-def _still_named(file: int, path: Path) -> bool:
-    try:
-        there = path.stat()
-    except FileNotFoundError:
-        return False
-    mine = os.fstat(file)
-    return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+            warnings.warn(f"{path.parent} cannot be locked: let no second process write there", stacklevel=4)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), path.stat()):
+                os.ftruncate(file, 0)
+                os.pwrite(file, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+                return file
+        os.close(file)  # the process before deleted the file after this one had opened it, and before it had locked it

@@ -1,4 +1,4 @@
-"""Records of runs in data/records: what was run, with what, how long it took and what came of it; never edited by hand.
+"""Records of runs in data/records: what was run, on what, for how long, and the results; never edited by hand.
 
 A record is one JSON file: ``experiment``, ``config``, ``seeds``, ``device``, ``versions``, ``revision`` (of git, with
 "+changes" if the working tree differed), ``seconds``, ``metrics`` (a row for each measurement along the way) and
@@ -9,7 +9,9 @@ import json
 import math
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
 from typing import Any
@@ -17,28 +19,42 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "data" / "records"
 FIELDS = ("experiment", "config", "seeds", "device", "versions", "revision", "seconds", "metrics", "final")
+Row = dict[str, Any]
+Rows = list[Row]
 
 
-def read_record(name: str) -> dict[str, Any]:
+def read_record(name: str) -> Row:
     """The record ``name`` of the repository that this package runs from, or of the installed package.
 
     Raises:
         FileNotFoundError: if there is no such record.
         ValueError: if the file is not a record.
+
+    >>> read_record("training")["device"]
+    'cpu'
     """
-    return read_record_file(_path(name), "make it again with emc2-lite experiment")
+    paths = [FOLDER / f"{name}.json"]
+    with suppress(PackageNotFoundError):
+        installed = files("emc2-lite") or ()
+        paths += [Path(str(file.locate())) for file in installed if file.parts[-2:] == ("records", paths[0].name)]
+    for path in paths:
+        if path.is_file():
+            return read_record_file(path, "make it again with emc2-lite experiment")
+    raise FileNotFoundError(
+        f"There is no record {name}: make it with emc2-lite experiment, or take it from data/records."
+    )
 
 
-def read_record_file(path: Path, remedy: str = "make it again") -> dict[str, Any]:
-    """The record in a file; `remedy` ends the sentence about one that is damaged.
+def read_record_file(path: Path, remedy: str = "make it again") -> Row:
+    """The record in a file; `remedy` ends the sentence about a damaged file.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a record.
+        ValueError: if the file is not a record.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as problem:  # no JSON, or not even text
+    except (ValueError, RecursionError) as problem:  # no JSON, or no text
         raise ValueError(f"{path} is no record: {problem}; {remedy}.") from None
     missing = [field for field in FIELDS if field not in record] if isinstance(record, dict) else FIELDS
     if missing:
@@ -46,7 +62,7 @@ def read_record_file(path: Path, remedy: str = "make it again") -> dict[str, Any
     return record
 
 
-def write_record(path: Path, record: dict[str, Any]) -> None:
+def write_record(path: Path, record: Row) -> None:
     """Write a record, a row a line, whole or not at all; numbers that are not finite become null, as JSON has none.
 
     Raises:
@@ -59,17 +75,17 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     write_whole(path, head + ",\n" + ",\n".join(parts) + "\n}\n")
 
 
-def json_line(row: dict[str, Any]) -> str:
+def json_line(row: Row) -> str:
     """A flat dictionary as JSON, with null in the place of numbers that are not finite."""
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
     return json.dumps(finite, allow_nan=False)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write the text under a temporary name, then rename: the file is whole, or as it was, and no draft is left.
+    """Write the text under a temporary name, then rename: the file is complete or unchanged, and no draft is left.
 
     Raises:
-        OSError: if the disk is full or cannot be written to; what was there stays.
+        OSError: if the disk is full or cannot be written to; the file stays unchanged.
     """
     draft = path.with_name(f".{path.name}.draft")
     try:
@@ -83,55 +99,36 @@ def write_whole(path: Path, text: str) -> None:
 
 def cannot_write(path: Path, failure: OSError) -> OSError:
     """The system's error with the file and what to do."""
-    reason = failure.strerror or failure
-    words = f"cannot write {path} ({reason}): make room or choose another place, then give the command again"
+    words = f"cannot write {path} ({failure.strerror or failure}): make room or choose another place, then try again"
     return OSError(failure.errno, words)
 
 
-def rows_where(rows: Sequence[dict[str, Any]], **values: Any) -> list[dict[str, Any]]:
-    """The rows that have all of these values."""
+def rows_where(rows: Sequence[Row], **values: Any) -> list[Row]:
+    """The rows that have all of these values.
+
+    >>> rows_where([{"method": "DCL", "b": 4}, {"method": "EMC2", "b": 4}], method="DCL")
+    [{'method': 'DCL', 'b': 4}]
+    """
     return [row for row in rows if all(row[name] == value for name, value in values.items())]
 
 
-def circumstances(device: str) -> dict[str, Any]:
-    """The fields of a record that the machine and the checkout decide."""
+def new_record(
+    experiment: str, *, config: Row, seeds: Iterable[int], device: str, seconds: float, metrics: Rows, final: Rows
+) -> Row:
+    """The record of a run that has just ended, the `FIELDS` in order, with seconds rounded to tenths."""
     packages = ("emc2-lite", "torch", "torchvision", "numpy", "scikit-learn")
-    return {
-        "device": device,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
-        "revision": _revision(),
-    }
-
-
-def _path(name: str) -> Path:
-    here = FOLDER / f"{name}.json"
-    if here.is_file():
-        return here
-    try:
-        installed = files("emc2-lite") or ()
-    except PackageNotFoundError:
-        installed = ()
-    for file in installed:
-        if file.parts[-2:] == ("records", f"{name}.json"):
-            return Path(file.locate())
-    raise FileNotFoundError(
-        f"There is no record {name}: make it with emc2-lite experiment, or take it from data/records."
-    )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    versions: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(packages)}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    values = (experiment, config, list(seeds), device, versions, _revision(), round(seconds, 1), metrics, final)
+    return dict(zip(FIELDS, values, strict=True))
 
 
 def _revision() -> str | None:
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
+    git = partial(subprocess.check_output, cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+        commit = git(["git", "rev-parse", "--short=12", "HEAD"]).strip()
+        return commit + ("+changes" if git(["git", "status", "--porcelain"]) else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,4 +1,4 @@
-"""The command line ``emc2-lite``. What a command needs is imported inside it, so that ``doctor`` always runs."""
+"""The command line ``emc2-lite``. Each command imports what it needs when it runs, so that ``doctor`` always runs."""
 
 import click
 
@@ -8,12 +8,10 @@ from emc2_lite.cli.runs import evaluate, train
 from emc2_lite.cli.sentences import Main
 from emc2_lite.cli.sweeps import sweep
 
-COLOURS = {"ok": "green", "warning": "yellow", "lack": "red"}
-
 
 @click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="emc2-lite")
-@click.option("--debug", is_flag=True, help="Show the traceback of what goes wrong.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug):
     """EMC2, contrastive learning with Markov-chain negatives: the course, training runs and experiments."""
 
@@ -24,20 +22,20 @@ for command in (course, lab, experiment, train, evaluate, sweep):
 
 @main.command()
 def doctor():
-    """Look at this machine and say what is lacking, and what to do about it.
+    """Check this machine, and say what is lacking and what to do about it.
 
-    The exit status is 1 if something that the library needs is lacking, or a part of the course is broken; warnings do
-    not count.
+    The exit status is 1 if something that the library needs is lacking, or if a part of the course is broken. Warnings
+    do not change it.
     """
     from emc2_lite.doctor import COURSE, examine
 
-    lacks, whole = 0, "course"
+    lacks, user, colours = 0, "course", {"ok": "green", "warning": "yellow", "lack": "red"}
     for finding in examine():
-        verdict = click.style(f"{finding.verdict:8}", fg=COLOURS[finding.verdict])
+        verdict = click.style(f"{finding.verdict:8}", fg=colours[finding.verdict])
         click.echo(f"{verdict} {finding.subject}: {finding.words}" + (f" ({finding.remedy})" if finding.remedy else ""))
         lacks += finding.verdict == "lack"
         if finding.verdict == "warning" and finding.subject in COURSE:
-            whole = "library"
+            user = "library"
     if lacks:
         raise click.ClickException(f"{lacks} of the things above are lacking; the brackets say what to do.")
-    click.echo(f"Everything that the {whole} needs is here.")
+    click.echo(f"Everything that the {user} needs is here.")

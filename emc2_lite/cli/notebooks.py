@@ -8,19 +8,15 @@ from pathlib import Path
 
 import click
 
-from emc2_lite.cli.options import Folder, check_writable, literals, parameters_option
+from emc2_lite.cli.options import Folder, check_writable, columns, literals, parameters_option
 from emc2_lite.cli.sentences import INTERRUPTED
+
+DEFAULT = Path("build/course")
 
 
 @click.command()
 @click.argument("chapters", nargs=-1)
-@click.option(
-    "--output",
-    type=Folder(),
-    default=Path("build/course"),
-    show_default=True,
-    help="Folder for the executed notebooks.",
-)
+@click.option("--output", type=Folder(), default=DEFAULT, show_default=True, help="Folder for the executed notebooks.")
 @parameters_option("Set a value of the parameters cell in the chapters that have it; may be repeated.")
 def course(chapters, output, parameters):
     """Execute the chapters, all or those named by number or file, and say which of them work.
@@ -29,38 +25,33 @@ def course(chapters, output, parameters):
     in the output folder. The exit status is 1 if any chapter failed.
     """
     notebooks = _chapters(chapters)
-    _check_output(notebooks, output)
-    _need("papermill", "ipykernel", "nbformat", "plotly", "anywidget", "ipywidgets")
+    if any((output / notebook.name).resolve() == notebook.resolve() for notebook in notebooks):
+        raise click.UsageError(f"--output is {output}, where the chapters lie: choose another, such as {DEFAULT}")
+    if len({notebook.name for notebook in notebooks}) < len(notebooks):
+        raise click.UsageError("two of the notebooks have the same file name: execute them one at a time")
+    check_writable(output)
+    _need("papermill", "nbformat")
     try:
-        results = _execute(notebooks, output, literals(parameters))
+        rows = _execute(notebooks, output, literals(parameters))
     except KeyboardInterrupt:
         click.echo(f"\nInterrupted. The chapters that were finished are in {output}.", err=True)
         sys.exit(INTERRUPTED)
-    click.echo(_table(results))
-    failed = [result.chapter for result in results if result.error]
-    if failed:
-        raise click.ClickException(f"{len(failed)} of {len(results)} chapters failed: {', '.join(failed)}.")
+    click.echo(f"\n{columns(rows)}")
+    if failed := [row["chapter"] for row in rows if row["result"] == "failed"]:
+        raise click.ClickException(f"{len(failed)} of {len(rows)} chapters failed: {', '.join(failed)}.")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def lab(arguments):
-    """Open the chapters in JupyterLab; further arguments are handed to it."""
+    """Open the chapters in JupyterLab, which gets all further arguments."""
     folder = _folder()
-    _need("jupyterlab", "ipykernel", "plotly", "anywidget", "ipywidgets")
+    _need("jupyterlab")
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(folder), *arguments])
 
 
-def _check_output(notebooks: list[Path], output: Path) -> None:
-    """The executed copies must not take the place of the chapters, nor of each other, and there must be a place."""
-    if any((output / notebook.name).resolve() == notebook.resolve() for notebook in notebooks):
-        raise click.UsageError(f"--output is {output}, where the chapters lie: choose another, such as build/course")
-    if len({notebook.name for notebook in notebooks}) < len(notebooks):
-        raise click.UsageError("two of the notebooks have the same file name: execute them one at a time")
-    check_writable(output)
-
-
-def _execute(notebooks: list[Path], output: Path, parameters: dict) -> list:
+def _execute(notebooks: list[Path], output: Path, parameters: dict) -> list[dict]:
+    """Execute the notebooks one after the other, and return a row of the final table for each."""
     try:
         from papermill import inspect_notebook
         from tqdm import tqdm
@@ -74,11 +65,10 @@ def _execute(notebooks: list[Path], output: Path, parameters: dict) -> list:
         raise click.UsageError(f"no parameter {', '.join(sorted(unknown))} in the chosen chapters")
     for notebook in notebooks:
         (output / notebook.name).unlink(missing_ok=True)
-    results = []
+    rows = []
     for number, notebook in enumerate(notebooks, start=1):
-        place = f"[{number}/{len(notebooks)}] {notebook.stem}"
         own = {name: value for name, value in parameters.items() if name in known[notebook]}
-        click.echo(place)
+        click.echo(f"[{number}/{len(notebooks)}] {notebook.stem}")
         with tqdm(desc="  cells", bar_format="{desc} {n}/{total} {elapsed}", leave=False, disable=None) as bar:
 
             def show(cell, total, bar=bar):
@@ -86,21 +76,12 @@ def _execute(notebooks: list[Path], output: Path, parameters: dict) -> list:
                 bar.update()
 
             result = execute(notebook, output / notebook.name, parameters=own, on_cell=show)
-        results.append(result)
         for warning in result.warnings:
             click.echo(f"  warning: {warning}")
-        outcome = f"failed in {result.error}" if result.error else "ok"
-        click.echo(f"  {outcome} ({result.cells} cells, {result.seconds:.1f} s)")
-    return results
-
-
-def _table(results: list) -> str:
-    width = max(len(result.chapter) for result in results)
-    lines = [f"{'chapter':{width}}  seconds  cells  result"]
-    for result in results:
-        outcome = "failed" if result.error else "ok"
-        lines.append(f"{result.chapter:{width}}  {result.seconds:7.1f}  {result.cells:5d}  {outcome}")
-    return "\n" + "\n".join(lines)
+        verdict, seconds = "failed" if result.error else "ok", f"{result.seconds:.1f}"
+        click.echo(f"  {verdict}{f' in {result.error}' if result.error else ''} ({result.cells} cells, {seconds} s)")
+        rows.append({"chapter": result.chapter, "seconds": seconds, "cells": result.cells, "result": verdict})
+    return rows
 
 
 def _folder() -> Path:
@@ -112,24 +93,21 @@ def _folder() -> Path:
 
 
 def _chapters(wanted: tuple[str, ...]) -> list[Path]:
-    """The notebooks named in ``wanted`` by path, by name or by the beginning of it; all of them if it is empty."""
-    if not wanted:
-        notebooks = sorted(_folder().glob("*.ipynb"))
-        if not notebooks:
-            raise click.UsageError(f"there are no notebooks in {_folder()}")
-        return notebooks
+    """The notebooks that have a path or the beginning of a name in ``wanted``; all notebooks if ``wanted`` is empty."""
     chosen = []
-    for name in wanted:
+    for name in wanted or ("",):
         matches = [Path(name)] if name.endswith(".ipynb") else sorted(_folder().glob(f"{escape(name)}*.ipynb"))
-        if not name or not matches or not all(match.is_file() for match in matches):
-            raise click.UsageError(f"there is no chapter {name!r}")
+        if not matches or not all(match.is_file() for match in matches) or (wanted and not name):
+            missing = f"is no chapter {name!r}" if wanted else f"are no notebooks in {_folder()}"
+            raise click.UsageError(f"there {missing}")
         chosen += [match for match in matches if match not in chosen]
     return chosen
 
 
 def _need(*modules: str) -> None:
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
+    """Refuse, naming them, where some of the modules or of those that every chapter needs are not installed."""
+    needed = (*modules, "ipykernel", "plotly", "anywidget", "ipywidgets")
+    if missing := [module for module in needed if find_spec(module) is None]:
         raise click.ClickException(
             f"{', '.join(missing)} not installed, which the course needs: "
             'run "make setup" in the repository, or "pip install -e .[course]" there.'

@@ -1,29 +1,26 @@
-"""Say how good the features of a run's checkpoint are."""
+"""How good the features of a run's checkpoint are."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor
 
-from emc2_lite.evaluation import (
-    Interval,
-    features_of,
-    knn_accuracy,
-    label_efficiency,
-    linear_probe,
-    supervised_accuracy,
-)
+from emc2_lite import evaluation
 from emc2_lite.records import write_whole
 from emc2_lite.runs.images import images_in_words, load_views, pick_device, settings_of
 from emc2_lite.training import LAST, Config, changed, contents_of, from_dict, load_checkpoint, make_encoder
+from emc2_lite.vision.encoders import Encoder
+from emc2_lite.vision.views import Views
 
 EVALUATION = "evaluation.json"
 PLACE = ("data.folder", "data.in_memory", "data.workers", "data.skip_corrupt")
 PAPER_PROBE = "linear probe, released code's protocol"
+Labelled = tuple[Views, Tensor]
+Rows = list[dict[str, Any]]
 
 
 def evaluate_run(
@@ -36,24 +33,21 @@ def evaluate_run(
     download: bool = False,
     values: Mapping[str, Any] = MappingProxyType({}),
     tell: Callable[[str], object] = lambda line: None,
-) -> list[dict[str, Any]]:
-    """How good the features of a run's checkpoint are on the test set, with 95 % intervals: one row a measure.
+) -> Rows:
+    """Evaluate the features of a run's checkpoint on the test set, with 95 % intervals: one row a measure.
 
-    1-NN, weighted 20-NN, the tuned linear probe and the released code's protocol; on request the tuned probe with few
-    labels a class, and the supervised baseline: the same encoder trained on the labels alone. A measure that these
-    images do not allow has no row.
+    Measures: 1-NN, weighted 20-NN, the tuned linear probe and the released code's protocol; on request the tuned probe
+    with few labels a class, and the supervised baseline, which trains the same encoder on the labels alone. A measure
+    that these images do not allow has no row.
 
     Args:
-        output: the run's folder; the rows are also written there, to evaluation.json, or for another checkpoint than
-            last.pt to evaluation-NAME.json.
-        checkpoint: file name of the checkpoint in it.
-        labels_a_class: numbers of labels for the label-efficiency rows.
-        supervised_epochs: of the supervised baseline; 0 leaves it out.
-        values: where the images are now and how they are read, by the names in `PLACE`, in the place of the run's own.
-        tell: hears in a line why a row is missing, and what to think of one.
+        output: the run's folder; the rows are also written there, to evaluation.json, or to evaluation-NAME.json.
+        checkpoint: NAME.pt, by default last.pt, whose rows are in evaluation.json.
+        labels_a_class, supervised_epochs: of the measures on request; 0 epochs for no baseline.
+        values: the present place of the images and how to read them, by the names in `PLACE`, in place of the run's.
+        tell: is called with a line for each missing row, and for a row that needs a caution.
 
-    Raises:
-        ValueError, FileNotFoundError: if the checkpoint or the images are missing or damaged, or there is not one row.
+    Raises: ValueError, FileNotFoundError: if checkpoint or images are missing or damaged, or if no measure has a row.
     """
     path = output / checkpoint
     state = load_checkpoint(path)
@@ -71,58 +65,52 @@ def evaluate_run(
     if "data.folder" not in values and config.data.name != "digits" and not Path(config.data.folder).exists():
         values = {"data.folder": folder, **values}
     config = changed(config, **values)
-    rows, problems = [], []
+    rows: Rows = []
+    missing = []
     with settings_of(config, place):
-        for measure, work in _measures(config, encoder, place, labels_a_class, supervised_epochs, download, tell):
+        known, test = (load_views(config, part, place, download=download) for part in ("labelled", "test"))
+        tell(f"fitted on {images_in_words(known[1], known[0].classes)}, tested on {len(test[1]):,}")
+        for measure, work in _measures(config, encoder, known, test, labels_a_class, supervised_epochs).items():
             try:
                 rows += [{"measure": measure, **row} for row in work()]
             except ValueError as problem:
-                problems.append(f"{measure}: {problem}")
+                missing.append(f"{measure}: {problem}")
     if not rows:
-        raise ValueError(problems[0])
-    for problem in problems:
-        tell(f"No row for {problem}")
+        raise ValueError(missing[0])
+    for reason in missing:
+        tell(f"No row for {reason}")
     if any(row["measure"] == PAPER_PROBE for row in rows):
         tell(
-            "The released code's protocol takes few steps of SGD on the features as they are, and on a small set it is "
-            "far from trained: compare encoders by the tuned probe."
+            "The released code's protocol takes few steps of SGD on unscaled features, and on a small set it is far "
+            "from trained: compare encoders by the tuned probe."
         )
     name = EVALUATION if checkpoint == LAST else f"evaluation-{path.stem}.json"
-    found = {"checkpoint": checkpoint, "step": step, "rows": rows, "missing": problems}
+    found = {"checkpoint": checkpoint, "step": step, "rows": rows, "missing": missing}
     write_whole(output / name, json.dumps(found, indent=1) + "\n")
     return rows
 
 
 def _measures(
-    config: Config,
-    encoder: nn.Module,
-    device: torch.device,
-    counts: tuple[int, ...],
-    epochs: int,
-    download: bool,
-    tell: Callable[[str], object],
-) -> Iterator[tuple[str, Callable[[], list[dict[str, Any]]]]]:
-    """Each measure's name, and the work that gives its rows."""
-    known_views, known = load_views(config, "labelled", device, download=download)
-    test_views, asked = load_views(config, "test", device, download=download)
-    tell(f"fitted on {images_in_words(known, known_views.classes)}, tested on {len(asked):,}")
-    points = (features_of(encoder, known_views), known.to(device), features_of(encoder, test_views), asked.to(device))
+    config: Config, encoder: Encoder, known: Labelled, test: Labelled, counts: tuple[int, ...], epochs: int
+) -> dict[str, Callable[[], Rows]]:
+    """The functions that give each measure's rows, by the measure's name."""
+    points = [part for views, labels in (known, test) for part in (evaluation.features_of(encoder, views), labels)]
+    device, b = points[0].device, min(config.training.batch_size, len(known[1]))
 
-    def row(accuracy: Interval) -> list[dict[str, Any]]:
+    def row(accuracy: evaluation.Interval) -> Rows:
         return [{"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}]
 
-    yield "1-NN", lambda: row(knn_accuracy(*points, k=1))
-    yield "20-NN, weighted", lambda: row(knn_accuracy(*points, k=min(20, len(known))))
-    for protocol, words in (("tuned", "linear probe, tuned"), ("paper", PAPER_PROBE)):
-        yield words, lambda protocol=protocol: row(linear_probe(*points, protocol=protocol).accuracy)
-    for count in counts:
-        yield f"linear probe, {count} labels a class", lambda count=count: label_efficiency(*points, counts=[count])
-    if epochs:
+    def supervised() -> Rows:
         fresh = make_encoder(config.encoder).to(device)
-        batch_size = min(config.training.batch_size, len(known))
-        yield (
-            f"supervised, {epochs} epochs",
-            lambda: row(
-                supervised_accuracy(fresh, known_views, known, test_views, asked, epochs=epochs, batch_size=batch_size)
-            ),
-        )
+        return row(evaluation.supervised_accuracy(fresh, *known, *test, epochs=epochs, batch_size=b))
+
+    measures = {
+        "1-NN": lambda: row(evaluation.knn_accuracy(*points, k=1)),
+        "20-NN, weighted": lambda: row(evaluation.knn_accuracy(*points, k=min(20, len(known[1])))),
+        "linear probe, tuned": lambda: row(evaluation.linear_probe(*points).accuracy),
+        PAPER_PROBE: lambda: row(evaluation.linear_probe(*points, protocol="paper").accuracy),
+    }
+    few_labels = partial(evaluation.label_efficiency, *points)
+    for count in counts:
+        measures[f"linear probe, {count} labels a class"] = partial(few_labels, counts=[count])
+    return measures | ({f"supervised, {epochs} epochs": supervised} if epochs else {})

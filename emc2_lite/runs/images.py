@@ -1,4 +1,4 @@
-"""What a configuration names, found: the device, its settings, the images and views of them."""
+"""The device, its settings, the images and the views that a configuration names."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,17 @@ from torch import Tensor
 
 from emc2_lite.training import Config
 from emc2_lite.vision import DigitViews, FileViews, FolderImages, ImageViews, LabelledImages, load_images
+from emc2_lite.vision.datasets import Part
 from emc2_lite.vision.views import Views
 
 
 def pick_device(name: str) -> torch.device:
     """The device that "cpu", "cuda" or "auto" names.
 
-    Raises:
-        ValueError: if a GPU is asked for and there is none.
+    Raises: ValueError: on "cuda" where torch finds no GPU.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError(
@@ -29,31 +32,31 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def load_views(config: Config, part: str, device: torch.device, *, download: bool = False) -> tuple[Views, Tensor]:
-    """Views of a part of the configured images, on the device, and their labels (N,), -1 where there is none.
+def load_views(config: Config, part: Part, device: torch.device, *, download: bool = False) -> tuple[Views, Tensor]:
+    """Views of a part of the configured images, on the device, and their labels (N,), -1 where an image has none.
 
     Args:
         part: "train", "labelled" or "test", see `emc2_lite.vision.load_images`.
-        download: fetch a data set that is not there.
+        download: fetch a data set that is missing.
 
-    Raises:
-        FileNotFoundError, ValueError: if the images are missing or damaged.
+    Raises: FileNotFoundError, ValueError: if the images are missing or damaged.
+
+    >>> views, labels = load_views(Config(), "test", torch.device("cpu"))
+    >>> len(views), len(labels)
+    (360, 360)
     """
     data = config.data
+    samples = data.samples if part == "train" else None
     images = load_images(
-        data.name,
-        part,
-        data.folder,
-        samples=data.samples if part == "train" else None,
-        download=download,
-        skip_corrupt=data.skip_corrupt,
+        data.name, part, data.folder, samples=samples, download=download, skip_corrupt=data.skip_corrupt
     )
     if isinstance(images, FolderImages) and data.in_memory:
         images = images.in_memory()
     if isinstance(images, LabelledImages):
         resident = images.images.to(device)
-        views = ImageViews(resident, config.views) if config.views else DigitViews(resident)
+        views: Views = ImageViews(resident, config.views) if config.views else DigitViews(resident)
     else:
+        assert config.views is not None  # a Config of colour images has views
         views = FileViews(images, config.views, device, workers=data.workers)
     views.identity, views.classes = images.identity, images.classes
     return views, images.labels
@@ -61,15 +64,13 @@ def load_views(config: Config, part: str, device: torch.device, *, download: boo
 
 def images_in_words(labels: Tensor, classes: tuple[str, ...]) -> str:
     """Such as "40 images of 2 classes (cats 25, dogs 15)"."""
-    images = f"{len(labels):,} images"
-    counts = labels[labels >= 0].bincount().tolist()
-    found = [(class_name(label, classes), count) for label, count in enumerate(counts) if count]
+    images, counts = f"{len(labels):,} images", labels[labels >= 0].bincount().tolist()
+    found = {class_name(label, classes): count for label, count in enumerate(counts) if count}
     if not found:
         return f"{images} without labels"
     if len(found) > 12:
-        sizes = [count for _, count in found]
-        return f"{images} of {len(found)} classes, {min(sizes):,} to {max(sizes):,} each"
-    listed = ", ".join(f"{name} {count:,}" for name, count in found)
+        return f"{images} of {len(found)} classes, {min(found.values()):,} to {max(found.values()):,} each"
+    listed = ", ".join(f"{name} {count:,}" for name, count in found.items())
     return f"{images} of {len(found)} {'class' if len(found) == 1 else 'classes'} ({listed})"
 
 
@@ -79,13 +80,10 @@ def class_name(label: int, classes: tuple[str, ...]) -> str:
 
 @contextmanager
 def settings_of(config: Config, device: torch.device) -> Iterator[None]:
-    """Threads as configured, and on a GPU operations that give the same bits every time, as resuming needs."""
-    threads = torch.get_num_threads()
-    deterministic, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    benchmark = torch.backends.cudnn.benchmark
+    """While entered, threads as configured, and on a GPU deterministic operations, which resuming bit for bit needs."""
+    threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     if device.type == "cuda":

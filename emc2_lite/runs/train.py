@@ -1,42 +1,48 @@
-"""Train as configured, from the images to the record."""
+"""A configured run, from the images to the record."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from emc2_lite.evaluation import features_of, nearest_neighbour_accuracy, validation_split
 from emc2_lite.locking import locked
-from emc2_lite.records import circumstances, read_record_file, write_record
+from emc2_lite.records import new_record, read_record_file, write_record
 from emc2_lite.runs.images import class_name, device_name, images_in_words, load_views, pick_device, settings_of
 from emc2_lite.training import BEST, METRICS, Config, Run, fit, read_metrics
+from emc2_lite.vision.encoders import Encoder
 from emc2_lite.vision.views import Views
 
 RECORD, LOCK = "record.json", ".lock"
-SAME_IMAGES = ("digits", "cifar10", "imagenet100", "folder")  # trained on and labelled: the same images
+SAME_IMAGES = ("digits", "cifar10", "imagenet100", "folder")  # the images to train on are the labelled ones
 
 
-def neighbour_monitor(views: Views, labels: Tensor, count: int) -> Callable[[nn.Module], float] | None:
+def neighbour_monitor(views: Views, labels: Tensor, count: int) -> Callable[[Encoder], float] | None:
     """encoder -> 1-NN accuracy of a held-out fifth among the rest of at most `count` labelled images.
 
-    The test set has no part in it, so the best checkpoint may be chosen by it. None if there are no labels, all are of
-    one class, or no two images of a class.
+    Test images have no part in the accuracy, so it may choose the best checkpoint. None if fewer than 2 classes have 2
+    labelled images.
+
+    >>> from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
+    >>> digits = load_digits("train")
+    >>> accuracy = neighbour_monitor(DigitViews(digits.images), digits.labels, count=200)
+    >>> 0.1 < accuracy(DigitEncoder()) < 1
+    True
     """
     labelled = (labels >= 0).nonzero().flatten()
     order = torch.randperm(len(labelled), generator=torch.Generator().manual_seed(0))
     chosen = labelled[order[:count]].sort().values
-    if len(chosen):
-        chosen = chosen[labels[chosen].bincount()[labels[chosen]] > 1]  # one to hold out, one to find it by
-    if len(labels[chosen].unique()) < 2:
+    chosen = chosen[labels[chosen].bincount()[labels[chosen]] > 1]  # one image to hold out, one to find it by
+    classes = labels[chosen]
+    if len(classes.unique()) < 2:
         return None
-    known, held_out = validation_split(labels[chosen])
+    known, held_out = validation_split(classes)
 
-    def accuracy(encoder: nn.Module) -> float:
+    def accuracy(encoder: Encoder) -> float:
         features = features_of(encoder, views, chosen)
-        found = labels[chosen].to(features.device)
-        return nearest_neighbour_accuracy(features[known], found[known], features[held_out], found[held_out])
+        return nearest_neighbour_accuracy(features[known], classes[known], features[held_out], classes[held_out])
 
     return accuracy
 
@@ -49,17 +55,17 @@ def train_run(
     progress: bool = True,
     tell: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Any]:
-    """Train as configured, into the folder `output`, or go on where the run in it stopped; returns its record.
+    """Train as configured, into the folder `output`, or resume the run in it; returns the run's record.
 
     Args:
-        download: fetch a data set that is not there.
-        progress: show how far the run is, on stderr or in the notebook.
-        tell: hears in a few lines what there is to train on, and what will not be measured.
+        download: fetch a data set that is missing.
+        progress: show the run's progress, on stderr or in the notebook.
+        tell: is called with lines on the images, the length of the run, and measures that cannot be taken.
 
     Raises:
-        Locked: if another process is at work on the folder.
-        ValueError, FileNotFoundError, OSError: what `load_views` and `fit` raise; no checkpoint is written before the
-            images are there.
+        Locked: if another process works in the folder.
+        ValueError, FileNotFoundError, OSError: as `load_views` and `fit`; no checkpoint is written before the images
+            are read.
     """
     device = pick_device(config.training.device)
     output.mkdir(parents=True, exist_ok=True)
@@ -83,9 +89,8 @@ def train_run(
 
 
 def _record_of(run: Run, output: Path, tell: Callable[[str], object]) -> dict[str, Any]:
-    """The record of a finished run, written to the folder; one that is there stays if it has more rows of metrics."""
-    rows = read_metrics(output / METRICS)
-    config = run.config.as_dict()
+    """The record of a finished run, written to the folder; an older record with more rows of metrics stays."""
+    rows, config = read_metrics(output / METRICS), run.config.as_dict()
     if (output / RECORD).exists():
         try:
             before = read_record_file(output / RECORD)
@@ -98,23 +103,21 @@ def _record_of(run: Run, output: Path, tell: Callable[[str], object]) -> dict[st
     if not rows:
         tell(f"{output / METRICS} has no rows that can be read: the record says only how the run ended")
     last = rows[-1] if rows else {"step": run.step, "epoch": float(run.config.training.epochs)}
-    record = {
-        "experiment": "train",
-        "config": config,
-        "seeds": [run.config.training.seed],
-        **circumstances(device_name(run.device)),
-        "seconds": round(run.seconds, 1),
-        "metrics": rows,
-        "final": [{**last, "best_accuracy": run.best}],
-    }
+    record = new_record(
+        "train",
+        config=config,
+        seeds=[run.config.training.seed],
+        device=device_name(run.device),
+        seconds=run.seconds,
+        metrics=rows,
+        final=[{**last, "best_accuracy": run.best}],
+    )
     write_record(output / RECORD, record)
     return record
 
 
 def _no_monitor(labels: Tensor, classes: tuple[str, ...]) -> str:
     found = labels[labels >= 0].unique().tolist()
-    if not found:
-        return "the images have no labels"
     if len(found) == 1:
-        return f"all images are of one class, {class_name(found[0], classes)}, which tells nothing apart"
-    return "fewer than 2 classes have 2 images or more"
+        return f"all images are of one class, {class_name(found[0], classes)}, and an accuracy needs 2"
+    return "fewer than 2 classes have 2 images or more" if found else "the images have no labels"

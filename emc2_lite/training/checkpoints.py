@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read with weights_only, refused in a sentence if a byte has changed."""
+"""Checkpoints: written whole or not at all, read with weights_only, and refused if a byte has changed."""
 
 import hashlib
 import io
@@ -9,31 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 FORMAT = 2
-SEAL = b"emc2-lite sha256 "  # before the digest of all bytes before it; torch's archive may have bytes behind it
+SEAL = b"emc2-lite sha256 "  # before the digest of all earlier bytes; torch ignores bytes behind its archive
 SEALED = len(SEAL) + 64
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write the state under a temporary name, seal it with its digest, flush it to the disk, then rename.
+    """Write the state and its digest under a temporary name, flush the file to the disk, then rename it.
 
-    A kill at any moment leaves the file that was there, or the new one.
+    A kill at any moment leaves either the old file or the new one.
 
-    Raises:
-        OSError: if the disk is full or cannot be written to; the old file stays.
+    Raises: OSError: if the disk is full or cannot be written to; the old file stays.
     """
     draft = path.with_name(f".{path.name}.draft")
     try:
-        with draft.open("w+b") as file:
-            try:
-                torch.save({"format": FORMAT, **state}, file)
-            except RuntimeError as failure:  # torch's zip writer hides the system's error
-                raise (failure.__context__ if isinstance(failure.__context__, OSError) else failure) from None
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            file.write(SEAL + digest.encode())
+        content = io.BytesIO()
+        torch.save({"format": FORMAT, **state}, content)
+        content.write(SEAL + hashlib.sha256(content.getbuffer()).hexdigest().encode())
+        with draft.open("wb") as file:
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -48,12 +43,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What `save_checkpoint` wrote, on the CPU.
+    """The state that `save_checkpoint` wrote, on the CPU.
 
     Raises:
-        FileNotFoundError: if there is none.
-        PermissionError: if it may not be read.
-        ValueError: if a byte of the file is not as it was written, or it is something else.
+        FileNotFoundError, PermissionError: if the file does not exist or may not be read.
+        ValueError: if the file is no checkpoint, or any byte has changed.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}: start the run first, or name its folder.")
@@ -63,12 +57,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise type(failure)(
             failure.errno,
             f"cannot read the checkpoint {path} ({failure.strerror}): it may be a good one; give yourself the right to "
-            "read it, or see to the disk",
+            "read it, or check the disk",
         ) from None
     body, seal = content[:-SEALED], content[-SEALED:]
     sealed = seal.startswith(SEAL)
     if sealed and seal != SEAL + hashlib.sha256(body).hexdigest().encode():
-        raise _damaged(path, "its bytes are not those that were written")
+        raise _damaged(path, "its bytes have changed")
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as problem:  # torch raises half a dozen kinds for damaged files
@@ -78,7 +72,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of this library's format {FORMAT}: name a run's last.pt or best.pt."
         )
     if not sealed:
-        raise _damaged(path, "its end is not as it was written")
+        raise _damaged(path, "its digest is missing")
     return state
 
 
@@ -91,10 +85,9 @@ def _damaged(path: Path, reason: str) -> ValueError:
 
 @contextmanager
 def contents_of(path: Path) -> Iterator[None]:
-    """While entered, what goes wrong is said of the checkpoint: it was read, and does not hold what is looked for.
+    """Turn errors about a loaded state into one sentence that names the checkpoint.
 
-    Raises:
-        ValueError: in the place of the errors of missing keys, other shapes and other kinds.
+    Raises: ValueError: in place of the errors of missing keys, wrong shapes and wrong types.
     """
     try:
         yield
@@ -106,15 +99,3 @@ def contents_of(path: Path) -> Iterator[None]:
             f"{path} is whole, but does not hold the state of such a run ({type(problem).__name__}: {first}): put "
             "another checkpoint of the run in its place, such as best.pt, or start another run."
         ) from None
-
-
-def random_states() -> dict[str, Tensor]:
-    """The states of torch's global generators."""
-    states = {"cpu": torch.get_rng_state()}
-    return states | {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else states
-
-
-def set_random_states(states: dict[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])

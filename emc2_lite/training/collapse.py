@@ -1,4 +1,4 @@
-"""Whether embeddings run into one point or one line, from the batch that a step has anyway."""
+"""A monitor that warns when all embeddings run into one point or one line."""
 
 import torch
 from torch import Tensor
@@ -27,9 +27,9 @@ def collapse_numbers(embeddings: Tensor) -> dict[str, float]:
 
 
 class CollapseMonitor:
-    """Fires once, when all rows of metrics over `PATIENCE` steps after the warm-up show embeddings in one point.
+    """Fires once, when the rows of metrics show a collapse for `PATIENCE` steps on end after the warm-up.
 
-    An untrained network begins with similarities near 1, and a run may pass through such a state: one row says nothing.
+    A shorter collapse says nothing: new networks begin with similarities near 1, and good runs may pass through them.
     """
 
     def __init__(self, warmup_steps: int):
@@ -39,11 +39,9 @@ class CollapseMonitor:
 
     def fires(self, step: int, row: dict[str, float]) -> bool:
         collapsed = row["negative_similarity"] > LARGEST_SIMILARITY and row["effective_rank"] < LEAST_RANK
-        if not collapsed or step <= self.warmup_steps:
+        if self.fired or not collapsed or step <= self.warmup_steps:
             self.since = None
-        elif self.since is None:
-            self.since = step
-        if self.fired or self.since is None or step - self.since < PATIENCE:
             return False
-        self.fired = True
-        return True
+        self.since = step if self.since is None else self.since
+        self.fired = step - self.since >= PATIENCE
+        return self.fired

@@ -1,4 +1,4 @@
-"""What a training run is made of, as sections of literals; each field's annotation describes what it may be."""
+"""The configuration of a training run, in sections of literals; each field's annotation says which values it takes."""
 
 import dataclasses
 import inspect
@@ -17,31 +17,34 @@ NotNegative = Annotated[float, Bounds(least=0)]
 IN_FILES = Unread("name", *(name for name, known in DATASETS.items() if known.in_memory))
 
 
-@dataclass(frozen=True)
-class Data:
-    """name: digits, cifar10, stl10, imagenet100, or folder (of images). folder: where it lies.
+class Section:
+    """Fields checked by their annotations; the section's name is the class's, in lower case."""
 
-    samples: so many of the images only, drawn at random, always the same ones. in_memory: read a folder of images of
-    one size into memory once. workers: threads that decode images that do not lie in memory. skip_corrupt: leave out
-    files that cannot be read.
+    def __post_init__(self) -> None:
+        check_fields(self, type(self).__name__.lower())
+
+
+@dataclass(frozen=True)
+class Data(Section):
+    """name: digits, cifar10, stl10, imagenet100, or folder (of images). folder: the place of the files.
+
+    samples: train on a random subset of this size, always the same one. in_memory: read a folder of images of one size
+    into memory once. workers: threads that decode images from files. skip_corrupt: leave out files that cannot be read.
     """
 
-    name: Literal[*DATASETS] = "digits"
+    name: Literal[*DATASETS] = "digits"  # type: ignore[valid-type]
     folder: Annotated[str, Unread("name", "digits")] = "data/downloads"
     samples: Annotated[int, Bounds(least=2)] | None = None
     in_memory: Annotated[bool, IN_FILES] = False
     workers: Annotated[int, Bounds(least=1, most=256), IN_FILES] = 8
     skip_corrupt: Annotated[bool, IN_FILES] = False
 
-    def __post_init__(self):
-        check_fields(self, "data")
-
 
 @dataclass(frozen=True)
-class Encoder:
-    """name: digits, resnet18 or resnet50. dim: d, the length of an embedding. hidden: the projector's hidden layer.
+class Encoder(Section):
+    """name: digits, resnet18 or resnet50. dim: d, the length of an embedding.
 
-    stem and norm are a ResNet's.
+    Only a ResNet has stem, norm, and hidden, the width of the projector's hidden layer.
     """
 
     name: Literal["digits", "resnet18", "resnet50"] = "digits"
@@ -50,20 +53,17 @@ class Encoder:
     stem: Annotated[Literal["imagenet", "small"], Unread("name", "digits")] = "imagenet"
     norm: Annotated[Literal["none", "group", "batch"], Unread("name", "digits")] = "none"
 
-    def __post_init__(self):
-        check_fields(self, "encoder")
-
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(Section):
     """method: a name of `emc2_lite.losses.LOSSES`; settings: the method's own, such as burn_in."""
 
-    method: Literal[*LOSSES] = "EMC2"
+    method: Literal[*LOSSES] = "EMC2"  # type: ignore[valid-type]
     temperature: Temperature = 0.07
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
-        check_fields(self, "loss")
+    def __post_init__(self) -> None:
+        super().__post_init__()
         hints, defaults = settings_of_method(self.method)
         given = {key: value for key, value in self.settings.items() if key not in hints or value != defaults[key]}
         checked = check_values(hints, given, {**defaults, **self.settings}, "loss")
@@ -79,10 +79,10 @@ def settings_of_method(method: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Optimiser:
-    """name: adam, sgd or lars. clip: the largest norm that the gradient may have.
+class Optimiser(Section):
+    """name: adam, sgd or lars. clip: the largest norm of the gradient.
 
-    warmup_epochs: of linear warm-up, then cosine to 0, both per step.
+    warmup_epochs: epochs of linear warm-up, before the cosine to 0; the rate changes at each step.
     """
 
     name: Literal["adam", "sgd", "lars"] = "adam"
@@ -92,24 +92,20 @@ class Optimiser:
     warmup_epochs: NotNegative = 0.0
     clip: Annotated[float, Bounds(above=0)] | None = None
 
-    def __post_init__(self):
-        check_fields(self, "optimiser")
-
 
 @dataclass(frozen=True)
-class Training:
-    """How long, how, and what is written down.
+class Training(Section):
+    """device: cpu, cuda, or auto (cuda where torch finds a GPU). precision: float32, bfloat16, or float16 (scaled).
 
-    device: cpu, cuda, or auto (cuda where there is one). precision: float32, bfloat16, or float16 (scaled).
-    threads: of the CPU. log_steps: steps from one line of metrics to the next. evaluate_epochs: epochs from one 1-NN
-    evaluation to the next, 0 for none, on evaluate_images labelled images. checkpoint_seconds: least time between two.
+    threads: of the CPU. log_steps: steps between two lines of metrics. evaluate_epochs: epochs between two 1-NN
+    evaluations, 0 for none, on evaluate_images labelled images. checkpoint_seconds: least time between two checkpoints.
     """
 
     epochs: Count = 20
     batch_size: Annotated[int, Bounds(least=2)] = 32
     seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal[*PRECISIONS] = "float32"
+    precision: Literal[*PRECISIONS] = "float32"  # type: ignore[valid-type]
     channels_last: bool = False
     compile: bool = False
     threads: Annotated[int, Bounds(least=1, most=1024)] | None = None
@@ -118,13 +114,14 @@ class Training:
     evaluate_images: Annotated[int, Bounds(least=20), Unread("evaluate_epochs", 0)] = 5000
     checkpoint_seconds: NotNegative = 300.0
 
-    def __post_init__(self):
-        check_fields(self, "training")
-
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run. `views` is for colour images; digits have views of their own."""
+    """The configuration of a run. Colour images need `views`; digits have views of their own.
+
+    >>> Config(training=Training(epochs=5)).as_dict()["loss"]
+    {'method': 'EMC2', 'temperature': 0.07}
+    """
 
     data: Data = Data()
     views: Augmentation | None = None
@@ -133,18 +130,18 @@ class Config:
     optimiser: Optimiser = Optimiser()
     training: Training = Training()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         digits = self.data.name == "digits"
         if digits != (self.encoder.name == "digits"):
             raise ValueError(
                 f"data.name is {self.data.name!r} and encoder.name {self.encoder.name!r}: the small encoder is for "
                 "digits, and a ResNet for colour images."
             )
-        if digits != (self.views is None):
+        if digits and self.views is not None:
+            raise ValueError("Digits have views of their own: leave the section [views] out.")
+        if not digits and self.views is None:
             raise ValueError(
-                "Digits have views of their own: leave the section [views] out."
-                if digits
-                else f"The section [views] is missing: {self.data.name} needs at least its size, the side of a view."
+                f"The section [views] is missing: {self.data.name} needs at least its size, the side of a view."
             )
         if self.optimiser.warmup_epochs > self.training.epochs:
             raise ValueError(
@@ -153,11 +150,12 @@ class Config:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """Sections of literals, what `from_dict` reads; a value that is None is left out."""
+        """Sections of literals that `from_dict` reads; values of None are left out."""
         sections = {
             name: {key: value for key, value in section.items() if value is not None}
             for name, section in dataclasses.asdict(self).items()
             if section is not None
         }
-        loss = sections["loss"]
-        return sections | {"loss": {key: loss[key] for key in ("method", "temperature")} | loss["settings"]}
+        own = sections["loss"].pop("settings")
+        sections["loss"] |= own
+        return sections

@@ -1,12 +1,9 @@
-"""A run from where it stands to its end: signs of life, metrics, checkpoints, evaluations, signals."""
+"""A run advanced to its end, with progress, metrics, checkpoints, evaluations and signals."""
 
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from emc2_lite.interruption import Interruption, Stopped
 from emc2_lite.training.checkpoints import contents_of, load_checkpoint, save_checkpoint
@@ -14,87 +11,69 @@ from emc2_lite.training.collapse import CollapseMonitor, collapse_numbers
 from emc2_lite.training.metrics import MetricsLog
 from emc2_lite.training.progress import Progress
 from emc2_lite.training.run import Run
+from emc2_lite.vision.encoders import Encoder
 
 LAST, BEST, METRICS = "last.pt", "best.pt", "metrics.jsonl"
+Evaluate = Callable[[Encoder], float]
 
 
-def fit(run: Run, output: Path, evaluate: Callable[[nn.Module], float] | None = None, *, progress: bool = True) -> None:
-    """Advance the run to its end, with signs of life, metrics, checkpoints and an evaluation from time to time.
+def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: bool = True) -> None:
+    """Advance the run to its end; write metrics, checkpoints and evaluations into the folder `output`.
 
-    `output` holds `last.pt`, `best.pt` (of the highest `evaluate(encoder)`, an accuracy on labels that are not the test
-    set's) and `metrics.jsonl`. If last.pt is there, the run goes on from it. SIGINT, SIGTERM and SIGHUP end the run
-    after the step, when a checkpoint is written; after SIGKILL it goes on from the last checkpoint, to the same
-    weights. A warning is given if the embeddings collapse.
-
-    Raises:
-        ValueError: if last.pt is damaged or of another configuration.
-        OSError: if the disk is full. What was saved before stays.
-        KeyboardInterrupt, Stopped: after a signal, when the checkpoint is written.
-    """
-    take_up(run, output)
-    with (
-        Interruption() as interruption,
-        MetricsLog(output / METRICS, run.step, run.evaluated) as log,
-        Progress(run.step, run.total_steps, run.config.training.batch_size, shown=progress) as shown,
-    ):
-        saved, row = time.monotonic(), {}
-        monitor = CollapseMonitor(run.warmup_steps)
-        measure = _Measure(run)
-        if _evaluation(run, output, log, evaluate, interruption):  # that a signal had ended
-            _save(run, output / LAST, interruption)
-        while not run.finished:
-            run.advance()
-            if run.step % run.config.training.log_steps == 0 or run.finished:
-                row = measure.row()
-                log.write(_place(run) | row)
-                if monitor.fires(run.step, row):
-                    warnings.warn(_collapse_advice(run, row), stacklevel=2)
-            shown.advance(row)
-            _evaluation(run, output, log, evaluate, interruption)
-            ending = run.finished or interruption.asked
-            if ending or time.monotonic() - saved >= run.config.training.checkpoint_seconds:
-                _save(run, output / LAST, interruption)
-                saved = time.monotonic()
-            if not run.finished:
-                interruption.obey()
-
-
-def take_up(run: Run, output: Path) -> None:
-    """Load last.pt into the run, if it is there.
+    `last.pt` is the last checkpoint, `best.pt` the one of the highest `evaluate(encoder)`, an accuracy on labels that
+    are not the test set's, and `metrics.jsonl` holds the rows of metrics. If last.pt exists, the run resumes from it.
+    SIGINT, SIGTERM and SIGHUP save a checkpoint after the step, then stop; after SIGKILL the run resumes from the last
+    checkpoint, to the same weights. A warning says if the embeddings collapse.
 
     Raises:
-        ValueError: if it is damaged, of another configuration, or holds what a run does not.
+        ValueError: if last.pt is damaged, of another configuration, or not the state of a run.
+        OSError: if the disk is full; all files that were saved before stay.
+        KeyboardInterrupt, Stopped: after a signal, once the checkpoint is written.
     """
     last = output / LAST
     if last.exists():
         state = load_checkpoint(last)
         with contents_of(last):
             run.load_state_dict(state)
+    training, per_epoch = run.config.training, run.sampler.batches_per_epoch
+    with (
+        Interruption() as interruption,
+        MetricsLog(output / METRICS, run.step, run.evaluated) as log,
+        Progress(run.step, run.total_steps, training.batch_size, shown=progress) as shown,
+    ):
+        saved, row = time.monotonic(), {}
+        monitor = CollapseMonitor(run.warmup_steps)
+        step, seconds = run.step, run.seconds
+        if _evaluated(run, output, log, evaluate, interruption):  # a signal had ended this evaluation
+            _save(run, last, interruption)
+        while not run.finished:
+            run.advance()
+            if run.step % training.log_steps == 0 or run.finished:
+                row = run.means() | collapse_numbers(run.update.embeddings)
+                row["learning_rate"] = float(run.schedule.get_last_lr()[0])
+                row["images_per_second"] = (run.step - step) * training.batch_size / (run.seconds - seconds)
+                step, seconds = run.step, run.seconds
+                log.write({"step": run.step, "epoch": run.step / per_epoch} | row)
+                if monitor.fires(run.step, row):
+                    warnings.warn(_collapse_advice(run, row), stacklevel=2)
+            shown.advance(row)
+            _evaluated(run, output, log, evaluate, interruption)
+            ending = run.finished or interruption.asked
+            if ending or time.monotonic() - saved >= training.checkpoint_seconds:
+                _save(run, last, interruption)
+                saved = time.monotonic()
+            if not run.finished:
+                interruption.obey()
 
 
-class _Measure:
-    """Rows of metrics: the means since the last one, the speed, and how far apart the embeddings are."""
+def _evaluated(run: Run, output: Path, log: MetricsLog, evaluate: Evaluate | None, interruption: Interruption) -> bool:
+    """Evaluate if an evaluation is due, and return whether it was made.
 
-    def __init__(self, run: Run):
-        self.run = run
-        self.seconds, self.step = run.seconds, run.step
-
-    def row(self) -> dict[str, float]:
-        run = self.run
-        images = (run.step - self.step) * run.config.training.batch_size
-        speed = images / (run.seconds - self.seconds)
-        self.seconds, self.step = run.seconds, run.step
-        rate = run.schedule.get_last_lr()[0]
-        apart = collapse_numbers(run.update.embeddings)
-        return run.means() | apart | {"learning_rate": rate, "images_per_second": speed}
-
-
-def _evaluation(run: Run, output: Path, log: MetricsLog, evaluate: Any, interruption: Interruption) -> bool:
-    """Evaluate if it is time to; whether it was done. A signal ends it at once, and the run makes it again when it goes
-    on."""
-    every = run.config.training.evaluate_epochs
-    epoch = run.step // run.sampler.batches_per_epoch
-    due = run.epoch_ended and every > 0 and (epoch % every == 0 or run.finished)
+    A signal ends the evaluation at once; the run makes the evaluation when it is resumed.
+    """
+    per_epoch = run.sampler.batches_per_epoch
+    every = run.config.training.evaluate_epochs * per_epoch
+    due = every > 0 and (run.step % every == 0 or run.finished)
     if evaluate is None or not due or run.evaluated == run.step:
         return False
     try:
@@ -102,7 +81,7 @@ def _evaluation(run: Run, output: Path, log: MetricsLog, evaluate: Any, interrup
             accuracy = evaluate(run.encoder)
     except (KeyboardInterrupt, Stopped):
         return False
-    log.write(_place(run) | {"accuracy": accuracy})
+    log.write({"step": run.step, "epoch": run.step / per_epoch, "accuracy": accuracy})
     run.evaluated = run.step
     if run.best is None or accuracy > run.best:
         run.best = accuracy
@@ -113,10 +92,6 @@ def _evaluation(run: Run, output: Path, log: MetricsLog, evaluate: Any, interrup
 def _save(run: Run, path: Path, interruption: Interruption) -> None:
     with interruption.saving():
         save_checkpoint(path, run.state_dict())
-
-
-def _place(run: Run) -> dict[str, Any]:
-    return {"step": run.step, "epoch": run.step / run.sampler.batches_per_epoch}
 
 
 def _collapse_advice(run: Run, row: dict[str, float]) -> str:

@@ -1,24 +1,31 @@
-"""The training loop: batches epoch by epoch, one step, and the two together."""
+"""The training loop: batches epoch by epoch, one step, and a loop over both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
+from emc2_lite.losses import Criterion
 from emc2_lite.vision.views import Views
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class EpochSampler:
-    """Batches of indices without replacement, epoch by epoch; what does not fill a batch waits for the next shuffle.
+class EpochSampler(Iterator[tuple[int, Tensor]]):
+    """Batches of indices without replacement, epoch by epoch; samples that do not fill a batch wait for the next epoch.
 
-    Each epoch's order is drawn from `generator` when its first batch is asked for.
+    The generator draws each epoch's order when its first batch is asked for.
 
-    Raises:
-        ValueError: if batch_size is under 2 or over num_samples.
+    Raises: ValueError: if batch_size is under 2 or over num_samples.
+
+    >>> sampler = EpochSampler(5, 2, torch.Generator().manual_seed(0))
+    >>> [epoch for epoch, index in (next(sampler), next(sampler), next(sampler))]
+    [0, 0, 1]
     """
 
     def __init__(self, num_samples: int, batch_size: int, generator: torch.Generator):
@@ -26,29 +33,24 @@ class EpochSampler:
             raise ValueError(f"batch_size is {batch_size}: it must be from 2 to the number of images, {num_samples}.")
         self.num_samples = num_samples
         self.batch_size = batch_size
+        self.batches_per_epoch = num_samples // batch_size
         self.generator = generator
         self.epoch = -1
         self.start = num_samples
         self.order = torch.empty(0, dtype=torch.int64)
 
-    @property
-    def batches_per_epoch(self) -> int:
-        return self.num_samples // self.batch_size
-
-    def __iter__(self) -> "EpochSampler":
-        return self
-
     def __next__(self) -> tuple[int, Tensor]:
         """The number of the epoch, from 0, and the next batch: (b,) int64."""
-        if self.peek() is None:
+        batch = self.peek()
+        if batch is None:
             self.order = torch.randperm(self.num_samples, generator=self.generator, device=self.generator.device)
             self.epoch, self.start = self.epoch + 1, 0
-        batch = self.peek()
+            batch = self.order[: self.batch_size]
         self.start += self.batch_size
         return self.epoch, batch
 
     def peek(self) -> Tensor | None:
-        """The batch that comes next, or None if it belongs to an epoch whose order is not drawn yet."""
+        """The next batch, or None if the order of its epoch is not drawn yet."""
         end = self.start + self.batch_size
         return self.order[self.start : end] if end <= self.num_samples else None
 
@@ -61,88 +63,92 @@ class EpochSampler:
 
 
 def views_of_epoch(epoch: int, index: Tensor, *, fixed: bool = False) -> Tensor:
-    """The numbers of the two views that each sample shows in an epoch: 2e and 2e + 1, or always 0 and 1; (2, b)."""
+    """The view numbers of the two views that each sample shows in an epoch: 2e and 2e + 1, or always 0 and 1; (2, b).
+
+    >>> views_of_epoch(3, torch.tensor([5, 2])).tolist()
+    [[6, 6], [7, 7]]
+    """
     first = torch.full_like(index, 0 if fixed else 2 * epoch)
     return torch.stack((first, first + 1))
 
 
+@dataclass(eq=False, repr=False)
 class TrainingStep:
-    """One update of an encoder: encode a batch's two views, ask the criterion, follow its gradient.
+    """One update of an encoder: encode a batch's two views, call the criterion, follow its gradient.
 
     Args:
         encoder, views, criterion, optimiser: the run's parts, all on one device.
         generator: the source of the criterion's random numbers.
-        precision: "float32", "bfloat16" or "float16"; the loss is in float32 in all, and float16 gradients are scaled.
-        channels_last: hand images over with the channel as the innermost dimension.
-        clip: the largest norm of the gradient; a longer one is shortened to it.
+        precision: "float32", "bfloat16" or "float16"; the loss is always in float32, and float16 gradients are scaled.
+        channels_last: pass images to the encoder with the channel as the innermost dimension.
+        clip: the largest norm of the gradient; a longer gradient is shortened to it.
 
-    Call with epoch-wise index: (b,) and view: (2, b) -> the norm of the gradient before clipping, or None without it.
-    `embeddings` holds the last batch's, (2b, d), detached.
+    Call with index: (b,) and view: (2, b) -> the norm of the gradient before clipping, or None without clip;
+    `on_gradient` is called between the backward pass and the update. `embeddings` holds the last batch's, (2b, d),
+    detached. A profiler sees the phases "views" (making pixels), "encoder" (forward), "loss" (with the views that the
+    criterion encodes again inside), "backward" and "optimiser".
 
-    Raises:
-        ValueError: if the loss is for another number of samples than there are.
+    Raises: ValueError: if the loss was made for another number of samples than the number of images.
     """
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        views: Views,
-        criterion: Callable[..., Tensor],
-        optimiser: torch.optim.Optimizer,
-        generator: torch.Generator,
-        *,
-        precision: str = "float32",
-        channels_last: bool = False,
-        clip: float | None = None,
-    ):
-        samples = getattr(criterion, "num_samples", None)
-        if samples not in (None, len(views)):
-            raise ValueError(
-                f"The loss was made for {samples} samples, but there are {len(views)} images: make it anew."
-            )
-        self.encoder = encoder
-        self.views = views
-        self.criterion = criterion
-        self.optimiser = optimiser
-        self.generator = generator
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.clip = clip
-        self.device = generator.device.type
-        self.dtype = PRECISIONS[precision]
-        self.scaler = torch.amp.GradScaler(self.device, enabled=precision == "float16")
-        self.embeddings: Tensor | None = None
+    encoder: nn.Module
+    views: Views
+    criterion: Criterion | nn.Module
+    optimiser: torch.optim.Optimizer
+    generator: torch.Generator
+    _: KW_ONLY
+    precision: str = "float32"
+    channels_last: bool = False
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        samples, count = getattr(self.criterion, "num_samples", None), len(self.views)
+        if samples not in (None, count):
+            raise ValueError(f"The loss was made for {samples} samples, but there are {count} images: make it anew.")
+        self.layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        self.device = self.generator.device.type
+        self.dtype = PRECISIONS[self.precision]
+        self.scaler = torch.amp.GradScaler(self.device, enabled=self.precision == "float16")
+        self.embeddings = torch.empty(0)
 
     def encode(self, index: Tensor, view: Tensor) -> Tensor:
         """Embeddings of views under today's weights, with gradient: (k,), (k,) -> (k, d)."""
-        return self.embed(self.views(index, view))
+        with record_function("views"):
+            images = self.views(index, view)
+        return self.embed(images)
 
     def embed(self, images: Tensor) -> Tensor:
         """Embeddings of images in the run's layout and precision: (k, C, S, S) -> (k, d)."""
-        images = images.contiguous(memory_format=self.layout)
-        with nullcontext() if self.dtype is None else torch.autocast(self.device, self.dtype):
-            return self.encoder(images)
+        precision = nullcontext() if self.dtype is None else torch.autocast(self.device, self.dtype)
+        with record_function("encoder"), precision:
+            return self.encoder(images.contiguous(memory_format=self.layout))
 
     def __call__(self, index: Tensor, view: Tensor, on_gradient: Callable[[], object] = lambda: None) -> Tensor | None:
         embeddings = self.encode(index.repeat(2), view.flatten())
         self.embeddings = embeddings.detach()
         z1, z2 = embeddings.chunk(2)
-        loss = self.criterion(z1, z2, index, view, self.encode, self.generator)
-        self.optimiser.zero_grad()
-        self.scaler.scale(loss).backward()
+        with record_function("loss"):
+            loss = self.criterion(z1, z2, index, view, self.encode, self.generator)
+        with record_function("optimiser"):
+            self.optimiser.zero_grad()
+        with record_function("backward"):
+            self.scaler.scale(loss).backward()
         norm = None
         if self.clip is not None:
-            self.scaler.unscale_(self.optimiser)
-            norm = nn.utils.clip_grad_norm_(self.encoder.parameters(), self.clip)
+            with record_function("optimiser"):
+                self.scaler.unscale_(self.optimiser)
+                norm = nn.utils.clip_grad_norm_(self.encoder.parameters(), self.clip)
         on_gradient()
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
+        with record_function("optimiser"):
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
         return norm
 
 
 def train(
     encoder: nn.Module,
     views: Views,
-    criterion: Callable[..., Tensor],
+    criterion: Criterion | nn.Module,
     *,
     steps: int,
     batch_size: int,
@@ -150,25 +156,22 @@ def train(
     optimiser: torch.optim.Optimizer | None = None,
     fixed_views: bool = False,
     seed: int = 0,
-    on_gradient: Callable[[int], None] = lambda step: None,
+    on_gradient: Callable[[int], object] = lambda step: None,
     after_step: Callable[[], object] = lambda: None,
 ) -> list[Any]:
     """Train the encoder in place, and return `criterion.stats` of every step.
 
-    Batches are drawn without replacement, epoch by epoch; what does not fill a batch waits for the next shuffle. In
-    epoch e a sample shows its views 2e and 2e + 1, so that views are endless; with `fixed_views` always 0 and 1, a
-    finite set whose exact global loss can be computed. The run depends on the encoder's weights, the optimiser and
-    `seed` alone. For a run with a schedule, checkpoints and evaluation see `emc2_lite.training.Run`.
+    Batches come from an `EpochSampler`. In epoch e a sample shows its views 2e and 2e + 1, so no view comes twice; with
+    `fixed_views` always 0 and 1, a finite set whose exact global loss can be computed. The encoder's weights, the
+    optimiser and `seed` decide the result. `emc2_lite.training.Run` adds a schedule, checkpoints and evaluation.
 
     Args:
-        learning_rate: of Adam, the optimiser when none is given.
-        optimiser: another one, of the encoder's parameters; it has its own learning rate.
-        on_gradient: called with the number of each step, from 0, when its gradient lies in the parameters' `grad` and
-            the parameters have not moved yet.
+        learning_rate: of Adam, the default optimiser.
+        optimiser: another optimiser of the encoder's parameters, with its own learning rate.
+        on_gradient: called with the number of each step, from 0, between the backward pass and the update.
         after_step: called after each step, such as the `step` of a learning-rate schedule.
 
-    Raises:
-        ValueError: if batch_size is under 2 or over the number of images, or the loss is for another number of samples.
+    Raises: ValueError: as `EpochSampler` and `TrainingStep`.
     """
     device = next(encoder.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
@@ -177,7 +180,7 @@ def train(
     update = TrainingStep(encoder, views, criterion, optimiser, generator)
     history = []
     for step, (epoch, index) in zip(range(steps), batches, strict=False):
-        update(index, views_of_epoch(epoch, index, fixed=fixed_views), lambda step=step: on_gradient(step))
+        update(index, views_of_epoch(epoch, index, fixed=fixed_views), partial(on_gradient, step))
         after_step()
         history.append(criterion.stats)
     return history

@@ -1,4 +1,4 @@
-"""A run's measurements as lines of JSON, and for TensorBoard where that is installed."""
+"""A run's measurements as lines of JSON, and for TensorBoard where it is installed."""
 
 import json
 import warnings
@@ -12,15 +12,13 @@ from emc2_lite.records import cannot_write, json_line, write_whole
 class MetricsLog:
     """Appends rows, flat dictionaries with a `step`, to a file of JSON lines while it is entered.
 
-    A run that goes on from step s begins with what was written up to s. Rows of later steps are dropped, which the run
-    makes again, and so are accuracies after step `evaluated`, and a last line that was cut short. Other lines that
-    cannot be read stay where they are. With TensorBoard installed the rows also go to the folder `tensorboard` beside
-    the file.
+    A run that resumes at `step` keeps the rows up to this step and the accuracies up to step `evaluated`; later rows,
+    which the run makes again, and a last line that was cut short are dropped. Other lines that cannot be read stay.
+    Where TensorBoard is installed, the rows also go to the folder `tensorboard` beside the file.
     """
 
     def __init__(self, path: Path, step: int, evaluated: int | None = None):
-        self.path = path
-        self.step = step
+        self.path, self.step = path, step
         self.evaluated = step if evaluated is None else evaluated
 
     def __enter__(self) -> "MetricsLog":
@@ -29,7 +27,7 @@ class MetricsLog:
         if kept != lines or not self.path.exists():
             write_whole(self.path, "".join(kept))
         self.file = self.path.open("a", encoding="utf-8")
-        self.board = self._board()
+        self.board = self._board() if find_spec("tensorboard") else None
         return self
 
     def __exit__(self, *exception) -> None:
@@ -44,13 +42,11 @@ class MetricsLog:
         return row["step"] <= (self.evaluated if "accuracy" in row else self.step)
 
     def _board(self) -> Any:
-        if find_spec("tensorboard") is None:
-            return None
         try:
             from torch.utils.tensorboard import SummaryWriter
 
             return SummaryWriter(self.path.with_name("tensorboard"), purge_step=self.step + 1)
-        except Exception as problem:  # a module of that name that is broken, or something else
+        except Exception as problem:  # a broken module, or another one of the same name
             warnings.warn(
                 f"TensorBoard is not written: its module cannot be used ({type(problem).__name__}: {problem}); "
                 f"all rows are in {self.path}",
@@ -61,8 +57,7 @@ class MetricsLog:
     def write(self, row: dict[str, Any]) -> None:
         """Append a row; a number that is not finite is written as null.
 
-        Raises:
-            OSError: if the disk is full.
+        Raises: OSError: if the disk is full.
         """
         try:
             self.file.write(json_line(row) + "\n")
@@ -76,7 +71,7 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of metrics; lines that are no rows are left out, and a file that is not there has none."""
+    """The rows of a file of metrics, without the lines that cannot be read; a missing file has no rows."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     return [row for row in map(_row, lines) if row is not None]
 

@@ -1,40 +1,31 @@
-"""Signs of life of a run: a bar on a terminal and in a notebook, elsewhere a line at most every half minute."""
+"""The progress of a run: a bar on a terminal and in a notebook, elsewhere a line at most every half minute."""
 
 import sys
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 EVERY_SECONDS = 30.0
-FIRST_STEPS = 10  # that the first line waits for
+FIRST_STEPS = 10  # before the first line
 
 
-class Progress:
-    """Shows how far a run is, while entered.
+class Progress(AbstractContextManager):
+    """Shows the progress of a run while it is entered. A lost terminal ends the display, not the run.
 
     Args:
-        step, total_steps: where the run stands, and where it ends.
+        step, total_steps: the run's present step and its last one.
         batch_size: images a step.
-        shown: False for nothing at all.
-
-    A terminal that is lost stops the showing, not the run.
+        shown: False for no display at all.
     """
 
     def __init__(self, step: int, total_steps: int, batch_size: int, *, shown: bool = True):
         self.step, self.total_steps, self.batch_size = step, total_steps, batch_size
         self.first, self.began = step, time.perf_counter()
         self.told: float | None = None
-        self.shown = shown
-        self.bar = None
-        in_kernel = "ipykernel" in sys.modules and _in_kernel()
-        if shown and (in_kernel or sys.stderr.isatty()):
-            kind = _notebook_bar() if in_kernel else tqdm
-            total = total_steps * batch_size
-            self.bar = kind(total=total, initial=step * batch_size, unit="img", unit_scale=True)
-
-    def __enter__(self) -> "Progress":
-        return self
+        # With disable=None tqdm disables the bar where stderr is no terminal; a notebook has its bar all the same.
+        place = {"total": total_steps * batch_size, "initial": step * batch_size, "unit": "img", "unit_scale": True}
+        self.bar = tqdm(**place, disable=None) if shown else None
 
     def __exit__(self, *exception) -> None:
         if self.bar is not None:
@@ -42,36 +33,31 @@ class Progress:
                 self.bar.close()
 
     def advance(self, numbers: dict[str, float]) -> None:
-        """One step more; `numbers` are the last row of metrics, empty before the first."""
+        """Count a step; `numbers` is the last row of metrics, empty before the first."""
         self.step += 1
-        if not self.shown:
+        if self.bar is None:
             return
         try:
-            if self.bar is not None:
+            if not self.bar.disable:
                 self.bar.update(self.batch_size)
-                self.bar.set_postfix_str(_words(numbers), refresh=False)
-            elif self._due():
+                self.bar.set_postfix_str(", ".join(_words(numbers)), refresh=False)
+            elif self.step == self.total_steps or self._due():
                 self.told = time.perf_counter()
                 print(self.line(numbers), file=sys.stderr, flush=True)
         except OSError:
-            self.shown = False
+            self.bar = None
 
     def _due(self) -> bool:
         if self.told is None:
-            return self.step - self.first >= FIRST_STEPS or self.step == self.total_steps
-        return self.step == self.total_steps or time.perf_counter() - self.told >= EVERY_SECONDS
+            return self.step - self.first >= FIRST_STEPS
+        return time.perf_counter() - self.told >= EVERY_SECONDS
 
     def line(self, numbers: dict[str, float]) -> str:
         """Such as "step 1,200 of 4,500, loss 3.21, 512 images/s, 3 min left"."""
-        seconds = max(time.perf_counter() - self.began, 1e-9)
-        speed = (self.step - self.first) / seconds
-        left = (self.total_steps - self.step) / speed
-        words = [
-            f"step {self.step:,} of {self.total_steps:,}",
-            _words(numbers),
-            f"{speed * self.batch_size:,.0f} images/s",
-        ]
-        return ", ".join([*filter(None, words), f"{duration(left)} left"])
+        speed = (self.step - self.first) / max(time.perf_counter() - self.began, 1e-9)
+        left = duration((self.total_steps - self.step) / speed)
+        counted, pace = f"step {self.step:,} of {self.total_steps:,}", f"{speed * self.batch_size:,.0f} images/s"
+        return ", ".join([counted, *_words(numbers), pace, f"{left} left"])
 
 
 def duration(seconds: float) -> str:
@@ -80,19 +66,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _words(numbers: dict[str, float]) -> str:
+def _words(numbers: dict[str, float]) -> list[str]:
     shown = {"loss": "loss", "effective_rank": "rank", "negative_similarity": "similarity"}
-    return ", ".join(f"{word} {numbers[name]:.3g}" for name, word in shown.items() if name in numbers)
-
-
-def _in_kernel() -> bool:
-    from IPython import get_ipython
-
-    return getattr(get_ipython(), "kernel", None) is not None
-
-
-def _notebook_bar() -> type[tqdm]:
-    """tqdm's bar of widgets, or its plain one where ipywidgets are not installed."""
-    from tqdm.notebook import IProgress, tqdm_notebook
-
-    return tqdm if IProgress is None else tqdm_notebook
+    return [f"{word} {numbers[name]:.3g}" for name, word in shown.items() if name in numbers]
