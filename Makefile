@@ -6,12 +6,14 @@ VENV = .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/ready
 CHAPTERS = chapters/*.ipynb
+SOLVE = --constraint constraints.txt
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -p no:benchmark
 NBVAL = --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 # Without the mark of a finished installation, or without a working Python, the environment is made anew.
 WHOLE := $(shell test -f $(READY) && $(BIN)/python -c "" 2>/dev/null && echo yes)
 
-.PHONY: help setup course lab test bench chapters wheel address constraints remake
+.PHONY: help setup course lab check fast oldest test style bench chapters wheel address constraints remake
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F ' - ' '{ printf "%-24s %s\n", $$1, $$2 }'
@@ -28,7 +30,7 @@ $(READY): pyproject.toml constraints.txt $(if $(WHOLE),,remake)
 	@test -n "$(WHOLE)" || { echo "Making $(VENV) ..."; $(PYTHON) -m venv --clear $(VENV); }
 	@rm -f $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/uv pip install --python $(BIN)/python $(SOLVE) --editable ".[dev]"
 	@touch $(READY)
 
 course: setup  ## execute every chapter and say which of them work
@@ -37,14 +39,21 @@ course: setup  ## execute every chapter and say which of them work
 lab: setup  ## open the chapters in JupyterLab
 	@$(BIN)/emc2-lite lab $(ARGS)
 
-test: setup  ## all that CI checks: style, the course, the tests, the notebooks' outputs
+check: style fast  ## under a minute, while you work: style, types, the examples and the fast tests
+
+fast: setup
+	$(PYTEST) --fast tests
+
+oldest:  ## the fast tests with the lowest versions that pyproject.toml allows, in build/oldest
+	$(MAKE) fast VENV=build/oldest SOLVE="--resolution lowest-direct"
+
+test: style  ## all that CI checks: style, types, the tests, each chapter executed and compared with its stored outputs
+	$(PYTEST) --no-loadscope-reorder $(NBVAL) tests chapters
+
+style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@mkdir -p build
-	@echo "The course runs beside the tests; its report comes at the end."
-	@$(BIN)/emc2-lite course > build/course.log 2>&1 & course=$$!; trap "kill $$course" INT TERM; \
-	  $(BIN)/pytest -n auto --dist loadfile -p no:benchmark $(NBVAL) tests chapters; tests=$$?; \
-	  wait $$course; course=$$?; cat build/course.log; exit $$((tests | course))
+	$(BIN)/mypy
 
 bench: setup  ## measure speed, as ratios, in about five minutes; a table and a record in build/records (ARGS="-k sampler")
 	@cd tests && ../$(BIN)/pytest bench/bench_*.py --benchmark-quiet --benchmark-disable-gc $(ARGS)

@@ -1,5 +1,61 @@
-"""One thread: on small tensors more only get in each other's way."""
+"""One thread a process, long files first, and the chapters: papermill executes each once, nbval compares its outputs."""
 
+import os
+
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):  # also for the processes that tests start
+    os.environ[name] = "1"
+
+from pathlib import Path
+
+import nbformat
 import torch
+from nbval.plugin import IPyNbCell, IPyNbFile, coalesce_streams
+
+from emc2_lite.course.runner import execute
 
 torch.set_num_threads(1)
+
+EXECUTED = Path(__file__).parents[1] / "build" / "course"
+# Files that take longer than 5 seconds, the longest first; `make check` leaves them out.
+SLOW = ()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fast", action="store_true", help="leave out the files that take longer than 5 seconds")
+
+
+def pytest_ignore_collect(collection_path, config):
+    return True if config.getoption("--fast") and collection_path.name in SLOW else None
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: places.get(item.path.name, len(SLOW)))
+
+
+def pytest_configure():
+    IPyNbFile.setup = execute_chapter
+    IPyNbCell.runtest = compare_cell
+
+
+def execute_chapter(chapter: IPyNbFile) -> None:
+    """Execute the notebook with papermill; the executed copy stays in build/course."""
+    copy = EXECUTED / chapter.path.name
+    result = execute(chapter.path, copy)
+    chapter.executed = [cell for cell in nbformat.read(copy, 4).cells if cell.cell_type == "code"]
+    chapter.error = result.error
+    chapter.setup_sanitize_files()
+
+
+def compare_cell(cell: IPyNbCell) -> None:
+    """Fail if the cell raised, was not reached, or is tagged nbval-check-output and gave another output than stored."""
+    executed = cell.parent.executed[cell.cell_num]
+    for output in executed.outputs:
+        if output.output_type == "error":
+            cell.raise_cell_error("The cell raised an exception.", "\n".join(output.traceback))
+    last = cell.cell_num == len(cell.parent.executed) - 1
+    if executed.execution_count is None or (last and cell.parent.error):
+        cell.raise_cell_error(cell.parent.error or "The cell was not executed.")
+    stored, found = coalesce_streams(cell.cell.outputs), coalesce_streams(executed.outputs)
+    if cell.options["check"] and not cell.compare_outputs(found, stored):
+        cell.raise_cell_error("The outputs differ from those stored.", "\n".join(cell.comparison_traceback))

@@ -59,13 +59,13 @@ def weights(encoder: torch.nn.Module) -> torch.Tensor:
 
 
 def every_fourth_step(monkeypatch) -> None:
-    """Checkpoints at every fourth step of a run with checkpoint_seconds = 4, by a clock that ticks once a look."""
+    """Checkpoints at every fourth step of a run with checkpoint_seconds = 4: each call of the clock adds a second."""
     ticks = itertools.count()
     monkeypatch.setattr(run.time, "monotonic", lambda: next(ticks))
 
 
 def in_a_process_that_dies(work: Callable[[], object], prepare: Callable[[], object]) -> int:
-    """Do the work in a forked process that is prepared to kill itself; returns the signal that ended it, or 0."""
+    """Work in a forked process that `prepare` makes kill itself; returns the signal that ended the process, or 0."""
     child = os.fork()
     if child == 0:
         try:
@@ -108,6 +108,6 @@ def same(one: object, other: object) -> bool:
 
 
 def outcome(folder: Path) -> dict:
-    """All of the last checkpoint but the time that the run took."""
+    """The last checkpoint without the run's seconds."""
     state = torch.load(folder / "last.pt", weights_only=True)
     return {name: value for name, value in state.items() if name != "seconds"}

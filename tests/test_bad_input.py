@@ -1,4 +1,4 @@
-"""Bad input gets one clear sentence: what came, what was expected, what to do. Nothing is lost by it."""
+"""Bad input is refused in one clear sentence: what came, what was expected, what to do."""
 
 import math
 
@@ -67,7 +67,7 @@ CALLS = {
 
 @pytest.mark.parametrize("value", [[0.5, 0.5], np.full((2, 3), 0.5), None], ids=["a list", "an array", "None"])
 @pytest.mark.parametrize("name", CALLS)
-def test_what_is_no_tensor_is_refused_by_its_name(name, value):
+def test_a_value_that_is_no_tensor_is_refused_with_its_name(name, value):
     for call in CALLS[name]:
         if value is None and name == "uniforms":
             continue
@@ -83,7 +83,7 @@ def test_what_is_no_tensor_is_refused_by_its_name(name, value):
         lambda generator: gumbel_max(SCORES, generator=generator),
     ],
 )
-def test_what_is_no_generator_is_refused(call):
+def test_a_value_that_is_no_generator_is_refused(call):
     with pytest.raises(ValueError, match=r"^generator is a int: pass a torch.Generator, or None for torch's default.$"):
         call(0)
 
@@ -92,8 +92,8 @@ DIGITS = DigitViews(load_digits("test").images)
 ONE = torch.tensor([1])
 
 
-def with_last_layer(weight):
-    """An encoder whose last layer has these weights."""
+def with_projector(weight):
+    """An encoder whose projector has this value in every weight."""
     encoder = DigitEncoder()
     with torch.no_grad():
         for parameter in encoder.projector.parameters():
@@ -151,11 +151,11 @@ REFUSALS = {
     ),
     "z1 holds vectors of length 0 (4 of 4): the encoder's output there is all zeros, as when it has died or "
     "collapsed; go back to an earlier state of it and lower the learning rate, warm up for longer or clip": lambda: (
-        train(with_last_layer(0), DIGITS, NTXentLoss(0.2), steps=1, batch_size=4)
+        train(with_projector(0), DIGITS, NTXentLoss(0.2), steps=1, batch_size=4)
     ),
     "z1 holds NaN or infinite values: an image is broken, or the encoder has diverged; if so, go back to an earlier "
     "state of it and lower the learning rate": lambda: train(
-        with_last_layer(math.nan), DIGITS, NTXentLoss(0.2), steps=1, batch_size=4
+        with_projector(math.nan), DIGITS, NTXentLoss(0.2), steps=1, batch_size=4
     ),
     "images holds numbers outside [0, 1]": lambda: DigitViews(16 * DIGITS.images),
     "There are 2 labels for 4 features": lambda: few_shot_accuracy(

@@ -1,4 +1,4 @@
-"""The benchmarks run, and leave a table and a record; how fast anything is, no test says."""
+"""The benchmarks run, and leave a table and a record. No test checks a speed."""
 
 import json
 import os
@@ -11,16 +11,16 @@ SOME = [
     "bench_sampler.py::test_visit_against_its_limit[32]",
     "bench_sampler.py::test_paths_against_the_loop_of_torch[32]",
     "bench_losses.py::test_nt_xent[32]",
-    "bench_losses.py::test_loss[EMC2, encodings looked up-32]",
+    "bench_losses.py::test_loss[EMC2-32]",
     "bench_losses.py::test_global_loss[4000-32]",
-    "bench_steps.py::test_digits_step[EMC2, stored]",
+    "bench_steps.py::test_digits_step[EMC2 stored]",
     "bench_data.py::test_views[32]",
     "bench_data.py::test_nearest_neighbours[1000]",
 ]
 
 
 def test_benchmarks_run_and_leave_a_table_and_a_record(tmp_path):
-    """Once each, without the bursts and repetitions that a measurement takes."""
+    """Each benchmark runs once, without the bursts and repetitions of a measurement."""
     path = tmp_path / "bench.json"
     # pytest-benchmark measures nothing where it sees the variables of parallel tests.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}

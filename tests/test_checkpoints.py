@@ -1,4 +1,4 @@
-"""Checkpoints and metrics: whole or not at all, and refused in a sentence when damaged or of another run."""
+"""Checkpoints and metrics: written whole or not at all, and refused when damaged or of another run."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def saved(tmp_path):
     return path
 
 
-def test_what_is_saved_is_loaded(saved):
+def test_a_saved_state_is_loaded(saved):
     state = load_checkpoint(saved)
     assert torch.equal(state["weights"], STATE["weights"]) and state["step"] == 5
     assert os.listdir(saved.parent) == ["last.pt"]
@@ -36,7 +36,7 @@ def refuse(*arguments):
 
 
 @pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "replace"), (torch, "save")])
-def test_a_full_disk_leaves_the_checkpoint_before(saved, monkeypatch, owner, name):
+def test_a_full_disk_leaves_the_last_checkpoint(saved, monkeypatch, owner, name):
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, refuse)
         with pytest.raises(
@@ -47,8 +47,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(saved, monkeypatch, owner, nam
     assert os.listdir(saved.parent) == ["last.pt"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, a disk that is always full, is Linux's")
-def test_a_disk_that_is_really_full_is_named(saved, monkeypatch):
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full, a disk that is always full")
+def test_a_really_full_disk_is_named(saved, monkeypatch):
     with_name = Path.with_name
     monkeypatch.setattr(Path, "with_name", lambda path, name: Path("/dev/full"))
     monkeypatch.setattr(Path, "unlink", lambda path, missing_ok: None)
@@ -58,7 +58,7 @@ def test_a_disk_that_is_really_full_is_named(saved, monkeypatch):
     assert load_checkpoint(saved)["step"] == 5
 
 
-def test_a_checkpoint_has_its_name_only_when_it_is_on_the_disk(saved, monkeypatch):
+def test_a_checkpoint_is_flushed_before_it_gets_its_name(saved, monkeypatch):
     order = []
     fsync, replace = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda number: (order.append("flushed"), fsync(number)))
@@ -103,7 +103,7 @@ def test_loading_runs_no_code(tmp_path, monkeypatch):
     assert not Path("sprung").exists()
 
 
-def test_metrics_are_lines_and_those_after_the_checkpoint_are_dropped(tmp_path):
+def test_metrics_are_lines_and_later_lines_than_the_checkpoint_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with MetricsLog(path, 0) as log:
         for step in (4, 8, 12):
@@ -124,7 +124,7 @@ def test_metrics_of_an_earlier_run_do_not_stay_in_a_new_one(tmp_path):
     assert read_metrics(path) == []
 
 
-def test_a_run_is_not_taken_up_with_another_configuration(tmp_path):
+def test_a_run_does_not_resume_with_another_configuration(tmp_path):
     train_run(small(training__epochs=1), tmp_path, progress=False)
     before = outcome(tmp_path)
     for values in ({"training__epochs": 2}, {"loss__temperature": 0.1}, {"training__seed": 1}):
@@ -136,14 +136,14 @@ def test_a_run_is_not_taken_up_with_another_configuration(tmp_path):
     assert torch.equal(outcome(tmp_path)["generator"], before["generator"])
 
 
-def test_a_checkpoint_of_weights_that_are_not_finite_is_not_written(tmp_path):
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
     with pytest.raises(ValueError, match=r"NaN or infinite"):
         train_run(small("NT-Xent", optimiser__name="sgd", optimiser__learning_rate=1e30), tmp_path, progress=False)
     if (tmp_path / "last.pt").exists():
         assert all(weights.isfinite().all() for weights in outcome(tmp_path)["encoder"].values())
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, a disk that is always full, is Linux's")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full, a disk that is always full")
 def test_a_full_disk_under_the_metrics_is_named(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with MetricsLog(path, 0) as log:
@@ -177,7 +177,7 @@ def test_metrics_go_to_tensorboard_where_it_is_installed(tmp_path, monkeypatch):
     assert written == [("loss", 1.5, 9), ("epoch", 0.5, 9), "closed"]
 
 
-def test_a_run_is_not_taken_up_on_another_kind_of_device(tmp_path):
+def test_a_run_does_not_resume_on_another_kind_of_device(tmp_path):
     train_run(small(training__epochs=1), tmp_path, progress=False)
     state = load_checkpoint(tmp_path / "last.pt")
     save_checkpoint(tmp_path / "last.pt", state | {"device": "cuda"})

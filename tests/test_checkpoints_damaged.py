@@ -1,4 +1,4 @@
-"""A checkpoint that is not as it was written is refused by name, whatever the byte, and so is one of something else."""
+"""A checkpoint with any changed byte is refused by name, and so is a checkpoint of something else."""
 
 import os
 import random
@@ -28,7 +28,7 @@ def refused(path: Path) -> None:
 
 
 def test_any_flipped_bit_of_a_runs_checkpoint_is_noticed(content, tmp_path):
-    """200 bits drawn at random from all of the file."""
+    """200 random bits of the file, one at a time."""
     draw, path = random.Random(0), tmp_path / "last.pt"
     for _ in range(200):
         damaged = bytearray(content)
@@ -48,14 +48,14 @@ def test_any_changed_byte_of_a_small_checkpoint_is_noticed(tmp_path):
         refused(path)
 
 
-def test_bytes_behind_the_end_and_an_end_cut_off_are_noticed(content, tmp_path):
+def test_an_added_byte_and_a_cut_end_are_noticed(content, tmp_path):
     path = tmp_path / "last.pt"
     for other in (content + b"x", content[:-1], content[:-81], b""):
         path.write_bytes(other)
         refused(path)
 
 
-def test_a_file_that_may_not_be_read_is_no_damaged_one(tmp_path, monkeypatch):
+def test_a_file_without_read_permission_is_not_called_damaged(tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
     save_checkpoint(path, {"step": 5})
 
@@ -68,7 +68,7 @@ def test_a_file_that_may_not_be_read_is_no_damaged_one(tmp_path, monkeypatch):
 
 
 def other_contents(state: dict) -> dict[str, dict]:
-    """States that load and are not those of the run: each key missing, and things of another kind or shape."""
+    """States that load but are no run's: without each key in turn, and with values of another kind or shape."""
     cases = {f"without {key}": {k: v for k, v in state.items() if k != key} for key in state}
     weights = dict.fromkeys(state["encoder"], torch.zeros(2, 2))
     return cases | {
@@ -83,7 +83,7 @@ def other_contents(state: dict) -> dict[str, dict]:
     }
 
 
-def test_a_checkpoint_of_something_else_is_refused_in_a_sentence(content, tmp_path):
+def test_training_refuses_a_checkpoint_of_something_else(content, tmp_path):
     path = tmp_path / "last.pt"
     path.write_bytes(content)
     state = load_checkpoint(path)
@@ -96,7 +96,7 @@ def test_a_checkpoint_of_something_else_is_refused_in_a_sentence(content, tmp_pa
     assert sorted(os.listdir(tmp_path)) == ["last.pt"]
 
 
-def test_an_evaluation_refuses_it_too(content, tmp_path):
+def test_an_evaluation_refuses_a_checkpoint_of_something_else(content, tmp_path):
     path = tmp_path / "last.pt"
     path.write_bytes(content)
     state = load_checkpoint(path)

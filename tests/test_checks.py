@@ -1,4 +1,4 @@
-"""Every exercise check accepts the chapter's solution, waits for an empty stub, and names each known mistake."""
+"""Every exercise check accepts the chapter's solution, recognises an empty stub, and names each known mistake."""
 
 import importlib
 import pkgutil
@@ -10,16 +10,9 @@ import torch
 
 from emc2_lite.course import Exercise, checks
 
-
-def _exercises() -> list[Exercise]:
-    return [value for module in _modules() for value in vars(module).values() if isinstance(value, Exercise)]
-
-
-def _modules() -> list:
-    return [importlib.import_module(f"{checks.__name__}.{m.name}") for m in pkgutil.iter_modules(checks.__path__)]
-
-
-every_exercise = pytest.mark.parametrize("exercise", _exercises(), ids=lambda exercise: exercise.name)
+MODULES = [importlib.import_module(f"{checks.__name__}.{m.name}") for m in pkgutil.iter_modules(checks.__path__)]
+EXERCISES = [(name, value) for module in MODULES for name, value in vars(module).items() if isinstance(value, Exercise)]
+every_exercise = pytest.mark.parametrize("exercise", [value for _, value in EXERCISES], ids=lambda value: value.name)
 
 
 @every_exercise
@@ -50,7 +43,7 @@ def test_a_right_answer_is_right_in_every_form(exercise, form):
 
 
 @every_exercise
-def test_whole_numbers_may_come_as_floats(exercise):
+def test_whole_numbers_may_be_floats(exercise):
     solution = getattr(solutions.load(), exercise.name)
 
     def as_floats(*inputs):
@@ -62,19 +55,17 @@ def test_whole_numbers_may_come_as_floats(exercise):
 
 @every_exercise
 def test_no_input_gives_the_answer_away(exercise):
-    """To return an argument or a constant is wrong, and a constant is no known mistake."""
+    """An answer that is an argument or a constant is wrong, and a constant is not a known mistake."""
     answer = exercise.reference(*exercise.cases[0])
     for place in range(len(exercise.cases[0])):
         assert exercise.verdict(lambda *inputs, place=place: inputs[place]).startswith("not yet")
-    said = exercise.verdict(lambda *_: answer)
-    assert said.startswith("not yet")
-    assert not any(said.startswith(f"not yet: {sentence.rstrip('.')}") for sentence in exercise.mistakes)
+    verdict = exercise.verdict(lambda *_: answer)
+    assert verdict.startswith("not yet")
+    assert not any(verdict.startswith(f"not yet: {sentence.rstrip('.')}") for sentence in exercise.mistakes)
 
 
 def test_the_printed_line_names_each_exercise_as_the_chapters_call_it():
-    for module in _modules():
-        for name, value in vars(module).items():
-            assert not isinstance(value, Exercise) or value.name == name
+    assert [value.name for _, value in EXERCISES] == [name for name, _ in EXERCISES]
 
 
 @every_exercise
@@ -83,7 +74,7 @@ def test_an_empty_stub_is_not_written_yet(exercise):
 
 
 @every_exercise
-def test_each_known_mistake_is_named_to_its_maker(exercise):
+def test_each_known_mistake_is_named(exercise):
     assert exercise.mistakes
     for sentence, wrong in exercise.mistakes.items():
         assert exercise.verdict(wrong).startswith(f"not yet: {sentence.rstrip('.')}.")

@@ -1,4 +1,4 @@
-"""The collapse monitor: its numbers are the exact ones, and it speaks when embeddings stay in one point."""
+"""The collapse monitor: its numbers are exact, and it fires when the embeddings stay in one point."""
 
 import math
 import warnings
@@ -12,7 +12,7 @@ from emc2_lite.runs import train_run
 from emc2_lite.training.collapse import PATIENCE, CollapseMonitor, collapse_numbers
 
 
-def test_the_numbers_are_those_of_their_definitions():
+def test_the_numbers_are_as_defined():
     z = unit_vectors(12, 5, dtype=torch.float64)
     numbers = collapse_numbers(z)
     similarities = [z[r] @ z[k] for r in range(12) for k in range(12) if r % 6 != k % 6]
@@ -38,7 +38,7 @@ def fired(monitor: CollapseMonitor, steps: range, row: dict) -> list[int]:
     return [step for step in steps if monitor.fires(step, row)]
 
 
-def test_it_fires_once_when_the_collapse_lasts():
+def test_the_monitor_fires_once_when_the_collapse_lasts():
     assert fired(CollapseMonitor(0), range(50, 2000, 50), COLLAPSED) == [50 + PATIENCE]
     monitor = CollapseMonitor(0)
     assert not fired(monitor, range(50, 50 + PATIENCE, 50), COLLAPSED)
@@ -46,11 +46,11 @@ def test_it_fires_once_when_the_collapse_lasts():
     assert not fired(monitor, range(100 + PATIENCE, 100 + 2 * PATIENCE, 50), COLLAPSED)
 
 
-def test_a_new_network_is_given_the_warm_up():
+def test_the_monitor_does_not_fire_during_the_warm_up():
     assert fired(CollapseMonitor(1000), range(50, 2000, 50), COLLAPSED) == [1050 + PATIENCE]
 
 
-def test_a_run_that_collapses_is_told_what_to_lower_and_a_good_one_nothing(tmp_path):
+def test_a_collapsing_run_gives_a_warning_with_advice_and_a_good_run_none(tmp_path):
     few = {
         "training__epochs": 60,
         "training__log_steps": 30,

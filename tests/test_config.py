@@ -1,4 +1,4 @@
-"""Configurations: read, refused in a sentence, changed, compared."""
+"""Configurations: read, refused, changed, compared."""
 
 import json
 import re
@@ -12,13 +12,13 @@ from emc2_lite.training.configuring import differences
 COLOUR = {"data": {"name": "cifar10"}, "views": {"size": 32}, "encoder": {"name": "resnet18"}}
 
 
-def test_the_shipped_ones_are_there_and_whole():
+def test_the_shipped_configurations_can_be_read():
     assert shipped_configs() == ["cifar10", "digits", "imagenet100", "stl10"]
     for name in shipped_configs():
         assert read_config(name).data.name == name
 
 
-def test_stl10_and_imagenet100_are_the_papers():
+def test_stl10_and_imagenet100_have_the_papers_settings():
     stl10, imagenet = read_config("stl10"), read_config("imagenet100")
     assert (stl10.encoder.name, stl10.encoder.norm, stl10.encoder.dim, stl10.encoder.hidden) == (
         "resnet18",
@@ -43,25 +43,25 @@ def test_stl10_and_imagenet100_are_the_papers():
         assert 1 / config.loss.temperature == pytest.approx(14.28, abs=0.01)
 
 
-def test_what_is_left_out_has_its_default():
+def test_a_missing_value_takes_its_default():
     assert from_dict({}) == Config()
     assert from_dict({"training": {"epochs": 7}}).training.batch_size == Config().training.batch_size
 
 
 @pytest.mark.parametrize("config", [*map(read_config, ["cifar10", "digits", "imagenet100", "stl10"]), small("SogCLR")])
-def test_a_configuration_survives_being_written_down(config):
+def test_a_configuration_survives_json(config):
     assert from_dict(json.loads(json.dumps(config.as_dict()))) == config
     assert differences(config, from_dict(json.loads(json.dumps(config.as_dict())))) == []
 
 
-def test_numbers_are_taken_as_a_person_writes_them():
+def test_whole_numbers_and_lists_are_converted():
     config = from_dict(COLOUR | {"loss": {"temperature": 1}, "views": {"size": 32, "scale": [1, 1]}})
     assert (config.loss.temperature, type(config.loss.temperature)) == (1.0, float)
     assert config.views.scale == (1.0, 1.0)
 
 
 REFUSALS = {
-    "There is no section [optimizer]: use loss, views, data, encoder, optimiser, training.": {"optimizer": {}},
+    "There is no section [optimizer]: use data, encoder, loss, optimiser, training, views.": {"optimizer": {}},
     "training is 5: it is a section, [training], with keys in it.": {"training": 5},
     "[training] has no 'epoch': it has epochs, batch_size, seed,": {"training": {"epoch": 3}},
     "training.epochs is 'three': it must be a whole number of 1 or more.": {"training": {"epochs": "three"}},
@@ -93,12 +93,12 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("sentence", "sections"), REFUSALS.items(), ids=REFUSALS)
-def test_what_makes_no_sense_is_refused_in_a_sentence(sentence, sections):
+def test_a_bad_configuration_is_refused_in_a_sentence(sentence, sections):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         from_dict(sections)
 
 
-def test_a_file_is_read_and_its_faults_are_named_with_it(tmp_path):
+def test_a_file_is_read_and_a_refusal_names_the_file(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('[data]\nname = "digits"\n[training]\nepochs = 2\n')
     assert read_config(path).training.epochs == 2
@@ -116,7 +116,7 @@ def test_a_file_is_read_and_its_faults_are_named_with_it(tmp_path):
         read_config(tmp_path / "none.toml")
 
 
-def test_values_are_changed_by_their_names():
+def test_values_are_changed_by_name():
     config = changed(read_config("stl10"), **{"training.batch_size": 64, "loss.burn_in": 0.25, "data.samples": 500})
     assert (config.training.batch_size, config.loss.settings, config.data.samples) == (64, {"burn_in": 0.25}, 500)
     assert config.views == read_config("stl10").views
@@ -125,13 +125,20 @@ def test_values_are_changed_by_their_names():
             changed(config, **{name: 1})
 
 
-def test_another_method_leaves_the_old_ones_settings_behind():
+def test_a_named_value_that_nothing_reads_is_refused_even_as_the_default():
+    sentence = "loss.refresh_scores is True, and nothing reads it where loss.state is 'stored': leave it out."
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        changed(Config(), **{"loss.state": "stored", "loss.refresh_scores": True})
+    assert from_dict({"loss": {"state": "stored", "refresh_scores": True}}).loss.settings["refresh_scores"]
+
+
+def test_another_method_drops_the_settings_of_the_old_one():
     config = changed(read_config("digits"), **{"loss.method": "SogCLR", "loss.gamma": 0.5})
     assert (config.loss.method, config.loss.temperature, config.loss.settings) == ("SogCLR", 0.2, {"gamma": 0.5})
     assert changed(read_config("digits"), **{"loss.method": "EMC2"}).loss.settings == {"burn_in": 0.5}
 
 
-def test_what_computes_may_not_differ_and_where_things_lie_may():
+def test_differences_are_in_the_computation_not_in_places():
     old = from_dict(SMALL)
     free = {"training.device": "auto", "training.checkpoint_seconds": 7}
     assert differences(old, changed(old, **free)) == []

@@ -1,4 +1,4 @@
-"""Whatever a configuration or a -p says: a configuration or one sentence, never another error. By hypothesis."""
+"""Any input gives a configuration or one sentence, never another error. By hypothesis."""
 
 import dataclasses
 import json

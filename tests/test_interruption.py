@@ -1,4 +1,4 @@
-"""Signals: noted while a step is made, never raised while a state is saved, raised at once where nothing is lost."""
+"""Signals: noted during a step, never raised during a save, raised at once where nothing is lost."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def test_only_a_second_ctrl_c_ends_a_step_at_once():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_nothing_is_raised_while_a_state_is_saved():
+def test_no_signal_is_raised_during_a_save():
     with Interruption() as interruption:
         with interruption.saving():
             for _ in range(3):
@@ -40,15 +40,15 @@ def test_nothing_is_raised_while_a_state_is_saved():
             interruption.obey()
 
 
-def test_a_signal_is_raised_at_once_where_that_is_said():
+def test_a_signal_is_raised_at_once_inside_at_once():
     with Interruption() as interruption:
         with pytest.raises(Stopped), interruption.at_once():
             os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(Stopped), interruption.at_once():  # one that came before counts
+        with pytest.raises(Stopped), interruption.at_once():  # the signal before counts
             pytest.fail("the work began")
 
 
-def test_a_signal_that_is_ignored_stays_ignored():
+def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stops(), Interruption() as interruption:
@@ -59,7 +59,7 @@ def test_a_signal_that_is_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_the_handlers_that_were_there_come_back():
+def test_the_handlers_before_are_restored():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with stops(), Interruption():
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] != before

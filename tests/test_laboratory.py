@@ -1,4 +1,4 @@
-"""The instruments themselves: what the laboratory measures is what it says."""
+"""gradient_bias and exact_gradient, against estimators whose errors are known."""
 
 import math
 
@@ -13,7 +13,7 @@ TABLE = embedding_table(num_samples=6, dim=4)
 
 
 class GlobalLoss(nn.Module):
-    """The exact loss of the batch alone: with the whole set as batch, an estimator without error."""
+    """The exact loss of the batch alone: an estimator without error if the batch is the whole set."""
 
     temperature = 0.2
 
@@ -22,7 +22,7 @@ class GlobalLoss(nn.Module):
 
 
 class Noisy(GlobalLoss):
-    """The exact loss plus a random gradient of known size: no bias, and noise of sigma a number."""
+    """The exact loss plus a random gradient: no bias, and noise of standard deviation sigma in each coordinate."""
 
     sigma = 0.01
 
@@ -41,17 +41,17 @@ def test_table_has_close_views_of_length_one():
     assert not torch.equal(table, embedding_table(500, 3, 8, seed=1))
 
 
-def test_an_estimator_without_error_has_none():
+def test_an_exact_estimator_has_no_error_and_no_noise():
     result = gradient_bias(GlobalLoss(), TABLE, batch_size=6, checkpoints=[20, 40])
     assert result.steps.tolist() == [20, 40]
     assert result.error.max() < 1e-5
     assert result.noise.max() < 1e-5
 
 
-def test_noise_is_told_from_bias():
-    """Null: no bias. The error of a mean of n steps with 48 independent normal numbers is chi-distributed around
+def test_noise_without_bias_has_the_expected_size():
+    """Null: no bias. The error of a mean of n steps with 48 independent normal coordinates is chi-distributed around
 
-    sigma sqrt(48 / n) / |exact|; outside of 0.5 to 1.6 times that with probability below 1e-6.
+    sigma sqrt(48 / n) / |exact|, and outside 0.5 to 1.6 times this number with probability below 1e-6.
     """
     result = gradient_bias(Noisy(), TABLE, batch_size=6, checkpoints=[100, 400])
     expected = Noisy.sigma * (48 / result.steps).sqrt() / exact_gradient(TABLE, 0.2).norm()

@@ -1,4 +1,4 @@
-"""The experiments' rows are what the instruments measure, under the names and in the units that the records have."""
+"""The experiments' rows hold the laboratory's measurements, under the names and in the units of the records."""
 
 from itertools import pairwise
 
@@ -41,7 +41,7 @@ def test_gradient_error_is_a_curve_of_plain_sgd_from_scratch():
             assert [row[name] for row in mine] == getattr(curve, name).tolist(), (method, name)
 
 
-def test_training_gives_every_method_as_many_visits_and_the_exact_gradient_its_own_steps():
+def test_training_gives_every_method_the_same_visits_and_the_exact_gradient_its_own_steps():
     rows = rows_of(
         "training", samples=12, temperatures=[0.3], batch_sizes=[3, 4], visits=2, exact_steps=4, measurements=2,
         seeds=1, methods=["DCL", "exact gradient"],
@@ -76,9 +76,9 @@ def test_windows_after_a_jump_are_in_visits_since_the_jump():
     assert_windows(rows, [(0, 1), (1, 3)])
 
 
-def test_windows_of_quality_end_when_a_chain_has_met_so_many_proposals():
-    """b = 8: 14 proposals a visit, 4 steps an epoch. 854 proposals are 61 visits, 244 steps; 14 would be 1 visit, but
-    a window has 100 steps or more, and that is 25 visits.
+def test_windows_of_quality_end_when_a_chain_has_met_its_proposals():
+    """b = 8: 14 proposals a visit, 4 steps an epoch. 854 proposals are 61 visits, 244 steps. 14 proposals are 1 visit,
+    but a window has 100 steps or more, which are 25 visits.
     """
     rows = rows_of(
         "quality", samples=32, batch_sizes=[8], temperatures=[0.002], training_steps=1, proposals=[0, 14, 854],
@@ -88,7 +88,7 @@ def test_windows_of_quality_end_when_a_chain_has_met_so_many_proposals():
 
 
 def test_every_window_of_quality_has_100_steps_or_more():
-    """Where the chains meet their proposals fast, and after a long first window too."""
+    """Also where the chains meet their proposals fast, and after a long first window."""
     for proposals in ((0, 1, 2, 3), (0, 6000, 6001), (0, 10, 5000, 5001)):
         for batch_size in (2, 8, 64):
             edges = _edges(proposals, 200, batch_size)
@@ -108,7 +108,7 @@ def test_stationarity_measures_in_the_middle_of_equal_parts(steps, parts):
     assert all(abs(middle + 0.5 - steps * (part + 0.5) / parts) <= 1 for part, middle in enumerate(middles))
 
 
-def test_a_run_may_measure_every_step_and_no_oftener():
+def test_a_run_measures_every_step_at_most():
     few = {"samples": 12, "batch_size": 4, "epochs": 1, "methods": ["NT-Xent"], "seeds": 1}
     assert [row["step"] for row in rows_of("gradient-error", **few, measurements=3)] == [0, 1, 2]
     (row,) = rows_of("stationarity", horizons=[4], measurements=4, samples=4, methods=["DCL"], seeds=1)

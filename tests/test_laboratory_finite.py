@@ -1,4 +1,4 @@
-"""Gradients go back through an encoder as autograd would take them."""
+"""view_table and pull_back give what autograd gives through the encoder."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 
 from emc2_lite.laboratory import exact_gradient, pull_back, view_table
 from emc2_lite.losses import global_contrastive_loss
-from emc2_lite.vision import DigitEncoder, DigitViews, StoredViews, load_digits
+from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
 
 DIGITS = DigitViews(load_digits("train").images[:20])
 
@@ -16,7 +16,7 @@ def tensor(*shape, seed):
 
 
 @pytest.mark.parametrize("chunk_size", [512, 7, 1])
-def test_pulling_back_is_autograd_through_the_encoder(chunk_size):
+def test_pull_back_equals_autograd_through_the_encoder(chunk_size):
     torch.manual_seed(0)
     encoder = DigitEncoder(8)
     table = view_table(encoder, DIGITS, chunk_size=chunk_size)
@@ -32,31 +32,33 @@ def test_pulling_back_is_autograd_through_the_encoder(chunk_size):
 
 
 def test_rows_without_gradient_are_not_encoded():
-    asked = []
+    images, encoder, asked = tensor(6, 2, 64, seed=4), nn.Linear(64, 4, bias=False), []
 
-    class Watched(StoredViews):
-        def __call__(self, index, view):
-            asked.extend(zip(index.tolist(), view.tolist(), strict=True))
-            return super().__call__(index, view)
+    def views(index, view):
+        asked.extend(zip(index.tolist(), view.tolist(), strict=True))
+        return images[index, view]
 
-    views, encoder = Watched(tensor(6, 2, 64, seed=4)), nn.Linear(64, 4, bias=False)
     gradient = torch.zeros(6, 2, 4)
     assert torch.equal(pull_back(encoder, views, gradient), torch.zeros(4 * 64))
     assert asked == []
     gradient[2, 1, 3], gradient[5, 0, 0] = -1e-30, 1
     pulled = pull_back(encoder, views, gradient).view(4, 64)
     assert asked == [(2, 1), (5, 0)]
-    torch.testing.assert_close(pulled[0], views.images[5, 0])
-    torch.testing.assert_close(pulled[3] / -1e-30, views.images[2, 1])
+    torch.testing.assert_close(pulled[0], images[5, 0])
+    torch.testing.assert_close(pulled[3] / -1e-30, images[2, 1])
 
 
-def test_weights_that_are_frozen_or_without_influence_are_left_out_or_zero():
+def test_a_zero_gradient_needs_no_views():
+    assert pull_back(DigitEncoder(8), DIGITS, torch.zeros(20, 2, 8)).abs().max() == 0
+
+
+def test_frozen_weights_are_left_out_and_unused_weights_have_zero_gradient():
     encoder = DigitEncoder(8)
     encoder.trunk[0].requires_grad_(False)
-    encoder.without_influence = nn.Parameter(torch.ones(5))
+    encoder.unused = nn.Parameter(torch.ones(5))
     trained = [p for p in encoder.parameters() if p.requires_grad]
     pulled = pull_back(encoder, DIGITS, tensor(20, 2, 8, seed=0))
     assert len(pulled) == sum(p.numel() for p in trained)
-    of_each = dict(zip(map(id, trained), pulled.split([p.numel() for p in trained]), strict=True))
-    assert of_each[id(encoder.without_influence)].abs().max() == 0
-    assert of_each[id(encoder.projector.weight)].abs().max() > 0
+    parts = dict(zip(map(id, trained), pulled.split([p.numel() for p in trained]), strict=True))
+    assert parts[id(encoder.unused)].abs().max() == 0
+    assert parts[id(encoder.projector.weight)].abs().max() > 0

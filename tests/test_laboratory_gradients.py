@@ -1,4 +1,4 @@
-"""gradient_quality gives back the bias, error and direction that an estimator was made with."""
+"""gradient_quality measures the bias, error and direction that an estimator was made with."""
 
 import math
 from collections import Counter
@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from emc2_lite.laboratory import embedding_table, exact_gradient, gradient_quality, pull_back
 from emc2_lite.losses import DCLLoss, EMC2Loss, NTXentLoss, global_contrastive_loss
-from emc2_lite.vision import StoredViews
 
 TABLE = embedding_table(num_samples=6, dim=4)
 EXACT = exact_gradient(TABLE, 0.2)
@@ -25,9 +24,9 @@ class Counts(NamedTuple):
 
 
 class Exact(nn.Module):
-    """The exact loss of the batch alone: with the whole set as batch, an estimator without error.
+    """The exact loss of the batch alone: an estimator without error if the batch is the whole set.
 
-    `extra(step, generator)` is a gradient in the table, (N, 2, d), that is put on top.
+    `extra(step, generator)` is added to the gradient in the table, (N, 2, d).
     """
 
     temperature = 0.2
@@ -38,9 +37,9 @@ class Exact(nn.Module):
 
     def forward(self, z1, z2, index, view, encode, generator):
         z = torch.stack((z1, z2), dim=1)
-        put_on_top = torch.as_tensor(self.extra(self.step, generator), dtype=z.dtype).expand(len(z), 2, z.shape[2])
+        added = torch.as_tensor(self.extra(self.step, generator), dtype=z.dtype).expand(len(z), 2, z.shape[2])
         self.step += 1
-        return global_contrastive_loss(z, self.temperature) + (put_on_top[index] * z).sum()
+        return global_contrastive_loss(z, self.temperature) + (added[index] * z).sum()
 
 
 def tensor(*shape, seed, dtype=torch.float32):
@@ -56,7 +55,7 @@ def assert_near(interval, value, within):
     assert interval.low <= interval.value <= interval.high
 
 
-def test_an_estimator_without_error_has_none():
+def test_an_exact_estimator_has_no_error():
     for window in whole_set(Exact, edges=[0, 3, 5]) + whole_set(lambda: DCLLoss(0.2), edges=[0, 3]):
         assert max(window.bias) < 1e-5
         assert max(window.rmse) < 1e-5
@@ -64,16 +63,16 @@ def test_an_estimator_without_error_has_none():
         assert (window.views_encoded, window.views_encoded_with_gradient) == (0, 0)
 
 
-def test_a_gradient_that_is_not_a_number_has_no_bias_and_no_direction_instead_of_good_ones():
+def test_a_nan_gradient_has_nan_bias_error_and_direction():
     (window,) = whole_set(lambda: Exact(lambda step, generator: math.nan), edges=[0, 3])
     assert all(math.isnan(interval.value) for interval in (window.bias, window.rmse, window.cosine))
 
 
-def test_known_bias_and_known_noise_are_given_back():
-    """Estimates are e + c + noise, noise normal with sigma = 0.02 a number, n = 4 runs of 400 steps, D = 48 numbers.
+def test_known_bias_and_known_noise_are_measured():
+    """Estimates are e + c + noise, normal with sigma = 0.02 per coordinate; 4 runs of 400 steps, D = 48 coordinates.
 
-    The mean over the runs is off along any direction by sigma / sqrt(1600); 6 of that bound what bias and cosine may
-    be off by (the spread of <n_i, n_j> over pairs of runs, D sigma^2 / 400 / sqrt(6), is a tenth of it). rmse^2 is a
+    Along any direction the mean over the runs has the standard error sigma / sqrt(1600); 6 of them bound the errors of
+    bias and cosine (the spread of <n_i, n_j> over pairs of runs, D sigma^2 / 400 / sqrt(6), is a tenth). rmse^2 is a
     mean over 4 x 50 steps: relative spread below sqrt(2 / (200 D)) = 1.5 %. False-alarm rates below 1e-8.
     """
     sigma, offset = 0.02, 0.1 * tensor(6, 2, 4, seed=0)
@@ -90,7 +89,7 @@ def test_known_bias_and_known_noise_are_given_back():
 
 
 def test_noise_is_not_taken_for_bias():
-    """Null: no bias; noise of sigma a number, D = 384 numbers, 8 runs of 25 steps.
+    """Null: no bias; noise of sigma per coordinate, D = 384 coordinates, 8 runs of 25 steps.
 
     |mean - e|^2 would be about s^2 D / 8 = 48 s^2, s^2 = sigma^2 / 25. The mean over pairs of runs has mean 0 and
     deviation s^2 sqrt(2 D / 56) = 3.7 s^2: half of the naive value is 6.4 deviations off, false-alarm rate below 1e-8.
@@ -105,16 +104,16 @@ def test_noise_is_not_taken_for_bias():
     assert window.rmse.value == pytest.approx(math.sqrt(8 * 25) * naive, rel=0.2)
 
 
-def test_numbers_and_intervals_are_those_of_plain_loops():
-    """Each run is off by a constant of its own, so that all means are known; intervals by leaving out one run."""
+def test_numbers_and_intervals_equal_plain_loops():
+    """Each run has a constant error of its own, so all means are known; intervals leave out one run at a time."""
     offsets = [0.02 * tensor(6, 2, 4, seed=i, dtype=torch.float64) + 0.02 for i in range(4)]
-    to_come = iter([None, *offsets])  # the first criterion is asked for its temperature only
+    remaining = iter([None, *offsets])  # only the temperature of the first criterion is read
 
-    def of_next_run():
-        offset = next(to_come)
+    def next_run():
+        offset = next(remaining)
         return Exact(lambda step, generator: offset)
 
-    (window,) = whole_set(of_next_run, TABLE.double(), edges=[2, 5])
+    (window,) = whole_set(next_run, TABLE.double(), edges=[2, 5])
     gradients = [EXACT + offset for offset in offsets]
 
     def mean_of_pairs(tensors):
@@ -142,11 +141,11 @@ def test_numbers_and_intervals_are_those_of_plain_loops():
         reach = student.ppf(0.975, 3) * error
         expected = [statistic(range(4)) + side * reach for side in (0, -1, 1)]
         assert list(measured) == pytest.approx([math.sqrt(max(x, 0)) if root else float(x) for x in expected])
-    assert next(to_come, "no run more") == "no run more"
+    assert next(remaining, "none") == "none"
 
 
-def test_windows_are_of_the_steps_that_are_named():
-    """The bias is 9, 1, 2 and 3 times a constant from steps 0, 10, 25 and 32 on; what comes before edges[0] is free."""
+def test_a_window_holds_the_steps_between_its_edges():
+    """The bias is 9, 1, 2 and 3 times a constant from steps 0, 10, 25 and 32 on; no window holds the first 10 steps."""
     constant = 0.1 * tensor(6, 2, 4, seed=0)
 
     def growing(step, generator):
@@ -161,8 +160,8 @@ def test_windows_are_of_the_steps_that_are_named():
     assert both.rmse.value / unit == pytest.approx(math.sqrt(2.5), rel=1e-4)
 
 
-def test_the_error_of_a_long_window_is_looked_up_all_over_it():
-    """The last third of the steps is off by a constant with changing sign: rmse^2 is a third of its square."""
+def test_the_rmse_of_a_long_window_samples_all_of_it():
+    """The last third of the steps has a constant error with changing sign: rmse^2 is a third of its square."""
     constant = 0.1 * tensor(6, 2, 4, seed=0)
     (window,) = whole_set(
         lambda: Exact(lambda step, generator: constant * (step >= 200) * (-1) ** (step // 6)), edges=[0, 300]
@@ -172,7 +171,7 @@ def test_the_error_of_a_long_window_is_looked_up_all_over_it():
     assert window.bias.value / unit < 0.02
 
 
-def test_the_table_before_is_used_before_the_first_edge_only():
+def test_only_the_steps_before_the_first_edge_use_the_table_before():
     before = embedding_table(num_samples=6, dim=4, seed=1)
     seen = []
 
@@ -190,8 +189,8 @@ def test_the_table_before_is_used_before_the_first_edge_only():
     assert window.bias.value < 1e-5
 
 
-def test_a_run_meets_every_sample_in_batches_of_the_size_asked_for():
-    """Null: uniform batches of 2 from 6. A sample is left out of 300 with probability 6 (2/3)^300, below 1e-50."""
+def test_a_run_visits_every_sample_in_batches_of_the_given_size():
+    """Null: uniform batches of 2 from 6. 300 batches leave out a sample with probability 6 (2/3)^300, below 1e-50."""
     sizes, met = Counter(), Counter()
 
     class Watched(NTXentLoss):
@@ -205,7 +204,7 @@ def test_a_run_meets_every_sample_in_batches_of_the_size_asked_for():
     assert sorted(met) == list(range(6))
 
 
-def test_encodings_are_counted_a_step_and_window():
+def test_encodings_are_counted_per_step_of_each_window():
     class Counting(Exact):
         def forward(self, *arguments):
             self.stats = Counts(self.step, 2 * (self.step >= 4))
@@ -216,8 +215,8 @@ def test_encodings_are_counted_a_step_and_window():
     assert [window.views_encoded_with_gradient for window in windows] == [0, 2]
 
 
-def test_chains_are_carried_through_a_run_and_new_in_each():
-    """A new chain encodes nothing, and one that was visited has a state; whole batches hold every view already."""
+def test_chains_last_through_a_run_and_each_run_has_new_chains():
+    """A new chain encodes nothing; a chain that was visited has a state to encode."""
     (first,) = gradient_quality(lambda: EMC2Loss(6, 0.2), TABLE, batch_size=2, edges=[0, 1], runs=3)
     (later,) = gradient_quality(lambda: EMC2Loss(6, 0.2), TABLE, batch_size=2, edges=[20, 40], runs=3)
     assert first.views_encoded == 0
@@ -248,7 +247,7 @@ def test_quality_is_measured_in_the_encoders_weights():
     images = tensor(6, 2, 1, 8, 8, seed=4)
     offset = 0.1 * tensor(6, 2, 4, seed=5)
     biased = partial(Exact, lambda step, generator: offset * (1 + (-1) ** step / 2))
-    (window,) = whole_set(biased, pull_back=partial(pull_back, Linear(), StoredViews(images)))
+    (window,) = whole_set(biased, pull_back=partial(pull_back, Linear(), lambda i, v: images[i, v]))
 
     def by_hand(gradient):
         return torch.einsum("ivd,ivp->dp", gradient, images.flatten(2).to(gradient))

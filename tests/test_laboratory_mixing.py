@@ -1,4 +1,4 @@
-"""chain_mixing tells chains that follow their softmax from chains that do not."""
+"""chain_mixing separates chains that follow their softmax from chains that do not."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ TABLE = embedding_table(num_samples=12, dim=4)
 
 
 class Watched(EMC2Loss):
-    """Notes what each call reports and where its chains end."""
+    """Records the batch and stats of each call, and the views and scores that its chains end with."""
 
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings)
@@ -47,17 +47,18 @@ def softmax_over_the_others(temperature):
 
 
 def expected_distance(target, draws):
-    """Mean over chains of the expected total variation of so many independent draws: (rows, views) -> number."""
+    """Mean over chains of the expected total variation of `draws` independent draws: (rows, views) -> number."""
     p, k = target.double().numpy()[..., None], np.arange(draws + 1)
     return 0.5 * (abs(k / draws - p) * binom.pmf(k, draws, p)).sum(axis=(1, 2)).mean()
 
 
-def test_quick_chains_are_as_far_from_their_softmax_as_perfect_ones():
+def test_fast_chains_are_as_far_from_their_softmax_as_independent_draws():
     """Null: visits end at independent draws from the softmax, here within 2e-3 of uniform over 22 views.
 
     The mean of 24 distances, n = 400 visits. A distance is half a sum of 22 absolute deviations; its relative standard
-    deviation is about sqrt((pi / 2 - 1) / 22) = 0.16, that of the mean 0.033. The bound of 20 % is 6 of them, which
-    leaves room for the little that chains of a batch depend on each other; false-alarm rate below 1e-6.
+    deviation is about sqrt((pi / 2 - 1) / 22) = 0.16, that of the mean 0.033. The bound of 20 % is 6 deviations, a
+    little more than independent chains would need, as chains of a batch depend slightly on each other; false-alarm rate
+    below 1e-6.
     """
     result = chain_mixing(EMC2Loss(12, 1000.0), TABLE, batch_size=4, visits=400)
     expected = expected_distance(softmax_over_the_others(1000.0), 400)
@@ -70,9 +71,9 @@ def test_quick_chains_are_as_far_from_their_softmax_as_perfect_ones():
     assert all(column.shape == (12, 2) for column in result[:3])
 
 
-def test_noise_is_what_independent_draws_from_the_softmax_show():
-    """n = 300 draws for each of 24 chains. By McDiarmid's inequality the mean distance is 0.03 off with probability
-    below 2 exp(-2 * 0.03^2 * 24 * 300) = 5e-6.
+def test_noise_is_the_distance_of_independent_draws_from_the_softmax():
+    """n = 300 draws for each of 24 chains. By McDiarmid's inequality the mean distance has an error above 0.03 with
+    probability below 2 exp(-2 * 0.03^2 * 24 * 300) = 5e-6.
     """
     result = chain_mixing(EMC2Loss(12, 0.2), TABLE, batch_size=12, visits=300)
     expected = expected_distance(softmax_over_the_others(0.2), 300)
@@ -80,7 +81,7 @@ def test_noise_is_what_independent_draws_from_the_softmax_show():
     assert expected_distance(softmax_over_the_others(1000.0), 300) > expected + 0.03
 
 
-def test_distance_is_between_where_visits_end_and_the_softmax():
+def test_distance_compares_the_ends_of_visits_with_the_softmax():
     criterion = Watched(12, 0.5)
     result = chain_mixing(criterion, TABLE, batch_size=2, visits=30, warm_up=10)
     counts, scores = torch.zeros(24, 24), []
@@ -106,7 +107,7 @@ def test_captive_chains_never_move_and_are_far_from_their_softmax():
     assert torch.equal(result.effective_sample_size, torch.ones(12, 2, dtype=torch.float64))
 
 
-def test_encodings_are_those_of_the_views_held_outside_the_batch():
+def test_encodings_count_the_held_views_outside_the_batch():
     criterion = captive()
     result = chain_mixing(criterion, TABLE, batch_size=4, visits=20)
     outside = [sum((i + 1) % 12 not in batch for i in batch) for batch, _ in criterion.calls]
@@ -128,7 +129,7 @@ def test_warm_up_is_not_measured_and_every_chain_is_visited_once_an_epoch():
     assert result.views_encoded > result.views_encoded_with_gradient > 0
 
 
-def test_chains_go_on_from_where_they_are():
+def test_chains_continue_from_their_present_state():
     criterion = captive()
     criterion.chain_score[:, 1] = -torch.inf
     result = chain_mixing(criterion, TABLE, batch_size=4, visits=8)

@@ -1,4 +1,4 @@
-"""Intervals: Student's t over seeds, and the jackknife."""
+"""Intervals over seeds and by the jackknife; the criteria, parameters and refusals of the laboratory."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from emc2_lite.laboratory import (
     of_seeds,
 )
 from emc2_lite.laboratory.experiments import EXPERIMENTS, criterion
-from emc2_lite.laboratory.experiments.methods import DIGITS, digit_views
+from emc2_lite.laboratory.experiments.at_rest import DIGITS, digit_views
 from emc2_lite.laboratory.statistics import jackknife, over_seeds
 from emc2_lite.losses import METHODS, EMC2Loss, NTXentLoss
 from emc2_lite.records import json_line
@@ -45,9 +45,9 @@ def test_the_jackknife_leaves_out_each_block_once():
     assert sorted(asked) == [[0, 1], [0, 1, 2], [0, 2], [1, 2]]
 
 
-def test_rows_are_summed_up_over_seeds():
+def test_rows_become_means_over_seeds():
     rows = [
-        {"method": method, "b": b, "seed": seed, "loss": loss, "aside": None}
+        {"method": method, "b": b, "seed": seed, "loss": loss, "other": None}
         for method, b, seed, loss in [("A", 4, 0, 0.0), ("B", 4, 0, 5.0), ("A", 4, 1, 2.0), ("A", 8, 0, 7.0)]
     ]
     first, *others = over_seeds(rows, ["method", "b"], ["loss"])
@@ -65,8 +65,8 @@ def test_rows_are_summed_up_over_seeds():
     ]
 
 
-def test_a_measurement_that_was_not_finite_leaves_no_mean():
-    """In a run it is NaN, in its record None."""
+def test_a_measurement_that_is_not_finite_has_no_mean():
+    """Such a measurement is NaN in a run, and None in its record."""
     rows = [{"method": "A", "seed": seed, "loss": loss} for seed, loss in enumerate((1.0, None, 2.0))]
     expected = {"method": "A", "seeds": 3, "loss": None, "loss_low": None, "loss_high": None}
     assert over_seeds(rows, ["method"], ["loss"]) == [expected]
@@ -76,11 +76,11 @@ def test_a_measurement_that_was_not_finite_leaves_no_mean():
     assert json.loads(json_line(measured[0])) == expected
 
 
-def test_there_are_as_many_digits_as_the_experiments_say():
+def test_the_training_split_has_the_number_of_digits_that_the_experiments_state():
     assert len(digit_views(DIGITS)) == len(load_digits("train").images) == DIGITS
 
 
-def test_the_outcome_of_a_curve_is_its_last_step_and_of_windows_each_one():
+def test_the_outcome_has_the_last_step_of_a_curve_and_every_window():
     curve = [{"method": "A", "seed": s, "step": t, "loss": s + t, "squared_norm": 0, "squared_error": 0}
              for s in (0, 1) for t in (0, 50, 9)]  # fmt: skip
     (end,) = EXPERIMENTS["gradient-error"].final(curve)
@@ -110,7 +110,7 @@ REFUSALS = {
     "edges is [0]: it must be a list of at least 2 values.": lambda: quality(edges=[0]),
     "edges is [3, 3]: its numbers must grow": lambda: quality(edges=[3, 3]),
     "edges is [5, 2, 8]: its numbers must grow": lambda: quality(edges=[5, 2, 8]),
-    "edges is -1: it must be a whole number from 0 to 1,000,000,000.": lambda: quality(edges=[-1, 2]),
+    "edges holds -1: it must be a whole number from 0 to 1,000,000,000.": lambda: quality(edges=[-1, 2]),
     "runs is 2: it must be a whole number of 3 or more.": lambda: quality(runs=2),
     "batch_size is 7: it must be from 2 to the number of samples, 6.": lambda: quality(batch_size=7),
     "batch_size is 1: it must be a whole number of 2 or more.": lambda: quality(batch_size=1),
@@ -141,10 +141,10 @@ REFUSALS = {
     "temperature is '0.2': it must be a number": lambda: EXPERIMENTS["jump"].config({"temperature": "0.2"}),
     "methods is 'EMC2': it must be a list": lambda: EXPERIMENTS["jump"].config({"methods": "EMC2"}),
     "methods is []: it must be a list of at least 1 value.": lambda: EXPERIMENTS["jump"].config({"methods": []}),
-    "methods is 'exact gradient': use one of NT-Xent,": lambda: EXPERIMENTS["jump"].config(
+    "methods holds 'exact gradient': use one of NT-Xent,": lambda: EXPERIMENTS["jump"].config(
         {"methods": ["exact gradient"]}
     ),
-    "visits_after is 1.5: it must be a whole number": lambda: EXPERIMENTS["jump"].config({"visits_after": [0, 1.5]}),
+    "visits_after holds 1.5: it must be a whole number": lambda: EXPERIMENTS["jump"].config({"visits_after": [0, 1.5]}),
 }
 
 
@@ -164,7 +164,7 @@ def test_bad_input_is_refused_in_one_sentence(sentence, call):
     assert "\n" not in str(refusal.value)
 
 
-def test_given_parameters_take_the_place_of_defaults():
+def test_given_parameters_replace_defaults():
     config = EXPERIMENTS["jump"].config({"temperature": 1, "methods": ["DCL"]})
     assert (config["temperature"], config["methods"], config["seeds"]) == (1, ["DCL"], 5)
     assert "progress" not in config

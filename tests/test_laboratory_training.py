@@ -1,4 +1,4 @@
-"""What training_curve reads along a run is what the exact oracle says at those weights."""
+"""training_curve measures the exact loss and gradient at the weights of each checkpoint."""
 
 import copy
 
@@ -42,18 +42,18 @@ def curve(criterion, encoder=None, **settings):
 
 
 @pytest.mark.parametrize("make", CRITERIA.values(), ids=CRITERIA)
-def test_a_curve_is_what_autograd_says_at_each_checkpoint(make):
+def test_a_curve_equals_autograd_at_each_checkpoint(make):
     """The same run, step by step: before step k the weights have seen k updates, and step k takes the gradient g."""
     encoder, expected = new_encoder(), []
 
-    def look(step):
+    def measure(step):
         if step in (0, 3, 7):
             taken = flat(p.grad for p in encoder.parameters())
             loss, exact = loss_and_gradient(encoder)
             expected.append([step, loss, exact.square().sum().item(), (taken - exact).square().sum().item()])
 
     settings = {"batch_size": 4, "optimiser": sgd(encoder, weight_decay=0.1), "fixed_views": True, "seed": 5}
-    train(encoder, VIEWS, make(), steps=8, on_gradient=look, **settings)
+    train(encoder, VIEWS, make(), steps=8, on_gradient=measure, **settings)
     measured = new_encoder()
     result = curve(make(), measured, optimiser=sgd(measured, weight_decay=0.1))
     torch.testing.assert_close(
@@ -61,11 +61,11 @@ def test_a_curve_is_what_autograd_says_at_each_checkpoint(make):
     )
     assert result.squared_error.min() > 0.01 * result.squared_norm.max()
     assert len(result.stats) == 8
-    assert torch.equal(flat(measured.parameters()), flat(encoder.parameters()))  # looking does not disturb
+    assert torch.equal(flat(measured.parameters()), flat(encoder.parameters()))  # measuring changes nothing
 
 
 @pytest.mark.parametrize("steps", [0, 1, 5])
-def test_a_checkpoint_is_so_many_updates_after_the_start(steps):
+def test_a_checkpoint_is_its_number_of_updates_after_the_start(steps):
     encoder = new_encoder()
     train(encoder, VIEWS, NTXentLoss(0.2), steps=steps, batch_size=4, optimiser=sgd(encoder), fixed_views=True, seed=5)
     loss, exact = loss_and_gradient(encoder)
@@ -75,14 +75,14 @@ def test_a_checkpoint_is_so_many_updates_after_the_start(steps):
     assert result.squared_norm.item() == pytest.approx(exact.square().sum().item(), rel=1e-4)
 
 
-def test_the_whole_set_as_the_batch_takes_the_exact_gradient():
+def test_with_the_whole_set_as_the_batch_every_step_takes_the_exact_gradient():
     result = curve(DCLLoss(0.2), batch_size=12, checkpoints=[0, 1, 10, 60])
     assert result.squared_norm.min() > 1e-4
     assert (result.squared_error < 1e-8 * result.squared_norm).all()
     assert result.loss[1] < result.loss[0]
 
 
-def test_the_learning_rate_may_follow_a_schedule_of_the_steps():
+def test_the_learning_rate_follows_a_schedule_of_the_steps():
     encoder, rates = new_encoder(), []
     optimiser = sgd(encoder, 1.0)
     decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, 4)
@@ -96,33 +96,33 @@ def test_the_learning_rate_may_follow_a_schedule_of_the_steps():
     )
     assert rates == pytest.approx([1, 0.75, 0.5, 0.25, 0, 0, 0])
     assert result.loss[0] > result.loss[1]
-    assert result.loss[1] == result.loss[2]  # the rate is 0 by then
+    assert result.loss[1] == result.loss[2]  # the rate is 0 from step 4 on
 
 
-def test_the_gradient_is_seen_before_the_update_and_each_step_has_an_end():
+def test_on_gradient_comes_before_the_update_and_after_step_comes_after_it():
     encoder = new_encoder()
-    told, states = [], [flat(encoder.parameters())]
+    gradients, states = [], [flat(encoder.parameters())]
 
     def on_gradient(step):
         gradient = flat(p.grad for p in encoder.parameters())
         assert gradient.norm() > 0
         assert torch.equal(flat(encoder.parameters()), states[-1])
-        told.append((step, gradient))
+        gradients.append((step, gradient))
 
     def after_step():
         states.append(flat(encoder.parameters()))
-        torch.testing.assert_close(states[-1], states[-2] - 0.05 * told[-1][1])
+        torch.testing.assert_close(states[-1], states[-2] - 0.05 * gradients[-1][1])
 
     train(
         encoder, VIEWS, NTXentLoss(0.2), steps=4, batch_size=4, optimiser=sgd(encoder),
         on_gradient=on_gradient, after_step=after_step,
     )  # fmt: skip
-    assert [step for step, _ in told] == [0, 1, 2, 3]
+    assert [step for step, _ in gradients] == [0, 1, 2, 3]
     assert len(states) == 5
 
 
 def end(rate=None, **settings):
-    """The weights after 5 steps, with Adam of this rate as the optimiser if it is given."""
+    """The weights after 5 steps; with a rate, the optimiser is Adam with this rate."""
     encoder = new_encoder()
     if rate is not None:
         settings["optimiser"] = torch.optim.Adam(encoder.parameters(), lr=rate)
@@ -130,7 +130,7 @@ def end(rate=None, **settings):
     return flat(encoder.parameters())
 
 
-def test_the_optimiser_is_adam_with_a_thousandth_unless_given():
+def test_the_default_optimiser_is_adam_with_learning_rate_0_001():
     assert torch.equal(end(), end(rate=1e-3))
     assert torch.equal(end(learning_rate=5e-3), end(rate=5e-3))
     assert not torch.equal(end(), end(rate=5e-3))
@@ -142,9 +142,9 @@ def test_frozen_weights_are_left_out_of_the_norms():
     encoder = new_encoder()
     encoder.trunk.requires_grad_(False)
     _, exact = loss_and_gradient(copy.deepcopy(encoder).requires_grad_())
-    of_projector = exact[-sum(p.numel() for p in encoder.projector.parameters()) :]
+    projector_gradient = exact[-sum(p.numel() for p in encoder.projector.parameters()) :]
     result = curve(NTXentLoss(0.2), encoder, checkpoints=[0])
-    assert result.squared_norm.item() == pytest.approx(of_projector.square().sum().item(), rel=1e-4)
+    assert result.squared_norm.item() == pytest.approx(projector_gradient.square().sum().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_frozen_weights_are_left_out_of_the_norms():
         ([], "checkpoints is []: it must be a list of at least 1 value."),
         ([3, 2], "checkpoints is [3, 2]: its numbers must grow from one to the next."),
         ([2, 2], "checkpoints is [2, 2]: its numbers must grow from one to the next."),
-        ([-1, 3], "checkpoints is -1: it must be a whole number from 0 to 1,000,000,000."),
+        ([-1, 3], "checkpoints holds -1: it must be a whole number from 0 to 1,000,000,000."),
     ],
 )
 def test_checkpoints_that_do_not_increase_are_refused(checkpoints, sentence):

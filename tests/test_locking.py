@@ -1,4 +1,4 @@
-"""One folder, one process: the lock names its owner and dies with it."""
+"""One process per folder: the lock names its process and ends with that process."""
 
 import os
 import re
@@ -30,14 +30,14 @@ def holder(tmp_path):
     process.stdout.close()
 
 
-def test_the_second_process_is_refused_with_the_firsts_number(holder, tmp_path):
+def test_a_second_process_is_refused_with_the_number_of_the_first(holder, tmp_path):
     words = f"process {holder.pid} on {os.uname().nodename} is at work on the work: wait until it ends, or end it"
     with pytest.raises(Locked, match=re.escape(words)), locked(tmp_path / ".lock", "the work"):
         pass
     assert (tmp_path / ".lock").exists()
 
 
-def test_a_lock_dies_with_its_owner(holder, tmp_path):
+def test_a_lock_ends_with_its_process(holder, tmp_path):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert (tmp_path / ".lock").exists()
@@ -61,23 +61,23 @@ folder = Path(sys.argv[1])
 for turn in range(300):
     try:
         with locked(folder / ".lock", "the work"):
-            (folder / "alone").mkdir()  # fails if another one is here
+            (folder / "alone").mkdir()  # fails if another process holds the lock
             (folder / "alone").rmdir()
     except Locked:
         time.sleep(0.0002)
 """
 
 
-def test_never_two_hold_it_however_often_it_is_taken_and_given_back(tmp_path):
+def test_two_processes_never_hold_the_lock_at_once(tmp_path):
     processes = [subprocess.Popen([sys.executable, "-c", TAKER, tmp_path]) for _ in range(4)]
     assert [process.wait(timeout=60) for process in processes] == [0] * 4
 
 
-def test_a_folder_that_cannot_be_locked_is_said_and_worked_in(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr("emc2_lite.locking.fcntl.flock", refuse)
-    said = pytest.warns(UserWarning, match="cannot be locked: see to it that no second process")
-    with said, locked(tmp_path / ".lock", "the work"):
+    warned = pytest.warns(UserWarning, match="cannot be locked: let no second process write there")
+    with warned, locked(tmp_path / ".lock", "the work"):
         assert (tmp_path / ".lock").exists()

@@ -1,4 +1,4 @@
-"""Metrics and records of a run: JSON always, good rows stay, and what cannot be had is said."""
+"""Metrics and records of a run: always JSON; good rows stay, and a line says which are lost."""
 
 import json
 import sys
@@ -22,13 +22,13 @@ def finished_run(folder: Path) -> dict:
 
 
 def again(folder: Path) -> tuple[dict, list[str]]:
-    """The finished run taken up once more: its record, and what is said."""
+    """The finished run resumed once more: its record and the printed lines."""
     said: list[str] = []
     return train_run(ONE_EPOCH, folder, progress=False, tell=said.append), said
 
 
 def strict(text: str) -> object:
-    """JSON as the standard has it, without Infinity and NaN."""
+    """The content of standard JSON, which has no Infinity and NaN."""
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
@@ -42,7 +42,7 @@ def test_numbers_that_are_not_finite_are_null_in_metrics_and_record(tmp_path, mo
 
 
 @pytest.mark.parametrize("bad", ["{", "[1, 2]", '{"loss": 3}', '"text"', '{"step": "five"}', "\x00\xff"])
-def test_a_line_that_cannot_be_read_costs_no_other_line(tmp_path, bad):
+def test_an_unreadable_line_costs_no_other_line(tmp_path, bad):
     whole = finished_run(tmp_path)
     path = tmp_path / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True)
@@ -53,7 +53,7 @@ def test_a_line_that_cannot_be_read_costs_no_other_line(tmp_path, bad):
     assert bad in path.read_text().splitlines()
 
 
-def test_a_record_that_has_more_rows_than_the_metrics_stays(tmp_path):
+def test_a_record_with_more_rows_than_the_metrics_stays(tmp_path):
     whole = finished_run(tmp_path)
     (tmp_path / "metrics.jsonl").unlink()
     record, said = again(tmp_path)
@@ -61,7 +61,7 @@ def test_a_record_that_has_more_rows_than_the_metrics_stays(tmp_path):
     assert any("lacks rows that the record has: the record stays as it is" in line for line in said)
 
 
-def test_without_metrics_and_record_the_end_of_the_run_is_what_can_be_had(tmp_path):
+def test_without_metrics_and_record_the_new_record_has_the_end_of_the_run(tmp_path):
     whole = finished_run(tmp_path)
     for name in ("metrics.jsonl", "record.json"):
         (tmp_path / name).unlink()
@@ -80,7 +80,7 @@ def test_a_damaged_record_is_made_again_and_named(tmp_path, content):
     assert any(f"The record is made again: {tmp_path / 'record.json'} is no record" in line for line in said)
 
 
-def test_an_accuracy_of_a_step_that_is_to_be_evaluated_again_is_dropped(tmp_path):
+def test_an_accuracy_after_the_last_evaluated_step_is_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     rows = [{"step": 6, "loss": 1.0}, {"step": 6, "accuracy": 0.5}, {"step": 12, "loss": 0.5}]
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"step": 12, "accuracy": 0.75}]))
@@ -90,8 +90,8 @@ def test_an_accuracy_of_a_step_that_is_to_be_evaluated_again_is_dropped(tmp_path
 
 
 @pytest.mark.parametrize("module", [types.ModuleType("torch.utils.tensorboard"), None])
-def test_a_broken_tensorboard_is_said_and_the_run_goes_on(tmp_path, monkeypatch, module):
-    """A module without SummaryWriter, and one that cannot be imported."""
+def test_a_broken_tensorboard_gives_a_warning_and_the_run_continues(tmp_path, monkeypatch, module):
+    """A module without SummaryWriter, and a module that cannot be imported."""
     monkeypatch.setattr(metrics, "find_spec", lambda name: name == "tensorboard")
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     with pytest.warns(UserWarning, match="TensorBoard is not written: its module cannot be used"):

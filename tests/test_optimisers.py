@@ -1,4 +1,4 @@
-"""Optimisers do what their formulas say, step for step, and a run that is taken up again goes on to the last bit."""
+"""Optimisers follow their formulas step by step, and a resumed run continues to the last bit."""
 
 import io
 import math
@@ -19,7 +19,7 @@ def network(seed=0):
 
 
 def train(model, optimiser, steps, schedule=None, start=0):
-    """Steps `start` to `steps`, each on data of its own."""
+    """Steps `start` to `steps`, each on its own data."""
     for step in range(start, steps):
         generator = torch.Generator().manual_seed(step)
         optimiser.zero_grad()
@@ -100,12 +100,12 @@ def test_lars_moves_a_zero_weight_by_its_gradient():
     torch.testing.assert_close(after_steps(torch.zeros(1, 2), [gradient], lr=0.1), -0.1 * gradient)
 
 
-def test_lars_leaves_a_weight_without_pull_where_it_is():
+def test_lars_does_not_move_a_weight_with_zero_gradient():
     weight = torch.ones(2, 2)
     assert torch.equal(after_steps(weight, [torch.zeros(2, 2)], lr=0.1), weight)
 
 
-def test_lars_passes_over_parameters_without_gradient():
+def test_lars_skips_parameters_without_gradient():
     used, unused = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
     optimiser = LARS([used, unused], 0.1, weight_decay=0.1)
     used.grad = torch.ones(2, 2)
@@ -127,7 +127,7 @@ def test_lars_calls_a_closure_with_gradient():
     assert (weight < 1).all()
 
 
-def test_lars_groups_have_rates_of_their_own():
+def test_lars_groups_have_their_own_rates():
     slow, fast = nn.Parameter(torch.ones(1, 2)), nn.Parameter(torch.ones(1, 2))
     optimiser = LARS([{"params": [slow]}, {"params": [fast], "lr": 0.5}], 0.1)
     slow.grad, fast.grad = torch.ones(1, 2), torch.ones(1, 2)
@@ -149,8 +149,8 @@ def test_lars_lowers_a_loss():
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd", "lars"])
-def test_a_run_taken_up_again_goes_on_to_the_last_bit(name):
-    """All states go through a file that loads with weights_only, as a checkpoint does."""
+def test_a_resumed_run_continues_to_the_last_bit(name):
+    """All states pass through a file that is loaded with weights_only, like a checkpoint."""
 
     def start(seed):
         model = network(seed)
@@ -199,10 +199,10 @@ def test_adam_adds_the_decay_to_the_gradient():
     optimiser = make_optimiser("adam", model, learning_rate=0.1, weight_decay=1.0, momentum=0.9)
     model.weight.grad = torch.full((1, 1), -2.5)
     optimiser.step()
-    assert model.weight.item() == pytest.approx(2.1)  # decoupled decay would have it at 2 - 0.2 + 0.1
+    assert model.weight.item() == pytest.approx(2.1)  # decoupled decay would give 2 - 0.2 + 0.1
 
 
-def test_the_momentum_and_decay_of_lars_are_those_given():
+def test_lars_uses_the_given_momentum_and_decay():
     expected = lars_by_hand(torch.tensor([2.0]).double(), torch.full((2, 1), 0.5), 0.1, 0.01, 0.8, 0.001)
     assert two_steps("lars") == pytest.approx(expected.item(), rel=1e-12)
 
@@ -230,7 +230,7 @@ def test_the_papers_runs():
 
 
 def rates(steps, **settings):
-    """The rates that steps 0, 1, ... are taken with, for a full rate of 2."""
+    """The rates of steps 0, 1, ... for a full rate of 2."""
     optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 2.0)
     schedule = warmup_cosine(optimiser, **settings)
     taken = []
@@ -241,7 +241,7 @@ def rates(steps, **settings):
     return taken
 
 
-def test_the_rate_rises_in_a_line_and_falls_along_a_cosine():
+def test_the_rate_rises_linearly_and_falls_along_a_cosine():
     taken = rates(53, warmup_steps=10, total_steps=50)
     assert taken[:10] == pytest.approx([0.2 * t for t in range(1, 11)])
     assert taken[9] == taken[10] == 2.0
@@ -251,7 +251,7 @@ def test_the_rate_rises_in_a_line_and_falls_along_a_cosine():
     assert taken[50:] == [0.0, 0.0, 0.0]
 
 
-def test_without_warmup_the_rate_starts_full():
+def test_without_warmup_the_first_rate_is_the_full_rate():
     assert rates(3, warmup_steps=0, total_steps=2) == pytest.approx([2.0, 1.0, 0.0])
 
 

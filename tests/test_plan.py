@@ -1,4 +1,4 @@
-"""What a run will take is counted and measured before it is begun."""
+"""The plan counts and measures the price of a run before it begins."""
 
 import pytest
 from runs import CPU, small
@@ -6,7 +6,7 @@ from runs import CPU, small
 from emc2_lite.training import make_encoder, plan
 
 
-def test_a_plan_counts_what_the_run_will_use():
+def test_a_plan_counts_steps_weights_and_memory():
     config = small("EMC2", training__epochs=5)
     forecast = plan(config, 1000, (1, 8, 8), CPU, in_memory=True)
     assert (forecast.steps_per_epoch, forecast.steps) == (125, 625)
@@ -19,7 +19,7 @@ def test_a_plan_counts_what_the_run_will_use():
     assert forecast.memory["images"] == 1000 * 64 * 4
     assert forecast.memory["activations"] > 16 * (32 * 64 + 64 * 16 + 64 * 4) * 4
     assert forecast.seconds == pytest.approx(625 * forecast.seconds_per_step)
-    assert 1 <= forecast.encoded_again <= 2  # no start is taken for forgotten
+    assert 1 <= forecast.encoded_again <= 2  # every start is counted as encoded
     assert forecast.encoder_share > 0
 
 

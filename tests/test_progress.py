@@ -1,4 +1,4 @@
-"""Signs of life: a line at most every half minute where there is no terminal, a bar where there is one."""
+"""Progress: a bar on a terminal and in a notebook, elsewhere a line at most every half minute."""
 
 import os
 import pty
@@ -14,7 +14,7 @@ from emc2_lite.training.progress import Progress, duration
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that the test sets."""
+    """A clock whose seconds the test sets."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     return now
@@ -31,7 +31,7 @@ def test_lines_come_after_the_first_steps_then_every_half_minute_and_at_the_end(
     assert lines[1] == "step 130 of 1,000, loss 3.21, rank 12, 128 images/s, 4 min left"
 
 
-def test_a_resumed_run_tells_its_own_speed(capsys, clock):
+def test_a_resumed_run_reports_the_speed_since_it_resumed(capsys, clock):
     shown = Progress(900, 1000, 32)
     for _ in range(10):
         clock[0] += 1.0
@@ -39,14 +39,14 @@ def test_a_resumed_run_tells_its_own_speed(capsys, clock):
     assert shown.line({}) == "step 910 of 1,000, 32 images/s, 2 min left"
 
 
-def test_nothing_is_shown_where_that_is_asked(capsys):
+def test_shown_false_shows_nothing(capsys):
     with Progress(0, 20, 32, shown=False) as shown:
         for _ in range(20):
             shown.advance({"loss": 1.0})
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_that_is_lost_does_not_stop_a_run(monkeypatch):
+def test_a_lost_terminal_does_not_stop_a_run(monkeypatch):
     class Lost:
         def isatty(self):
             return False
@@ -80,7 +80,7 @@ def test_a_terminal_gets_a_bar():
     try:
         while block := os.read(ours, 4096):
             written += block
-    except OSError:  # the end of a terminal that nobody writes to any more
+    except OSError:  # end of file on a pseudo-terminal
         pass
     assert b"100%|" in written and b"loss 1.5" in written
 
@@ -90,7 +90,7 @@ from emc2_lite.training.progress import Progress
 with Progress(0, 20, 32) as shown:
     for _ in range(20):
         shown.advance({"loss": 1.5})
-print(type(shown.bar).__name__)
+print([kind.__name__ for kind in type(shown.bar).__mro__])
 """
 
 

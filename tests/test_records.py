@@ -1,4 +1,4 @@
-"""Records: written whole or not at all, and read with a clear word on what is wrong."""
+"""Records: written whole or not at all; a damaged or missing record is named with what to do."""
 
 import importlib
 import importlib.metadata
@@ -35,7 +35,7 @@ def left_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_written_is_read_back(folder):
+def test_a_written_record_is_read_back(folder):
     write_record(folder / "jump.json", RECORD)
     assert read_record("jump") == RECORD
     assert left_in(folder) == ["jump.json"]
@@ -43,7 +43,7 @@ def test_what_is_written_is_read_back(folder):
     assert json.loads((folder / "inner" / "empty.json").read_text())["metrics"] == []
 
 
-def test_a_row_is_a_line_so_that_differences_can_be_read(folder):
+def test_each_row_is_a_line_so_that_differences_are_readable(folder):
     write_record(folder / "jump.json", RECORD)
     lines = (folder / "jump.json").read_text().splitlines()
     assert '  {"method": "A", "bias": 1e-30},' in lines
@@ -64,10 +64,10 @@ def interrupt(*arguments):
 
 
 FAILURES = {
-    "a value that JSON has no word for": (lambda patch: None, {"final": [{"method": object()}]}, TypeError),
-    "a field that is lacking": (lambda patch: None, {"device": ...}, KeyError),
+    "a value that JSON cannot hold": (lambda patch: None, {"final": [{"method": object()}]}, TypeError),
+    "a missing field": (lambda patch: None, {"device": ...}, KeyError),
     "a full disk": (lambda patch: patch.setattr(Path, "write_text", write_half), {}, OSError),
-    "a name that cannot be given": (lambda patch: patch.setattr(Path, "replace", refuse), {}, OSError),
+    "a renaming that fails": (lambda patch: patch.setattr(Path, "replace", refuse), {}, OSError),
     "Ctrl-C": (lambda patch: patch.setattr(Path, "replace", interrupt), {}, KeyboardInterrupt),
 }
 
@@ -93,7 +93,7 @@ def test_the_record_has_its_name_only_when_it_is_complete(folder, monkeypatch):
     def look_and_replace(draft, path):
         assert json.loads(draft.read_text(encoding="utf-8")) == RECORD
         assert not path.exists()
-        assert draft.parent == path.parent  # or the renaming would be a copy
+        assert draft.parent == path.parent  # renaming to another file system would be a copy
         return replace(draft, path)
 
     monkeypatch.setattr(Path, "replace", look_and_replace)
@@ -137,7 +137,7 @@ def test_rows_are_found_by_all_of_their_values():
 
 
 def test_an_installed_package_has_its_records_in_its_file_list(tmp_path, monkeypatch):
-    """As pip lays them out: the list is relative to site-packages, and the data lie outside of it."""
+    """In pip's layout the list is relative to site-packages, and the data lie outside of that folder."""
     monkeypatch.setattr(records, "FOLDER", tmp_path / "nothing")
     site, share = tmp_path / "lib" / "site-packages", tmp_path / "share" / "emc2-lite" / "records"
     (site / "emc2_lite-9.dist-info").mkdir(parents=True)
@@ -153,7 +153,7 @@ def test_an_installed_package_has_its_records_in_its_file_list(tmp_path, monkeyp
         read_record("training")
 
 
-def test_a_package_that_was_never_installed_has_the_repositorys_records_only(folder, monkeypatch):
+def test_a_package_that_was_never_installed_has_only_the_repositorys_records(folder, monkeypatch):
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -161,7 +161,12 @@ def test_a_package_that_was_never_installed_has_the_repositorys_records_only(fol
     monkeypatch.setattr(records, "version", missing)
     with pytest.raises(FileNotFoundError, match="There is no record jump"):
         read_record("jump")
-    assert records.circumstances("cpu")["versions"]["torch"] is None
+    assert made()["versions"]["torch"] is None
+
+
+def made(**fields):
+    fields = {"config": {}, "seeds": [0], "device": "cpu", "seconds": 1.25, "metrics": [], "final": []} | fields
+    return records.new_record("jump", **fields)
 
 
 def git(folder, *arguments):
@@ -170,26 +175,30 @@ def git(folder, *arguments):
     return done.stdout.strip()
 
 
-def test_the_revision_is_gits_and_says_whether_anything_differed(tmp_path, monkeypatch):
+def test_the_revision_is_gits_with_a_mark_for_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert records.circumstances("cpu")["revision"] is None
+    assert made()["revision"] is None
     git(tmp_path, "init", "--quiet")
-    assert records.circumstances("cpu")["revision"] is None  # nothing is committed yet
+    assert made()["revision"] is None  # nothing is committed yet
     (tmp_path / "file").write_text("first")
     git(tmp_path, "add", "file")
     git(tmp_path, "commit", "--quiet", "--message", "first")
     head = git(tmp_path, "rev-parse", "HEAD")[:12]
-    assert records.circumstances("cpu")["revision"] == head
+    assert made()["revision"] == head
     (tmp_path / "file").write_text("second")
-    assert records.circumstances("cpu")["revision"] == f"{head}+changes"
+    assert made()["revision"] == f"{head}+changes"
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert records.circumstances("cpu")["revision"] is None  # no git
+    assert made()["revision"] is None  # no git
 
 
-def test_circumstances_name_the_device_and_the_versions():
-    found = records.circumstances("the device")
-    assert found["device"] == "the device"
+def test_a_new_record_has_every_field_in_order(folder):
+    found = made(seeds=range(2), device="the device", seconds=0.26, metrics=RECORD["metrics"], final=RECORD["final"])
+    assert tuple(found) == records.FIELDS
+    assert (found["experiment"], found["config"], found["seeds"], found["device"]) == ("jump", {}, [0, 1], "the device")
+    assert (found["seconds"], found["metrics"], found["final"]) == (0.3, RECORD["metrics"], RECORD["final"])
+    write_record(folder / "jump.json", found)
+    assert read_record("jump") == found
     assert set(found["versions"]) == {"python", "emc2-lite", "torch", "torchvision", "numpy", "scikit-learn"}
     assert found["versions"]["torch"] == importlib.metadata.version("torch")
     assert re.fullmatch(r"3\.\d+\.\d+.*", found["versions"]["python"])

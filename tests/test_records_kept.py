@@ -1,4 +1,4 @@
-"""The records of the repository, and new ones of the smallest runs: whole, and true to their measurements."""
+"""The records of the repository, and of new small runs: complete, and with the outcome of their measurements."""
 
 import inspect
 import itertools
@@ -9,8 +9,7 @@ import re
 import pytest
 
 from emc2_lite import records
-from emc2_lite.cli import experiments as command
-from emc2_lite.laboratory.experiments import EXPERIMENTS
+from emc2_lite.laboratory.experiments import EXPERIMENTS, run_experiment
 from emc2_lite.laboratory.statistics import over_seeds
 from emc2_lite.laboratory.sweep import BY, VALUES
 from emc2_lite.records import FIELDS, read_record, rows_where, write_record
@@ -33,12 +32,16 @@ def small_config(name):
     return EXPERIMENTS[name].config({key: value for key, value in SMALL.items() if key in known})
 
 
-def strictly(text):
-    raise AssertionError(f"{text} is no number of JSON")
+def small_record(name):
+    return run_experiment(name, small_config(name), progress=lambda text: None)
+
+
+def refuse_constant(text):
+    raise AssertionError(f"JSON has no {text}")
 
 
 def check_final(record, again):
-    """The outcome is that of the measurements, but for the last bits: quantiles differ between versions of scipy."""
+    """`again` is the outcome, computed from the measurements; scipy's versions differ in the last bits of quantiles."""
     assert len(record["final"]) == len(again) > 0
     for measured, row in zip(record["final"], again, strict=True):
         assert measured.keys() == row.keys()
@@ -51,7 +54,7 @@ def check_final(record, again):
 
 
 def check_record(text):
-    record = json.loads(text, parse_constant=strictly)
+    record = json.loads(text, parse_constant=refuse_constant)
     assert tuple(record) == FIELDS
     experiment = EXPERIMENTS[record["experiment"]]
     assert set(record["config"]) == set(inspect.signature(experiment.run).parameters) - {"progress"}
@@ -68,7 +71,7 @@ def check_record(text):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_repositorys_record_is_whole_and_true_to_its_measurements(name):
+def test_the_repositorys_record_is_complete_and_has_the_outcome_of_its_measurements(name):
     text = (records.FOLDER / f"{name.replace('-', '_')}.json").read_text(encoding="utf-8")
     check_record(text)
     record = json.loads(text)
@@ -78,7 +81,7 @@ def test_the_repositorys_record_is_whole_and_true_to_its_measurements(name):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_kept_records_config_runs_it_again(name):
-    """Every parameter is accepted as it was recorded, and nothing is changed."""
+    """Every recorded parameter is accepted unchanged."""
     config = read_record(name.replace("-", "_"))["config"]
     assert EXPERIMENTS[name].config(config) == config
     for parameter, value in config.items():
@@ -90,8 +93,8 @@ def test_the_repository_has_no_other_records():
     assert {path.stem for path in records.FOLDER.iterdir()} == known
 
 
-def test_the_repositorys_benchmarks_are_whole_and_name_what_chapter_05_reads():
-    """Of a committed revision; a ratio of medians is close to the median of ratios."""
+def test_the_repositorys_benchmarks_are_complete_and_have_the_rows_that_chapter_05_reads():
+    """The revision is a commit; a ratio of medians is close to the median of ratios."""
     record = read_record("bench_2_cores")
     assert tuple(record) == FIELDS and record["experiment"] == "bench" and record["device"] == "2 CPU cores"
     assert re.fullmatch(r"[0-9a-f]{12}", record["revision"])
@@ -105,9 +108,9 @@ def test_the_repositorys_benchmarks_are_whole_and_name_what_chapter_05_reads():
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_the_repositorys_sweep_is_whole_and_true_to_its_measurements(name):
+def test_the_repositorys_sweep_is_complete_and_has_the_outcome_of_its_measurements(name):
     text = (records.FOLDER / f"{name}.json").read_text(encoding="utf-8")
-    record = json.loads(text, parse_constant=strictly)
+    record = json.loads(text, parse_constant=refuse_constant)
     assert tuple(record) == FIELDS and record["experiment"] == "sweep"
     assert json.loads(json.dumps(from_dict(record["config"]).as_dict())) == record["config"]
     places = [tuple(row[field] for field in (*BY, "seed")) for row in record["metrics"]]
@@ -121,8 +124,8 @@ def test_the_repositorys_sweep_is_whole_and_true_to_its_measurements(name):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_makes_such_a_record(name, tmp_path):
-    write_record(tmp_path / "new.json", command._record(name, small_config(name)))
+def test_every_experiment_makes_a_complete_record(name, tmp_path):
+    write_record(tmp_path / "new.json", small_record(name))
     text = (tmp_path / "new.json").read_text(encoding="utf-8")
     check_record(text)
     record = json.loads(text)
@@ -141,7 +144,7 @@ def test_every_experiment_makes_such_a_record(name, tmp_path):
     ],
     ids=lambda damage: ", ".join(damage),
 )
-def test_a_record_that_is_not_such_a_record_is_found_out(damage, tmp_path, a_record):
+def test_a_damaged_record_fails_the_check(damage, tmp_path, a_record):
     check_record(json.dumps(a_record))
     with pytest.raises(AssertionError):
         check_record(json.dumps(a_record | damage))
@@ -149,4 +152,4 @@ def test_a_record_that_is_not_such_a_record_is_found_out(damage, tmp_path, a_rec
 
 @pytest.fixture(scope="module")
 def a_record():
-    return command._record("gradient-error", small_config("gradient-error"))
+    return small_record("gradient-error")

@@ -1,4 +1,4 @@
-"""A run that is killed, at any moment, and taken up again ends as if it never was: to the last bit, for every loss."""
+"""A run that is killed at any moment and then resumed ends with the bits of a run without a kill, for every loss."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from runs import LOSSES, every_fourth_step, in_a_process_that_dies, kill_at, out
 from runs import small as small_run
 
 from emc2_lite.runs import train_run
-from emc2_lite.training import checkpoints, fitting, metrics
+from emc2_lite.training import fitting, metrics
 from emc2_lite.training.loop import TrainingStep
 
 MOMENTS = {
-    "in the midst of a step": kill_at(torch.optim.Adam, "step", 7),
-    "after a step, before it is counted": kill_at(TrainingStep, "__call__", 6, after=True),
+    "within a step": kill_at(torch.optim.Adam, "step", 7),
+    "after a step, before the count": kill_at(TrainingStep, "__call__", 6, after=True),
     "before the first checkpoint": kill_at(TrainingStep, "__call__", 2),
     "while a checkpoint is written": kill_at(os, "fsync", 2),
     "before a checkpoint has its name": kill_at(Path, "replace", 3),
@@ -38,17 +38,17 @@ def seldom(monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The outcome of each loss's run that nobody kills."""
+    """The outcome of each loss's run without a kill."""
     outcomes = {}
 
-    def of(method: str) -> tuple[dict, list]:
+    def outcome_of(method: str) -> tuple[dict, list]:
         if method not in outcomes:
             folder = tmp_path_factory.mktemp("whole")
             train_run(small(method), folder, progress=False)
             outcomes[method] = outcome(folder), lines(folder)
         return outcomes[method]
 
-    return of
+    return outcome_of
 
 
 def lines(folder: Path) -> list[dict]:
@@ -57,7 +57,7 @@ def lines(folder: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("method", LOSSES)
-def test_every_loss_goes_on_to_the_same_weights_after_a_kill(method, whole, tmp_path):
+def test_every_loss_ends_with_the_same_weights_after_a_kill(method, whole, tmp_path):
     work = partial(train_run, small(method), tmp_path, progress=False)
     assert in_a_process_that_dies(work, kill_at(TrainingStep, "__call__", 11)) == signal.SIGKILL
     assert 0 < torch.load(tmp_path / "last.pt", weights_only=True)["step"] < 11
@@ -88,7 +88,7 @@ def test_a_run_may_be_killed_again_and_again(whole, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_mixed_precision_goes_on_to_the_same_weights(precision, tmp_path):
+def test_mixed_precision_ends_with_the_same_weights_after_a_kill(precision, tmp_path):
     config = small("EMC2", training__precision=precision, optimiser__clip=1.0)
     train_run(config, tmp_path / "whole", progress=False)
     work = partial(train_run, config, tmp_path / "killed", progress=False)
@@ -97,8 +97,8 @@ def test_mixed_precision_goes_on_to_the_same_weights(precision, tmp_path):
     assert same(outcome(tmp_path / "killed"), outcome(tmp_path / "whole"))
 
 
-def test_a_polite_signal_loses_nothing(tmp_path, whole):
-    """SIGTERM and Ctrl-C end the run after the step that they came in, with a checkpoint of it."""
+def test_sigterm_and_sigint_lose_nothing(tmp_path, whole):
+    """Both signals end the run after the present step, with a checkpoint of this step."""
     work = partial(train_run, small("EMC2"), tmp_path, progress=False)
 
     def signal_in_step(number, count):
@@ -120,12 +120,3 @@ def test_a_polite_signal_loses_nothing(tmp_path, whole):
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 10
     work()
     assert same(outcome(tmp_path), whole("EMC2")[0])
-
-
-def test_the_random_states_are_part_of_a_checkpoint(tmp_path):
-    torch.manual_seed(5)
-    states = checkpoints.random_states()
-    expected = torch.rand(3)
-    checkpoints.save_checkpoint(tmp_path / "x.pt", {"random": states})
-    checkpoints.set_random_states(checkpoints.load_checkpoint(tmp_path / "x.pt")["random"])
-    assert torch.equal(torch.rand(3), expected)

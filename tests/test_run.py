@@ -1,4 +1,4 @@
-"""A configured run: what a step does, what is measured along the way, what is left behind."""
+"""A configured run: its steps, its measurements, its files."""
 
 import json
 from itertools import pairwise
@@ -11,11 +11,20 @@ from emc2_lite.evaluation import features_of, nearest_neighbour_accuracy, valida
 from emc2_lite.losses import EMC2Loss
 from emc2_lite.records import FIELDS
 from emc2_lite.runs import evaluate_run, load_views, neighbour_monitor, pick_device, settings_of, train_run
-from emc2_lite.training import EpochSampler, Run, make_encoder, read_metrics, train, views_of_epoch
+from emc2_lite.training import (
+    EpochSampler,
+    Run,
+    load_checkpoint,
+    make_encoder,
+    read_metrics,
+    save_checkpoint,
+    train,
+    views_of_epoch,
+)
 from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
 
 
-def test_without_a_schedule_it_is_the_plain_loop():
+def test_a_run_without_a_schedule_is_the_plain_loop():
     run = new_run(optimiser__learning_rate=0.003)
     run.schedule.step = lambda: None
     run.update.optimiser.param_groups[0]["lr"] = 0.003
@@ -39,7 +48,7 @@ def test_the_rate_warms_up_step_by_step_and_falls_to_zero():
     assert run.update.optimiser.param_groups[0]["lr"] == 0
 
 
-def test_batches_come_once_an_epoch_and_can_be_looked_at_before():
+def test_an_epoch_has_each_sample_once_and_peek_shows_the_next_batch():
     sampler = EpochSampler(20, 6, torch.Generator().manual_seed(0))
     assert sampler.peek() is None
     seen = []
@@ -53,7 +62,7 @@ def test_batches_come_once_an_epoch_and_can_be_looked_at_before():
         assert len(torch.cat([batch for e, batch in seen if e == epoch]).unique()) == 18
 
 
-def test_looking_ahead_draws_nothing():
+def test_peek_draws_nothing():
     plain, peeking = (EpochSampler(20, 6, torch.Generator().manual_seed(0)) for _ in range(2))
     for _ in range(9):
         peeking.peek()
@@ -70,7 +79,7 @@ def test_views_are_new_in_each_epoch():
 
 
 class Watching(DigitViews):
-    """Notes what it is told will be asked for, and what is."""
+    """Notes the announced views and the requested views."""
 
     def __init__(self):
         super().__init__(VIEWS.images)
@@ -84,19 +93,19 @@ class Watching(DigitViews):
         return super().__call__(index, view)
 
 
-def test_the_next_batch_is_announced_while_this_one_is_computed():
+def test_a_step_announces_the_next_batch():
     views = Watching()
     run = Run(small("NT-Xent"), views, CPU)
     for _ in range(6):
         run.advance()
-    assert len(views.announced) == 5  # the first batch of an epoch is not known before
+    assert len(views.announced) == 5  # nothing announces the first batch of an epoch
     assert views.announced == views.asked[1:]
 
 
 @pytest.mark.parametrize("method", LOSSES)
-def test_carried_over_views_cost_at_most_two_more_passes(method):
+def test_views_encoded_again_cost_at_most_two_more_passes(method):
     run = new_run(method)
-    run.advance()  # the first call checks `encode`, by a pass of its own
+    run.advance()  # the first call checks `encode` with another pass
     passes = []
     run.encoder.register_forward_hook(lambda module, inputs, output: passes.append(len(inputs[0])))
     for _ in range(11):
@@ -107,7 +116,7 @@ def test_carried_over_views_cost_at_most_two_more_passes(method):
         assert sum(passes[1:]) == getattr(run.update.criterion.stats, "views_encoded", 0)
 
 
-def test_the_means_of_a_stretch_are_reported_and_begin_anew():
+def test_means_are_of_the_steps_since_the_last_call():
     run = new_run()
     stats = []
     for stretch in (5, 3):
@@ -148,7 +157,7 @@ def test_the_best_checkpoint_is_of_the_highest_accuracy(tmp_path):
     assert (state["step"], state["best"]) == (best["step"], best["accuracy"])
 
 
-def test_a_finished_run_is_left_as_it_is(tmp_path):
+def test_a_finished_run_does_not_change(tmp_path):
     train_run(small(), tmp_path, progress=False)
     before = outcome(tmp_path)
     train_run(small(), tmp_path, progress=False)
@@ -181,7 +190,7 @@ def test_the_monitor_is_one_nearest_neighbour_on_held_out_labels():
     assert 0 < neighbour_monitor(views, hidden, 200)(encoder) <= 1
 
 
-def test_the_test_images_are_not_looked_at_while_training(tmp_path, monkeypatch):
+def test_training_loads_no_test_images(tmp_path, monkeypatch):
     parts = []
 
     def spy(config, part, device, **settings):
@@ -196,7 +205,7 @@ def test_the_test_images_are_not_looked_at_while_training(tmp_path, monkeypatch)
     assert "test" in parts
 
 
-def test_an_evaluation_has_a_row_a_measure_with_its_interval(tmp_path):
+def test_an_evaluation_has_a_row_with_an_interval_for_each_measure(tmp_path):
     train_run(small(training__epochs=1), tmp_path, progress=False)
     rows = evaluate_run(tmp_path, labels_a_class=(1, 5), supervised_epochs=1)
     assert json.loads((tmp_path / "evaluation.json").read_text())["rows"] == rows
@@ -220,14 +229,14 @@ def test_an_evaluation_has_a_row_a_measure_with_its_interval(tmp_path):
     assert named["1-NN"]["accuracy"] == pytest.approx(expected, abs=1 / 360 + 1e-9)
 
 
-def test_a_gpu_that_is_not_there_is_not_replaced_in_silence(monkeypatch):
+def test_a_missing_gpu_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="A GPU is asked for, and torch finds none: on Colab choose a GPU runtime"):
         pick_device("cuda")
     assert pick_device("auto") == pick_device("cpu") == CPU
 
 
-def test_threads_are_as_configured_and_put_back():
+def test_threads_are_set_and_restored():
     torch.set_num_threads(2)
     try:
         with settings_of(small(), CPU):
@@ -237,12 +246,12 @@ def test_threads_are_as_configured_and_put_back():
         torch.set_num_threads(1)
 
 
-def test_taking_up_a_run_restores_torchs_own_random_state():
+def test_resuming_restores_torchs_global_generator(tmp_path):
     run = new_run()
     torch.rand(5)
-    state = run.state_dict()
+    save_checkpoint(tmp_path / "x.pt", run.state_dict())
     expected = torch.rand(3)
-    new_run().load_state_dict(state)
+    new_run().load_state_dict(load_checkpoint(tmp_path / "x.pt"))
     assert torch.equal(torch.rand(3), expected)
 
 

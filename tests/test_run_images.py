@@ -1,4 +1,4 @@
-"""Runs on colour images in real files: in memory or decoded on the way, interrupted, judged, and refused."""
+"""Runs on colour images in real files: in memory or decoded as needed, interrupted, evaluated, and refused."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def config(folder, **values):
     return changed(from_dict(sections), **{name.replace("__", "."): value for name, value in values.items()})
 
 
-def test_images_lie_in_memory_only_if_asked(folder):
+def test_images_are_read_into_memory_only_on_request(folder):
     views, labels = load_views(config(folder), "train", CPU)
     assert isinstance(views, FileViews) and labels.tolist() == [0] * 8 + [1] * 8
     resident, _ = load_views(config(folder, data__in_memory=True), "test", CPU)
@@ -58,7 +58,7 @@ def test_images_lie_in_memory_only_if_asked(folder):
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_a_run_on_images_is_taken_up_bit_for_bit_and_judged(folder, tmp_path, in_memory):
+def test_a_run_on_images_resumes_bit_for_bit_and_is_evaluated(folder, tmp_path, in_memory):
     chosen = config(folder, data__in_memory=in_memory)
     train_run(chosen, tmp_path / "whole", progress=False)
     work = partial(train_run, chosen, tmp_path / "killed", progress=False)
@@ -69,7 +69,7 @@ def test_a_run_on_images_is_taken_up_bit_for_bit_and_judged(folder, tmp_path, in
     assert 0 <= rows["1-NN"]["low"] <= rows["1-NN"]["accuracy"] <= 1
 
 
-def test_images_without_labels_are_trained_on_without_evaluation(tmp_path):
+def test_images_without_labels_train_without_accuracy(tmp_path):
     image_files.image_folder(tmp_path / "flat", {".": 8}, side=18)
     record = train_run(config(tmp_path / "flat"), tmp_path / "run", progress=False)
     assert sorted(os.listdir(tmp_path / "run")) == ["last.pt", "metrics.jsonl", "record.json"]
@@ -99,7 +99,7 @@ def test_a_corrupt_file_stops_the_run_with_its_name_and_is_skipped_only_if_asked
     assert "Traceback" not in result.output
     with pytest.warns(UserWarning, match=re.escape(f"1 files cannot be read and are left out: {bad}")):
         skipped = train(folder, "--skip-corrupt", "--resume")
-    assert skipped.exit_code == 1  # a run that began with all of the images does not go on without one
+    assert skipped.exit_code == 1  # a run on all images does not resume without one
     assert (
         "data.skip_corrupt was False and is True" in skipped.output or "images and there are 15 now" in skipped.output
     )
@@ -107,7 +107,7 @@ def test_a_corrupt_file_stops_the_run_with_its_name_and_is_skipped_only_if_asked
         assert train(folder, "--skip-corrupt", "--output", str(folder.parent / "other")).exit_code == 0
 
 
-def test_other_images_than_before_are_noticed(folder, tmp_path):
+def test_a_missing_image_is_noticed(folder, tmp_path):
     train_run(config(folder, training__epochs=1), tmp_path / "run", progress=False)
     (folder / "train" / "a" / "000.jpg").unlink()
     with pytest.raises(ValueError, match="started with 16 images and there are 15 now: give it the same images"):

@@ -1,4 +1,4 @@
-"""A run is its images, not where they lie; what cannot be measured on them is said, and costs nothing else."""
+"""A run knows its images by their content, not their place; a missing measure is reported and costs no other row."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def trained(tmp_path):
     return tmp_path
 
 
-def test_images_may_move_between_two_legs_of_a_run(trained):
+def test_images_may_move_before_a_run_resumes(trained):
     shutil.move(trained / "images", trained / "elsewhere")
     train_run(config(trained / "elsewhere", **SHORT), trained / "run", progress=False)
     with pytest.raises(FileNotFoundError):
@@ -46,7 +46,7 @@ def test_images_may_move_between_two_legs_of_a_run(trained):
 
 
 def test_a_run_is_evaluated_from_any_folder(tmp_path, monkeypatch):
-    """The configuration names the images as seen from where the run was started."""
+    """The configuration names the images relative to the folder in which the run was started."""
     images(tmp_path / "images", {"cat": 8, "dog": 8}, {"cat": 3, "dog": 3})
     monkeypatch.chdir(tmp_path)
     train_run(config("images", **SHORT), tmp_path / "run", progress=False)
@@ -58,7 +58,7 @@ def test_a_run_is_evaluated_from_any_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["renamed", "replaced", "put in another class"])
-def test_other_images_are_not_taken_for_those_of_the_run(trained, change):
+def test_a_run_does_not_resume_on_other_images(trained, change):
     first = trained / "images" / "train" / "cat" / "000.png"
     if change == "replaced":
         first.write_bytes(first.read_bytes() + b"\x00")
@@ -78,18 +78,18 @@ def test_a_damaged_test_image_can_be_left_out_of_an_evaluation(trained):
     assert result.exit_code == 0 and "tested on 5" in result.output
 
 
-def test_what_belongs_to_the_run_cannot_be_changed_for_an_evaluation(trained):
+def test_an_evaluation_cannot_change_the_runs_settings(trained):
     with pytest.raises(ValueError, match=r"training.epochs belongs to the run and cannot be changed for an evaluation"):
         evaluate_run(trained / "run", values={"training.epochs": 3})
 
 
-def test_images_of_one_class_are_trained_on_and_that_is_said_before_the_first_step(tmp_path):
+def test_images_of_one_class_train_without_accuracy_and_a_line_says_so(tmp_path):
     place = images(tmp_path / "celeb", {"img_align": 8}).joinpath("train")
     lines = said(train_run, config(place, **SHORT), tmp_path / "run", progress=False)
     assert lines[0] == "folder: 8 images of 1 class (img_align 8)"
     assert lines[-1] == (
-        "No 1-NN accuracy along the way, and no best.pt: all images are of one class, img_align, which tells nothing "
-        "apart"
+        "No 1-NN accuracy along the way, and no best.pt: all images are of one class, img_align, and an "
+        "accuracy needs 2"
     )
     assert sorted(os.listdir(tmp_path / "run")) == ["last.pt", "metrics.jsonl", "record.json"]
 
@@ -112,7 +112,7 @@ def test_a_class_with_a_single_image_does_not_cost_the_other_rows(tmp_path):
     assert len(json.loads((tmp_path / "run" / "evaluation.json").read_text())["missing"]) == 1
 
 
-def test_the_first_words_count_the_images_of_every_class(tmp_path):
+def test_the_first_line_counts_the_images_of_every_class(tmp_path):
     many = {f"c{i:02}": 2 + i % 2 for i in range(14)}
     lines = said(train_run, config(images(tmp_path / "many", many), **SHORT), tmp_path / "run", progress=False)
     assert lines[:2] == [

@@ -63,29 +63,23 @@ def test_make_says_what_is_wrong_with_the_python(tmp_path):
     assert not (tmp_path / "venv").exists()
 
 
-@pytest.mark.parametrize("command", [(), ("doctor",), ("course",), ("lab",)])
+@pytest.mark.parametrize("command", [(), *((name,) for name in cli.main.commands)])
 def test_every_command_has_help(command):
     result = run(*command, "--help")
     assert result.exit_code == 0
     assert result.output.startswith("Usage:")
 
 
-def test_course_runs_every_chapter_and_names_those_that_fail(course):
+def test_course_runs_every_chapter_and_names_the_failures(course):
     result = run("course")
     assert result.exit_code == 1
     assert "[2/3] 01_bad\n  failed in cell [2]: ZeroDivisionError: division by zero" in result.output
     table = result.output.split("chapter  seconds  cells  result\n")[1].splitlines()
-    assert [(line.split()[0], line.split()[-1]) for line in table[:3]] == [
-        ("00_good", "ok"),
-        ("01_bad", "failed"),
-        ("02_good", "ok"),
-    ]
+    verdicts = [(line.split()[0], line.split()[-1]) for line in table[:3]]
+    assert verdicts == [("00_good", "ok"), ("01_bad", "failed"), ("02_good", "ok")]
     assert "1 of 3 chapters failed: 01_bad." in result.output
-    assert sorted(path.name for path in Path("build/course").iterdir()) == [
-        "00_good.ipynb",
-        "01_bad.ipynb",
-        "02_good.ipynb",
-    ]
+    executed = sorted(path.name for path in Path("build/course").iterdir())
+    assert executed == ["00_good.ipynb", "01_bad.ipynb", "02_good.ipynb"]
 
 
 def test_course_takes_chapters_by_number_and_parameters_by_name(course):
@@ -123,17 +117,16 @@ def test_an_output_that_cannot_be_written_is_named(course):
 
 
 def test_missing_extras_are_named_with_what_to_do(course, monkeypatch):
-    monkeypatch.setattr(
-        cli.notebooks, "find_spec", lambda module: None if module in ("papermill", "jupyterlab") else module
-    )
-    for command, lacking in (("course", "papermill"), ("lab", "jupyterlab")):
+    lacking = ("papermill", "jupyterlab")
+    monkeypatch.setattr(cli.notebooks, "find_spec", lambda module: None if module in lacking else module)
+    for command, package in (("course", "papermill"), ("lab", "jupyterlab")):
         result = run(command)
         assert result.exit_code == 1
-        assert f"{lacking} not installed" in result.output
+        assert f"{package} not installed" in result.output
         assert "make setup" in result.output
 
 
-def test_lab_opens_the_chapters_and_hands_arguments_on(course, monkeypatch):
+def test_lab_opens_the_chapters_and_passes_further_arguments(course, monkeypatch):
     started = []
     monkeypatch.setattr(cli.notebooks.os, "execv", lambda program, arguments: started.append(arguments))
     assert run("lab", "--no-browser", "--port=9999").exit_code == 0
@@ -143,7 +136,7 @@ def test_lab_opens_the_chapters_and_hands_arguments_on(course, monkeypatch):
 def test_an_interrupted_course_says_so_and_exits_130(course):
     write(course / "chapters", "03_slow.ipynb", "open('started', 'w').close()\nimport time; time.sleep(60)")
     write(course / "build" / "course", "03_slow.ipynb", "'from an earlier run'")
-    command = [sys.executable, "-m", "emc2_lite.cli", "course", "03"]
+    command = [sys.executable, "-m", "emc2_lite", "course", "03"]
     process = in_the_foreground(command)
     deadline = time.monotonic() + 60
     while not Path("chapters/started").exists() and time.monotonic() < deadline:

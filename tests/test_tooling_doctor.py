@@ -1,4 +1,4 @@
-"""The doctor: what it says of a sound machine, and of lacks that are made up here."""
+"""The doctor's report on a sound machine, and on lacks that the tests make up."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def only(monkeypatch):
     return choose
 
 
-def test_here_nothing_is_lacking():
+def test_nothing_is_lacking_on_this_machine():
     result = CliRunner().invoke(cli.main, ["doctor"])
     assert result.exit_code == 0, result.output
     assert len(result.output.splitlines()) == len(doctor.CHECKS) + 1
@@ -32,17 +32,17 @@ def test_here_nothing_is_lacking():
 
 @pytest.fixture
 def without(monkeypatch):
-    """Packages that are not installed, as their metadata say."""
+    """Hide the metadata of packages, so that they seem not to be installed."""
 
-    def take_away(*packages: str) -> None:
-        def of_the_others(package):
+    def hide(*packages: str) -> None:
+        def version_of_others(package):
             if package in packages:
                 raise PackageNotFoundError(package)
             return version(package)
 
-        monkeypatch.setattr(doctor, "version", of_the_others)
+        monkeypatch.setattr(doctor, "version", version_of_others)
 
-    return take_away
+    return hide
 
 
 def test_a_missing_package_of_the_library_is_a_lack_with_a_remedy(only, without):
@@ -67,7 +67,7 @@ COURSE_PARTS = {
 
 
 @pytest.mark.parametrize("package", COURSE_PARTS)
-def test_a_missing_package_of_the_course_alone_is_a_warning_that_says_what_it_is_for(only, without, package):
+def test_a_missing_package_of_the_course_is_a_warning_that_names_its_use(only, without, package):
     subject, work = COURSE_PARTS[package]
     only(subject)
     without(package)
@@ -75,13 +75,23 @@ def test_a_missing_package_of_the_course_alone_is_a_warning_that_says_what_it_is
     assert finding(subject) == doctor.Finding(subject, "warning", f"{package} is not installed", remedy)
 
 
-def test_a_library_without_the_course_is_sound_and_the_doctor_says_no_more(only, without):
+def test_the_library_without_the_course_is_sound(only, without):
     only("Python", "torch", "torchvision", "numba", "data", "widgets", "JupyterLab", "kernel")
     without(*COURSE_PARTS)
     result = CliRunner().invoke(cli.main, ["doctor"])
     assert result.exit_code == 0, result.output
     assert result.output.count("warning") == 3
     assert result.output.splitlines()[-1] == "Everything that the library needs is here."
+
+
+@pytest.mark.parametrize("subject", ["numba", "widgets"])
+def test_a_library_that_was_never_installed_is_a_lack(only, monkeypatch, subject):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    only(subject)
+    monkeypatch.setattr(doctor, "requires", missing)
+    assert finding(subject) == doctor.Finding(subject, "lack", "emc2-lite is not installed", doctor.INSTALL)
 
 
 def test_an_old_or_broken_package_of_the_course_is_a_lack(only, monkeypatch):
@@ -105,7 +115,7 @@ def test_an_old_package_is_a_lack(only, monkeypatch):
     assert finding("widgets").words == "plotly 5.24.1 is older than 6.1.1"
 
 
-def test_a_torchvision_made_for_another_torch_is_a_lack(only, monkeypatch):
+def test_a_torchvision_built_for_another_torch_is_a_lack(only, monkeypatch):
     only("torchvision")
     importer = doctor.importlib.import_module
 
@@ -127,7 +137,7 @@ def test_an_old_python_is_a_lack(only, monkeypatch):
     assert finding("Python")[1:] == ("lack", "3.9.2", "install Python 3.11 or newer")
 
 
-def test_little_memory_disk_or_no_browser_is_only_a_warning(only, monkeypatch):
+def test_too_little_memory_or_disk_and_no_browser_are_warnings(only, monkeypatch):
     only("memory", "disk", "browser")
     monkeypatch.setattr(doctor.os, "sysconf", lambda name: {"SC_PHYS_PAGES": 500_000, "SC_PAGE_SIZE": 4096}[name])
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1e9))

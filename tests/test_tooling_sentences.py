@@ -1,4 +1,4 @@
-"""What a user meets when something goes wrong: one sentence, and the traceback only with --debug."""
+"""An error is one sentence; the traceback comes only with --debug."""
 
 import os
 import re
@@ -36,18 +36,18 @@ def failing(failure: BaseException):
 @pytest.mark.parametrize(
     "failure", [KeyError("x"), AssertionError(), EOFError(), RecursionError("deep"), TypeError("a\nb")]
 )
-def test_the_unforeseen_is_one_sentence_with_where_to_report_it(monkeypatch, failure):
+def test_an_unforeseen_error_is_one_sentence_with_the_address_for_reports(monkeypatch, failure):
     monkeypatch.setattr("emc2_lite.runs.train_run", failing(failure))
     result = run("train", "digits")
     assert result.exit_code == 1
     last = result.output.strip().splitlines()[-1]
-    assert last.startswith(f"Error: Something that emc2-lite did not foresee: {type(failure).__name__}: ")
+    assert last.startswith(f"Error: emc2-lite did not foresee this error: {type(failure).__name__}: ")
     assert "Please report it " in last and "--debug" in last
     assert "Traceback" not in result.output
 
 
 @pytest.mark.parametrize("place", [["--debug", "train", "digits"], ["train", "digits", "--debug"]])
-def test_debug_shows_the_traceback_of_the_unforeseen_and_of_the_foreseen(monkeypatch, place):
+def test_debug_shows_the_traceback_of_every_error(monkeypatch, place):
     for failure in (KeyError("x"), ValueError("a sentence")):
         monkeypatch.setattr("emc2_lite.runs.train_run", failing(failure))
         result = run(*place)
@@ -55,7 +55,7 @@ def test_debug_shows_the_traceback_of_the_unforeseen_and_of_the_foreseen(monkeyp
         assert "Traceback (most recent call last)" in result.output and "in fail" in result.output
 
 
-def test_an_address_of_the_project_is_where_faults_are_reported(monkeypatch):
+def test_errors_are_reported_at_the_address_of_the_project(monkeypatch):
     class Metadata:
         def get_all(self, name):
             return ["Homepage, https://example.org", "Repository, https://github.com/you/emc2-lite"]
@@ -66,7 +66,7 @@ def test_an_address_of_the_project_is_where_faults_are_reported(monkeypatch):
 
 
 @pytest.mark.parametrize("failure", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
-def test_memory_that_is_full_is_said_with_what_to_lower(monkeypatch, failure):
+def test_full_memory_is_named_with_the_settings_to_lower(monkeypatch, failure):
     monkeypatch.setattr("emc2_lite.runs.train_run", failing(failure))
     assert "this machine's memory is full: take a smaller training.batch_size" in run("train", "digits").output
 
@@ -84,17 +84,32 @@ def test_a_sweep_that_is_stopped_before_its_first_run_says_that_nothing_is_saved
     monkeypatch.setattr("emc2_lite.laboratory.sweep.sweep", failing(KeyboardInterrupt()))
     result = run("sweep", "digits", "--output", "s")
     assert result.exit_code == 130
-    assert re.search(
-        r"Interrupted before anything was saved; start again with: .*sweep digits --output s\n", result.output
-    )
+    words = r"Interrupted before anything was saved; start again with: .*sweep digits --output s\n"
+    assert re.search(words, result.output)
 
 
-def test_a_warning_is_a_sentence_without_a_place_in_the_code():
-    with sentences._warnings_in_a_sentence():
-        assert warnings.formatwarning("words", UserWarning, "file.py", 3) == "Warning: words\n"
+def test_an_interrupted_dry_run_does_not_claim_the_run_in_its_folder(monkeypatch, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "last.pt").touch()
+    monkeypatch.setattr("emc2_lite.training.plan", failing(KeyboardInterrupt()))
+    result = run("train", "digits", "--output", "a", "--dry-run")
+    assert result.exit_code == 130
+    assert re.search(r"before anything was saved; .* train digits --output a --dry-run\n$", result.output)
 
 
-def test_a_home_is_found_in_every_folder_that_is_named(tmp_path):
+def test_a_command_warns_in_a_sentence_without_a_place_in_the_code(monkeypatch):
+    before, written = warnings.formatwarning, []
+
+    def train_run(*arguments, **settings):
+        written.append(warnings.formatwarning("words", UserWarning, "file.py", 3))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("emc2_lite.runs.train_run", train_run)
+    run("train", "digits")
+    assert written == ["Warning: words\n"] and warnings.formatwarning is before
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(tmp_path):
     (tmp_path / "home").mkdir()
     result = run("evaluate", "~/nowhere")
     assert f"There is no checkpoint {tmp_path / 'home' / 'nowhere' / 'last.pt'}" in result.output
@@ -102,7 +117,7 @@ def test_a_home_is_found_in_every_folder_that_is_named(tmp_path):
     assert "There is no configuration ~/nothing.toml" in result.output
 
 
-def test_a_full_disk_under_a_record_is_said_with_the_file_and_what_to_do(tmp_path, monkeypatch):
+def test_a_full_disk_under_a_record_is_named_with_the_file_and_what_to_do(tmp_path, monkeypatch):
     write_text = Path.write_text
 
     def full(path, *arguments, **settings):
@@ -118,7 +133,7 @@ def test_a_full_disk_under_a_record_is_said_with_the_file_and_what_to_do(tmp_pat
     assert records.read_record_file(tmp_path / "run" / "record.json")
 
 
-def test_the_released_codes_probe_is_not_left_without_a_word(tmp_path):
+def test_the_probe_of_the_released_code_comes_with_a_caution(tmp_path):
     train_run(small("NT-Xent", training__epochs=1), tmp_path / "run", progress=False)
     result = run("evaluate", str(tmp_path / "run"))
     assert result.exit_code == 0, result.output

@@ -1,4 +1,4 @@
-"""A stop stops: signals to train and sweep end every process with its state saved, and what is printed is true."""
+"""A signal to train or sweep ends every process with its state saved, and the printed command goes on."""
 
 import json
 import os
@@ -29,13 +29,13 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def until(true, process) -> None:
+def wait_until(condition, process) -> None:
     for _ in range(2400):
-        if true():
+        if condition():
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.025)
-    pytest.fail("it did not come about in a minute")
+    pytest.fail("the condition did not come true in a minute")
 
 
 def steps(path: str) -> int:
@@ -44,10 +44,10 @@ def steps(path: str) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_command_that_a_stopped_run_prints_goes_on_with_it(number):
-    """Run in a folder with a space in its name, with changed values: pasted as it is, it ends as if never stopped."""
+    """Names with spaces and changed values survive: the pasted command ends with the weights of an unstopped run."""
     long = ["-p", "training.epochs", "60", "-p", "loss.method", "NT-Xent", "-p", "training.evaluate_epochs", "0"]
     process = in_the_foreground([*EMC2_LITE, "train", "my small.toml", "--output", "a run", *long])
-    until(Path("a run/last.pt").exists, process)
+    wait_until(Path("a run/last.pt").exists, process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == (130 if number == signal.SIGINT else 128 + number)
@@ -62,9 +62,9 @@ def test_the_command_that_a_stopped_run_prints_goes_on_with_it(number):
         assert same(outcome(Path("a run")), {**outcome(Path("whole"))})
 
 
-def test_a_run_stopped_before_it_began_says_that_nothing_is_saved():
+def test_a_run_stopped_before_its_first_step_says_that_nothing_is_saved():
     process = in_the_foreground([*EMC2_LITE, "train", "my small.toml", "-p", "training.checkpoint_seconds", "600"])
-    until(Path("build/runs/my small/.lock").exists, process)
+    wait_until(Path("build/runs/my small/.lock").exists, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     if Path("build/runs/my small/last.pt").exists():
@@ -75,8 +75,8 @@ def test_a_run_stopped_before_it_began_says_that_nothing_is_saved():
     assert process.returncode == 130 and "Traceback" not in errors
 
 
-def test_a_signal_ends_an_evaluation_at_once_and_the_resumed_run_makes_it(monkeypatch, tmp_path):
-    """The evaluation sends the signal to itself; the run is saved as it was before it."""
+def test_a_signal_ends_an_evaluation_at_once_and_the_resumed_run_repeats_it(monkeypatch, tmp_path):
+    """The evaluation sends the signal to its own process; the saved state is that before the evaluation."""
     from runs import small
 
     from emc2_lite.runs import train, train_run
@@ -102,7 +102,7 @@ def test_a_signal_ends_an_evaluation_at_once_and_the_resumed_run_makes_it(monkey
 def test_a_second_process_on_a_runs_folder_is_refused():
     long = [*EMC2_LITE, "train", "my small.toml", "-p", "training.epochs", "4000"]
     first = subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until(Path("build/runs/my small/last.pt").exists, first)
+    wait_until(Path("build/runs/my small/last.pt").exists, first)
     second = subprocess.run([*long, "--resume"], capture_output=True, text=True)
     assert second.returncode == 1
     assert f"process {first.pid} on {os.uname().nodename} is at work on the run in build/runs/my small" in second.stderr
@@ -119,10 +119,10 @@ SWEEP = ["sweep", "my small.toml", "--methods", "NT-Xent,DCL", "--batch-sizes", 
     [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True), (signal.SIGKILL, False)],
 )
 def test_a_stopped_sweep_ends_every_process_with_its_run_saved(number, to_all):
-    """A signal to the sweep alone or, as a terminal sends it, to all of its processes; SIGKILL cannot be heard."""
+    """A signal to the sweep alone or, as from a terminal, to all of its processes; no process can handle SIGKILL."""
     command = [*EMC2_LITE, *SWEEP, "--output", "s", "-p", "training.epochs", "4000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    until(lambda: len(list(Path("s").glob("*/last.pt"))) == 2, process)
+    wait_until(lambda: len(list(Path("s").glob("*/last.pt"))) == 2, process)
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
     (os.killpg if to_all else os.kill)(process.pid, number)
@@ -130,32 +130,21 @@ def test_a_stopped_sweep_ends_every_process_with_its_run_saved(number, to_all):
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
     saved = list(Path("s").glob("*/last.pt"))
-    assert len(saved) == 2 and all(steps(path) > 0 for path in saved)  # no other run was begun
+    assert len(saved) == 2 and all(steps(path) > 0 for path in saved)  # no other run began
     if number == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == (130 if number == signal.SIGINT else 128 + number)
-        assert re.search(
-            r"\nThe runs of the sweep are saved in s; go on with: .*--output s -p training.epochs 4000\n$", errors
-        )
+        words = r"\nThe runs of the sweep are saved in s; go on with: .*--output s -p training.epochs 4000\n$"
+        assert re.search(words, errors)
     assert "Traceback" not in errors
 
 
-def test_a_worker_that_dies_costs_its_run_and_no_other():
-    command = [
-        *EMC2_LITE,
-        *SWEEP,
-        "--output",
-        "s",
-        "-p",
-        "training.epochs",
-        "60",
-        "-p",
-        "training.evaluate_epochs",
-        "0",
-    ]
+def test_a_worker_that_dies_costs_only_its_own_run():
+    changes = ["-p", "training.epochs", "60", "-p", "training.evaluate_epochs", "0"]
+    command = [*EMC2_LITE, *SWEEP, "--output", "s", *changes]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until(lambda: list(Path("s").glob("NT-Xent-t0.2-b8-s0/last.pt")), process)
+    wait_until(lambda: list(Path("s").glob("NT-Xent-t0.2-b8-s0/last.pt")), process)
     owner = int(re.search(r"process (\d+)", Path("s/NT-Xent-t0.2-b8-s0/.lock").read_text())[1])
     os.kill(owner, signal.SIGKILL)
     _, errors = process.communicate(timeout=120)

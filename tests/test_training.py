@@ -5,7 +5,7 @@ import torch
 from runs import weights
 
 from emc2_lite.losses import EMC2Loss, NTXentLoss, global_contrastive_loss
-from emc2_lite.training import train
+from emc2_lite.training import TrainingStep, train, views_of_epoch
 from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
 
 DIGITS = load_digits("train")
@@ -19,7 +19,7 @@ every_criterion = pytest.mark.parametrize("make", CRITERIA.values(), ids=CRITERI
 
 
 class Watched(NTXentLoss):
-    """Notes the batches that it is given."""
+    """Notes its batches."""
 
     def __init__(self):
         super().__init__(0.2)
@@ -40,7 +40,7 @@ def trained(criterion, *, seed=0, **settings):
 @every_criterion
 def test_a_seed_fixes_the_run_to_the_last_bit(make):
     first, _ = trained(make())
-    torch.rand(17)  # the global random state has no part in it
+    torch.rand(17)  # torch's global generator has no influence
     assert torch.equal(weights(first), weights(trained(make())[0]))
     assert not torch.equal(weights(first), weights(trained(make(), seed=1)[0]))
 
@@ -59,9 +59,9 @@ def test_training_lowers_the_exact_global_loss(make):
     assert exact(after) < exact(before) - 0.5
 
 
-def test_an_epoch_shows_each_sample_at_most_once_and_new_views():
+def test_an_epoch_shows_each_sample_at_most_once_in_new_views():
     criterion = Watched()
-    trained(criterion, steps=12)  # 6 batches of 8 an epoch, 2 samples wait
+    trained(criterion, steps=12)  # an epoch has 6 batches of 8; 2 samples wait for the next
     for epoch in (0, 1):
         batches = criterion.seen[6 * epoch : 6 * epoch + 6]
         assert len(torch.cat([index for index, _ in batches]).unique()) == 48
@@ -69,7 +69,7 @@ def test_an_epoch_shows_each_sample_at_most_once_and_new_views():
             assert view.tolist() == [[2 * epoch] * 8, [2 * epoch + 1] * 8]
 
 
-def test_the_criterion_is_told_which_views_it_gets():
+def test_the_criterion_gets_the_numbers_of_its_views():
     encoder = DigitEncoder()
 
     def criterion(z1, z2, index, view, encode, generator):
@@ -86,3 +86,21 @@ def test_fixed_views_are_zero_and_one():
     criterion = Watched()
     trained(criterion, steps=12, fixed_views=True)
     assert all(view.tolist() == [[0] * 8, [1] * 8] for _, view in criterion.seen)
+
+
+def test_a_profiler_sees_the_phases_of_a_step():
+    """The second step's chains hold views outside the batch, which are encoded within the loss."""
+    torch.manual_seed(1)
+    encoder = DigitEncoder()
+    optimiser = torch.optim.Adam(encoder.parameters())
+    update = TrainingStep(encoder, VIEWS, EMC2Loss(50, 0.002), optimiser, torch.Generator().manual_seed(0), clip=1.0)
+    for index in torch.arange(40).split(8):
+        update(index, views_of_epoch(0, index))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        update(torch.arange(8), views_of_epoch(1, torch.arange(8)))
+    marks = [e for e in profile.events() if e.name in ("views", "encoder", "loss", "backward", "optimiser")]
+    (loss,) = (mark for mark in marks if mark.name == "loss")
+    again = [mark.name for mark in marks if mark.cpu_parent is loss]
+    assert again and again == ["views", "encoder"] * (len(again) // 2)
+    outside = [mark.name for mark in marks if mark.cpu_parent is None]
+    assert outside == ["views", "encoder", "loss", "optimiser", "backward", "optimiser", "optimiser"]

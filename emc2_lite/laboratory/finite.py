@@ -1,6 +1,6 @@
 """A finite set of views behind an encoder: all of its embeddings, and gradients sent back to the weights."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import torch
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from emc2_lite.checks import Bounds, check_tensor, checked_settings
 from emc2_lite.losses import global_contrastive_loss
+from emc2_lite.vision.views import Views
 
-Views = Callable[[Tensor, Tensor], Tensor]
 ChunkSize = Annotated[int, Bounds(least=1, most=10**9)]
 
 
@@ -19,8 +19,12 @@ def view_table(encoder: nn.Module, views: Views, *, chunk_size: ChunkSize = 512)
 
     Args:
         encoder: images -> (k, d) embeddings.
-        views: (index, view) -> images, with a length, such as `DigitViews`.
-        chunk_size: images that are encoded at once.
+        views: views of N images, such as `DigitViews`.
+        chunk_size: images to encode at a time.
+
+    >>> from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
+    >>> view_table(DigitEncoder(8), DigitViews(load_digits("train").images[:5])).shape
+    torch.Size([5, 2, 8])
     """
     row = torch.arange(2 * len(views), device=next(encoder.parameters()).device)
     with torch.no_grad():
@@ -32,24 +36,42 @@ def view_table(encoder: nn.Module, views: Views, *, chunk_size: ChunkSize = 512)
 def pull_back(encoder: nn.Module, views: Views, gradient: Tensor, *, chunk_size: ChunkSize = 512) -> Tensor:
     """The gradient in the encoder's weights of sum <gradient, embeddings>, flat: (N, 2, d) -> (P,).
 
-    A mean of gradients in the embeddings is sent back by the same linear map as each of them, so that a mean over many
-    steps at a fixed encoder costs one call. Rows that are zero are not encoded.
+    The map is linear, so one call with the mean of many steps' gradients at a fixed encoder gives the mean in the
+    weights. Rows that are zero are not encoded.
+
+    >>> from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
+    >>> encoder, views = DigitEncoder(8), DigitViews(load_digits("train").images[:5])
+    >>> len(pull_back(encoder, views, torch.ones(5, 2, 8))) == sum(p.numel() for p in encoder.parameters())
+    True
     """
     check_tensor(gradient, "gradient")
     rows = gradient.flatten(0, 1)
     touched = rows.abs().amax(dim=1).nonzero().squeeze(1)
-    weights = [p for p in encoder.parameters() if p.requires_grad]
+    weights = trained_weights(encoder)
     total = torch.zeros(sum(p.numel() for p in weights), dtype=rows.dtype, device=rows.device)
-    for part in touched.split(chunk_size):
+    for part in touched.split(chunk_size) if len(touched) else ():
         embeddings = encoder(views(part // 2, part % 2))
         grads = torch.autograd.grad(embeddings, weights, rows[part].to(embeddings), allow_unused=True)
-        pieces = zip(grads, weights, strict=True)
-        total += torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pieces])
+        total += flat(grads, weights)
     return total
 
 
 def exact_gradient(table: Tensor, temperature: float) -> Tensor:
-    """Gradient of the global contrastive loss in the embeddings, treated as free parameters: (N, V, d), float64."""
+    """Gradient of the global contrastive loss in the embeddings, treated as free parameters: (N, V, d), float64.
+
+    >>> exact_gradient(torch.eye(6).view(3, 2, 6), temperature=0.2).shape
+    torch.Size([3, 2, 6])
+    """
     check_tensor(table, "table")
     table = table.detach().double().requires_grad_()
     return torch.autograd.grad(global_contrastive_loss(table, temperature), table)[0]
+
+
+def trained_weights(encoder: nn.Module) -> list[nn.Parameter]:
+    return [p for p in encoder.parameters() if p.requires_grad]
+
+
+def flat(gradients: Iterable[Tensor | None], weights: Sequence[Tensor]) -> Tensor:
+    """The gradients in the weights as one vector, (P,); None counts as zero."""
+    pieces = zip(gradients, weights, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pieces])

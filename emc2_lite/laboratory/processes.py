@@ -1,45 +1,45 @@
-"""Work handed to several processes, which end when they are told to, and when their parent is gone."""
+"""Work in several processes, which end when this process tells them to or is gone."""
 
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 
-def in_processes(work: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator[tuple[int, Any]]:
-    """Yield (number of the item, work(item)) as they are done, `jobs` at a time; `work` and its results are pickled.
+def attempts(work: Callable[[Any], Any], items: Mapping[int, Any], jobs: int) -> Iterator[tuple[int, Any, str | None]]:
+    """Yield (number of the item, work(item), None) as items end, or (number, None, reason) where the work failed.
 
-    An item whose process ended before it was done yields `Died`, and the others go on in a new one. When the iteration
-    is left early, all processes get SIGTERM and are waited for. They do not hear the terminal's Ctrl-C or SIGHUP, so
-    one signal reaches each of them; if the parent is killed they get SIGTERM too.
+    With jobs=1 this process does the work. Otherwise `jobs` processes do, each an item at a time; `work`, the items and
+    the results are pickled. A process that dies costs its item alone: a new process goes on with the others. When the
+    iteration stops early, all processes get SIGTERM and are waited for. They ignore the terminal's Ctrl-C and SIGHUP,
+    so that each gets one signal; if this process is killed, they get SIGTERM too.
     """
-    waiting = deque(enumerate(items))
-    workers: dict[Connection, multiprocessing.Process] = {}
-    doing: dict[Connection, int] = {}
-
-    def begin(connection: Connection) -> None:
-        number, item = waiting.popleft()
-        connection.send((work, item))
-        doing[connection] = number
-
+    if jobs == 1:
+        yield from ((number, *_attempt(work, item)) for number, item in items.items())
+        return
+    waiting = deque(items.items())
+    workers: dict[Connection, BaseProcess] = {}
+    busy: dict[Connection, int] = {}
     try:
-        while waiting or doing:
-            while waiting and len(doing) < jobs:
-                idle = [connection for connection in workers if connection not in doing]
-                begin(idle[0] if idle else _started(workers))
-            for connection in wait(list(doing)):
-                number = doing.pop(connection)
+        while waiting or busy:
+            while waiting and len(busy) < jobs:
+                number, item = waiting.popleft()
+                connection = next((idle for idle in workers if idle not in busy), None) or _started(workers)
+                connection.send((work, item))
+                busy[connection] = number
+            ready = wait(list(busy))
+            for connection in [one for one in busy if one in ready]:
+                number = busy.pop(connection)
                 try:
-                    result = connection.recv()
-                except EOFError:
-                    process = workers.pop(connection)
-                    process.join()
-                    result = Died(process.exitcode)
-                yield number, result
+                    result, failure = connection.recv()
+                except (EOFError, ConnectionResetError):
+                    result, failure = None, _end_of(workers.pop(connection))
+                yield number, result, failure
     finally:
         for process in workers.values():
             process.terminate()
@@ -47,26 +47,27 @@ def in_processes(work: Callable[[Any], Any], items: Sequence[Any], jobs: int) ->
             process.join()
 
 
-class Died:
-    """The outcome of an item whose process ended with this status before it was done."""
-
-    def __init__(self, status: int | None):
-        self.status = status
-
-    def __str__(self) -> str:
-        if self.status is not None and self.status < 0:
-            return f"its process was ended by {signal.Signals(-self.status).name}"
-        return f"its process ended with status {self.status}"
+def _attempt(work: Callable[[Any], Any], item: Any) -> tuple[Any, str | None]:
+    try:
+        return work(item), None
+    except Exception as problem:  # whatever it is, the other items go on
+        return None, f"{type(problem).__name__}: {problem}"
 
 
-def _started(workers: dict[Connection, multiprocessing.Process]) -> Connection:
+def _started(workers: dict[Connection, BaseProcess]) -> Connection:
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
-    process.start()
+    workers[mine] = context.Process(target=_serve, args=(theirs,), daemon=True)
+    workers[mine].start()
     theirs.close()
-    workers[mine] = process
     return mine
+
+
+def _end_of(process: BaseProcess) -> str:
+    process.join()
+    status = process.exitcode or 0
+    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    return f"its process {how}"
 
 
 def _serve(connection: Connection) -> None:
@@ -74,10 +75,10 @@ def _serve(connection: Connection) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
-        work, item = connection.recv()
-        connection.send(work(item))
+        connection.send(_attempt(*connection.recv()))
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os.kill(os.getpid(), signal.SIGTERM)

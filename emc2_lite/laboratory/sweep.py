@@ -2,32 +2,35 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from emc2_lite.checks import Distinct, checked_settings
-from emc2_lite.laboratory.experiments.methods import Row
-from emc2_lite.laboratory.processes import Died, in_processes
-from emc2_lite.laboratory.statistics import over_seeds
+from emc2_lite.laboratory.processes import attempts
+from emc2_lite.laboratory.statistics import Row, over_seeds
 from emc2_lite.locking import locked
 from emc2_lite.losses import LOSSES, METHODS
-from emc2_lite.records import circumstances, read_record_file, write_record
+from emc2_lite.records import new_record, read_record_file, write_record
 from emc2_lite.runs import EVALUATION, LOCK, RECORD, device_name, evaluate_run, pick_device, train_run
 from emc2_lite.training import Config, changed, from_dict
 
 BY = ("method", "temperature", "batch_size")
 MEASURES = {"1-NN": "nearest_neighbour", "linear probe, tuned": "linear_probe"}
-VALUES = (*MEASURES.values(), "encoded_again", "images_per_second")
+MEANS = ("encoded_again", "images_per_second")
+VALUES = (*MEASURES.values(), *MEANS)
 
 
 class Cell(NamedTuple):
-    """One run of a sweep: where it lies in the grid, its configuration and its folder."""
+    """One run of a sweep: its place in the grid, its configuration and its folder."""
 
     place: Row
     config: Config
     folder: Path
+
+
+Tell = Callable[[Cell, str | None], object]
 
 
 @checked_settings
@@ -35,7 +38,7 @@ def cells_of(
     config: Config,
     output: Path,
     *,
-    methods: Annotated[Sequence[Literal[*METHODS]], Distinct()],
+    methods: Annotated[Sequence[Literal[*METHODS]], Distinct()],  # type: ignore[valid-type]
     batch_sizes: Annotated[Sequence[int], Distinct()],
     temperatures: Annotated[Sequence[float], Distinct()],
     seeds: int,
@@ -44,22 +47,22 @@ def cells_of(
 
     Args:
         config: what the runs have in common.
+        output: the folder that holds a folder for each run.
         methods: names of `emc2_lite.losses.METHODS`.
+        seeds: how many; they are 0, 1, ...
 
     Raises:
-        ValueError: on another method, a value that comes twice or one that the configuration refuses.
+        ValueError: on an unknown method, a value that comes twice, or a value that the configuration refuses.
     """
     cells = []
     for seed, temperature, batch_size, method in product(range(seeds), temperatures, batch_sizes, methods):
-        own = changed(
-            config,
-            **{"loss.method": next(name for name, loss in LOSSES.items() if loss is METHODS[method].loss)},
-            **{f"loss.{setting}": value for setting, value in METHODS[method].settings.items()},
-            **{"loss.temperature": temperature, "training.batch_size": batch_size, "training.seed": seed},
-        )
+        loss = next(name for name, loss in LOSSES.items() if loss is METHODS[method].loss)
+        values = {"loss.method": loss, "loss.temperature": temperature}
+        values |= {f"loss.{name}": value for name, value in METHODS[method].settings.items()}
+        values |= {"training.batch_size": batch_size, "training.seed": seed}
         place = {"method": method, "temperature": temperature, "batch_size": batch_size, "seed": seed}
-        folder = "-".join([method.replace(" ", "_"), f"t{temperature:g}", f"b{batch_size}", f"s{seed}"])
-        cells.append(Cell(place, own, output / folder))
+        folder = f"{method.replace(' ', '_')}-t{temperature:g}-b{batch_size}-s{seed}"
+        cells.append(Cell(place, changed(config, **values), output / folder))
     return cells
 
 
@@ -73,7 +76,7 @@ def run_cell(cell: Cell) -> Row:
 def finished(cell: Cell) -> Row | None:
     """The row of a run that an earlier sweep into the same folder has finished, or None.
 
-    Files that cannot be read are named in a warning; the run is then taken up, and makes them again.
+    A warning names files that cannot be read; the run then makes them again.
 
     Raises:
         ValueError: if the folder holds a run of another configuration.
@@ -105,29 +108,19 @@ def _row(cell: Cell, record: dict[str, Any]) -> Row:
     return {
         **cell.place,
         **{name: float(accuracies[measure]) for measure, name in MEASURES.items()},
-        "encoded_again": _mean([row.get("encoded_again", 0.0) for row in trained]),
-        "images_per_second": _mean([row["images_per_second"] for row in trained]),
+        **{name: sum(row.get(name, 0.0) for row in trained) / len(trained) for name in MEANS},
         "seconds": float(record["seconds"]),
     }
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
 def sweep(
-    config: Config,
-    output: Path,
-    cells: Sequence[Cell],
-    *,
-    jobs: int,
-    tell: Callable[[Cell, str | None], object] = lambda cell, failure: None,
+    config: Config, output: Path, cells: Sequence[Cell], *, jobs: int, tell: Tell = lambda cell, failure: None
 ) -> dict[str, Any]:
-    """Run the cells that are not finished, in `jobs` processes, and return the sweep's record, written to record.json;
-    its `seconds` are those of training, of all runs together.
+    """Run the cells that are not finished, in `jobs` processes; write the sweep's record to record.json and return it.
 
-    A run that fails does not stop the others: `tell(cell, failure)` hears of each as it ends, and the record has the
-    rows of those that worked. A sweep that was stopped goes on when it is called again.
+    The record's `seconds` are the training time of all runs together. A run that fails does not stop the others:
+    `tell(cell, failure)` is called as each run ends, and the record has the rows of the runs that worked. The same call
+    goes on with a sweep that was stopped.
 
     Raises:
         Locked: if another process is at work on the folder.
@@ -136,57 +129,26 @@ def sweep(
     """
     output.mkdir(parents=True, exist_ok=True)
     with locked(output / LOCK, f"the sweep in {output}"):
-        rows, failures = {}, {}
-        for number, row, failure in _outcomes(cells, jobs):
-            if failure is None:
-                rows[number] = row
-            else:
+        rows = dict(enumerate(map(finished, cells)))
+        waiting = {number: cells[number] for number, row in rows.items() if row is None}
+        for number in sorted(rows.keys() - waiting.keys()):
+            tell(cells[number], None)
+        failures: dict[str, list[str]] = {}
+        for number, row, failure in attempts(run_cell, waiting, jobs):
+            rows[number] = row
+            if failure:
                 failures.setdefault(failure, []).append(cells[number].folder.name)
             tell(cells[number], failure)
-        if not rows:
+        metrics = [row for row in rows.values() if row is not None]
+        if not metrics:
             reasons = "; ".join(f"{', '.join(names)}: {failure}" for failure, names in failures.items())
             raise ValueError(f"No run of the sweep worked. {reasons}")
-        record = _record_of(config, [rows[number] for number in sorted(rows)])
-        write_record(output / RECORD, record)
-    return record
-
-
-def _record_of(config: Config, metrics: list[Row]) -> dict[str, Any]:
-    final = over_seeds(metrics, BY, VALUES)
-    for row in final:  # Student's interval knows nothing of the ends of an accuracy's range
-        for name in MEASURES.values():
+        final = over_seeds(metrics, BY, VALUES)
+        for row, name in product(final, MEASURES.values()):  # Student's interval of an accuracy may leave [0, 1]
             if row[f"{name}_low"] is not None:
                 row |= {f"{name}_low": max(row[f"{name}_low"], 0.0), f"{name}_high": min(row[f"{name}_high"], 1.0)}
-    return {
-        "experiment": "sweep",
-        "config": config.as_dict(),
-        "seeds": sorted({row["seed"] for row in metrics}),
-        **circumstances(device_name(pick_device(config.training.device))),
-        "seconds": round(sum(row["seconds"] for row in metrics), 1),
-        "metrics": metrics,
-        "final": final,
-    }
-
-
-def _outcomes(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[int, Row | None, str | None]]:
-    """Each cell's number, and its row or what went wrong: the finished ones first, then the others as they end."""
-    waiting = []
-    for number, cell in enumerate(cells):
-        row = finished(cell)
-        if row is None:
-            waiting.append(number)
-        else:
-            yield number, row, None
-    todo = [cells[number] for number in waiting]
-    done = in_processes(_attempt, todo, jobs) if jobs > 1 else enumerate(map(_attempt, todo))
-    for place, outcome in done:
-        row, failure = (None, str(outcome)) if isinstance(outcome, Died) else outcome
-        yield waiting[place], row, failure
-
-
-def _attempt(cell: Cell) -> tuple[Row | None, str | None]:
-    """The cell's row, or what went wrong."""
-    try:
-        return run_cell(cell), None
-    except Exception as problem:  # whatever it is, the other runs go on
-        return None, f"{type(problem).__name__}: {problem}"
+        seeds, seconds = sorted({row["seed"] for row in metrics}), sum(row["seconds"] for row in metrics)
+        how: dict[str, Any] = {"config": config.as_dict(), "device": device_name(pick_device(config.training.device))}
+        record = new_record("sweep", **how, seeds=seeds, seconds=seconds, metrics=metrics, final=final)
+        write_record(output / RECORD, record)
+    return record

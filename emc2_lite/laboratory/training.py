@@ -1,4 +1,4 @@
-"""Training from scratch on a finite set of views, with the exact loss and gradient looked up along the way."""
+"""Training from scratch on a finite set of views, with the exact loss and gradient measured along the way."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from emc2_lite.checks import Increasing, Seed, checked_settings
-from emc2_lite.laboratory.finite import exact_gradient, pull_back, view_table
+from emc2_lite.laboratory.finite import exact_gradient, flat, pull_back, trained_weights, view_table
 from emc2_lite.laboratory.gradients import BatchSize, Step
-from emc2_lite.losses import global_contrastive_loss
+from emc2_lite.losses import Criterion, global_contrastive_loss
 from emc2_lite.training import train
+from emc2_lite.vision.views import Views
 
 
 class TrainingCurve(NamedTuple):
-    """What the exact oracle says along a run, each (checkpoints,), float64.
+    """Exact measurements along a run, each (checkpoints,), float64.
 
     steps: updates made before the measurement.
     loss: exact global contrastive loss, nats.
@@ -33,8 +34,8 @@ class TrainingCurve(NamedTuple):
 @checked_settings
 def training_curve(
     encoder: nn.Module,
-    views: Any,
-    criterion: nn.Module,
+    views: Views,
+    criterion: Criterion,
     *,
     batch_size: BatchSize,
     checkpoints: Annotated[Sequence[Step], Increasing()],
@@ -44,42 +45,34 @@ def training_curve(
 ) -> TrainingCurve:
     """Train on views 0 and 1 of every sample, and measure before the steps named in `checkpoints`.
 
-    The run ends after the last of them (one step later, so that its gradient can be measured too). With `DCLLoss` and
-    the whole set as the batch, every step takes the exact gradient: the limit of what an estimator can do.
+    The run takes one step after the last checkpoint, to measure its gradient too. With `DCLLoss` and the whole set as
+    the batch, every step takes the exact gradient: the limit of what an estimator can do.
 
     Args:
-        encoder, views, criterion, batch_size, optimiser, seed: as for `emc2_lite.training.train`.
+        encoder, views, criterion, batch_size, optimiser, seed, after_step: as for `emc2_lite.training.train`.
         checkpoints: increasing numbers of steps; 0 is before the first update.
-        after_step: called after each step, such as a schedule's `step`.
 
     Raises:
         ValueError: on checkpoints that do not increase from 0 or more, and whatever `train` refuses.
+
+    >>> from emc2_lite.losses import DCLLoss
+    >>> from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
+    >>> views = DigitViews(load_digits("train").images[:8])
+    >>> training_curve(DigitEncoder(4), views, DCLLoss(0.2), batch_size=4, checkpoints=[0, 3]).loss.shape
+    torch.Size([2])
     """
-    losses, norms, errors = [], [], []
+    wanted, weights, measured = set(checkpoints), trained_weights(encoder), []
 
     def measure(step: int) -> None:
-        if step not in wanted:
-            return
-        table = view_table(encoder, views)
-        exact = pull_back(encoder, views, exact_gradient(table, criterion.temperature))
-        weights = [p for p in encoder.parameters() if p.requires_grad]
-        taken = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in weights])
-        losses.append(global_contrastive_loss(table.double(), criterion.temperature).item())
-        norms.append(exact.square().sum().item())
-        errors.append((taken - exact).square().sum().item())
+        if step in wanted:
+            table = view_table(encoder, views)
+            exact = pull_back(encoder, views, exact_gradient(table, criterion.temperature))
+            error = flat([p.grad for p in weights], weights) - exact
+            loss = global_contrastive_loss(table.double(), criterion.temperature)
+            measured.append((step, loss.item(), exact.square().sum().item(), error.square().sum().item()))
 
-    wanted = set(checkpoints)
-    stats = train(
-        encoder,
-        views,
-        criterion,
-        steps=checkpoints[-1] + 1,
-        batch_size=batch_size,
-        optimiser=optimiser,
-        fixed_views=True,
-        seed=seed,
-        on_gradient=measure,
-        after_step=after_step,
-    )
-    columns = (torch.tensor(column, dtype=torch.float64) for column in (checkpoints, losses, norms, errors))
-    return TrainingCurve(*columns, stats)
+    how: dict[str, Any] = {"batch_size": batch_size, "optimiser": optimiser, "fixed_views": True, "seed": seed}
+    steps = checkpoints[-1] + 1
+    stats = train(encoder, views, criterion, steps=steps, on_gradient=measure, after_step=after_step, **how)
+    steps_before, losses, norms, errors = torch.tensor(measured, dtype=torch.float64).T.contiguous()
+    return TrainingCurve(steps_before, losses, norms, errors, stats)

@@ -10,11 +10,10 @@ from bench.bench_losses import clustered
 from bench.conftest import DEVICE
 from emc2_lite.losses import LOSSES, make_criterion
 from emc2_lite.training.loop import TrainingStep, views_of_epoch
-from emc2_lite.training.plan import encode_only
 from emc2_lite.vision import Augmentation, DigitEncoder, DigitViews, ImageViews, ResNetEncoder, load_digits
 
 B, DIM = 32, 128
-STORED = "EMC2, stored"
+STORED = "EMC2 stored"
 
 
 class Steps:
@@ -23,9 +22,7 @@ class Steps:
     def __init__(self, views, encoder, method, temperature, learning_rate):
         torch.manual_seed(0)
         self.samples, encoder = len(views), encoder().to(DEVICE)
-        settings = {"state": "stored"} if method == STORED else {}
-        name = "EMC2" if method == STORED else method
-        criterion = make_criterion(name, num_samples=self.samples, dim=DIM, temperature=temperature, **settings)
+        criterion = make_criterion(method, num_samples=self.samples, dim=DIM, temperature=temperature)
         optimiser = torch.optim.Adam(encoder.parameters(), learning_rate)
         generator = torch.Generator(DEVICE).manual_seed(0)
         self.update = TrainingStep(encoder, views, criterion.to(DEVICE), optimiser, generator)
@@ -41,16 +38,23 @@ class Steps:
             self.again.append((stats.views_encoded, stats.views_encoded_with_gradient))
 
     def encoder_only(self):
-        """The limit: a batch that lies there, through the encoder, forward and backward, and the update."""
+        """The limit: a batch in memory through the encoder, forward and backward, and an update with gradient 0."""
         index = torch.arange(B, device=DEVICE)
         images = self.update.views(index.repeat(2), views_of_epoch(0, index).flatten())
-        return partial(encode_only, self.update, images)
+        optimiser = self.update.optimiser
+
+        def step():
+            optimiser.zero_grad()
+            (0.0 * self.update.embed(images).mean()).backward()  # a zero gradient
+            optimiser.step()
+
+        return step
 
     def note(self):
         if not self.again:
             return ""
         every, with_gradient = (sum(kind) / len(self.again) / (2 * B) for kind in zip(*self.again, strict=True))
-        return f"encoded again, a view of the batch: {every:.2f}, {with_gradient:.2f} with gradient"
+        return f"encoded again, for each view of the batch: {every:.2f}, {with_gradient:.2f} with gradient"
 
 
 def digits(method, temperature=0.2):
@@ -97,9 +101,9 @@ def resnet(method, temperature=0.07):
 
 
 class SpreadOut(TrainingStep):
-    """Has the price of its encoder, but embeddings near those of a table, as spread out as after some training.
+    """The price of the encoder with embeddings near a table's, which are as spread out as after some training.
 
-    A new encoder puts all images into one place, where no chain has to know its start.
+    A new encoder puts all images into one place, where every chain forgets its start.
     """
 
     table = clustered(512)
@@ -110,7 +114,7 @@ class SpreadOut(TrainingStep):
 
 
 def resnet_on_its_way(method):
-    """The chains have lived through four epochs, with the table in the place of the encoder."""
+    """Steps whose chains have run for four epochs on the table's embeddings."""
     steps = resnet(method)
     steps.update.__class__ = SpreadOut
     table = SpreadOut.table
@@ -144,7 +148,7 @@ def test_resnet_limit(compare):
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.4])
 def test_arrangements_of_forward_passes(compare, share):
-    """2b views to score, of which a share counts: all without gradient and those again with it, or all with it."""
+    """2b views to score, of which a share counts: all without gradient and the share with it, or all with gradient."""
     steps = resnet("NT-Xent")
     index = torch.arange(2 * B, device=DEVICE)
     images = steps.update.views(index, index)
@@ -163,7 +167,7 @@ def test_arrangements_of_forward_passes(compare, share):
 
 
 def test_passes_in_half_precision(compare):
-    """Encoding without gradient in bfloat16: what a score pass in lower precision would save on this machine."""
+    """Encoding without gradient in bfloat16: the saving of a score pass in lower precision on this machine."""
     steps = resnet("NT-Xent")
     index = torch.arange(2 * B, device=DEVICE)
     images = steps.update.views(index, index)

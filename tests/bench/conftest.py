@@ -1,4 +1,4 @@
-"""Benchmarks compare: a contender and its reference take turns, so that a noisy machine slows both, and ratios last.
+"""Benchmarks compare a contender with its reference. The two take turns, so a noisy machine slows both alike.
 
 `make bench` runs them, prints one table and writes it as a record to build/records/bench.json.
 """
@@ -11,11 +11,11 @@ from statistics import median
 import pytest
 import torch
 
-from emc2_lite.records import ROOT, circumstances, write_record
+from emc2_lite.records import ROOT, new_record, write_record
 
 ROWS: list[dict] = []
 BURST = 0.005  # seconds
-QUICK = bool(os.environ.get("BENCH_QUICK"))  # once each: to see that they run
+QUICK = bool(os.environ.get("BENCH_QUICK"))  # once each: only to see that the benchmarks run
 DEVICE = torch.device(os.environ.get("BENCH_DEVICE", "cpu"))
 
 
@@ -33,13 +33,14 @@ def timed(work) -> float:
 def compare(benchmark):
     """compare(name, size, contender=(label, work), reference=(label, work), ...) -> the row of the table.
 
-    Each round runs the reference and then the contender, what is short in bursts of some milliseconds. `ms` are medians
-    over the rounds, and `ratio` is the median of contender / reference, or of reference / contender, "times as fast",
-    where faster=True. `target` is what the ratio is to stay under (over, for faster=True); `note` is asked in the end.
+    Each round runs the reference and then the contender; short work runs in bursts of some milliseconds. `ms` are
+    medians over the rounds. `ratio` is the median of contender / reference; with faster=True, of reference / contender
+    ("times as fast"). `target` bounds the ratio from above; with faster=True, from below. `note()` is called at the
+    end.
     """
 
     def run(name, size, contender, reference, *, rounds, target=None, faster=False, note=lambda: ""):
-        (label, work), (other, against) = contender, reference
+        (label, work), (reference_label, against) = contender, reference
         bursts = {do: 1 if QUICK else 1 + int(BURST / min(timed(do) for _ in range(4))) for do in (work, against)}
 
         def burst(do):
@@ -60,10 +61,10 @@ def compare(benchmark):
             "size": size,
             "contender": label,
             "ms": _rounded(1000 * median(times)),
-            "reference": other,
+            "reference": reference_label,
             "reference_ms": _rounded(1000 * median(references)),
             "ratio_is": "times as fast" if faster else "times the reference",
-            "ratio": _rounded(median(theirs / ours if faster else ours / theirs for ours, theirs in pairs)),
+            "ratio": _rounded(median(other / own if faster else own / other for own, other in pairs)),
             "target": None if target is None else f"{'at least' if faster else 'at most'} {target}",
             "note": note(),
         }
@@ -103,15 +104,7 @@ def pytest_sessionfinish(session):
         return
     name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{torch.get_num_threads()} CPU cores"
     path = Path(os.environ.get("BENCH_RECORD", ROOT / "build/records/bench.json"))
-    write_record(
-        path,
-        {
-            "experiment": "bench",
-            "config": {"threads": torch.get_num_threads()},
-            "seeds": [0],
-            **circumstances(name),
-            "seconds": round(time.perf_counter() - session.started, 1),
-            "metrics": [],
-            "final": ROWS,
-        },
-    )
+    seconds = time.perf_counter() - session.started
+    config = {"threads": torch.get_num_threads()}
+    record = new_record("bench", config=config, seeds=[0], device=name, seconds=seconds, metrics=[], final=ROWS)
+    write_record(path, record)

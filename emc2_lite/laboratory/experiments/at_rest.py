@@ -1,44 +1,64 @@
-"""Experiments with encoders that stand still, or have jumped once: the quality of gradients."""
+"""The digits and methods of all experiments, and the experiments at a fixed encoder: the quality of gradients."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
-from typing import Annotated
+from itertools import pairwise, product
+from typing import Annotated, Any, Literal
 
 import torch
-from torch import nn
 
-from emc2_lite.checks import Bounds, Increasing, Seed, Temperature, checked_settings
-from emc2_lite.laboratory.experiments.methods import (
-    DIGITS,
-    DIM,
-    BatchSizes,
-    Methods,
-    Progress,
-    Row,
-    Temperatures,
-    criterion,
-    digit_views,
-)
+from emc2_lite.checks import Bounds, Distinct, Seed, Temperature, checked_settings
 from emc2_lite.laboratory.finite import pull_back, view_table
-from emc2_lite.laboratory.gradients import BatchSize, Count, GradientQuality, Step, gradient_quality
-from emc2_lite.losses import METHODS, NTXentLoss
+from emc2_lite.laboratory.gradients import BatchSize, Count, Edges, GradientQuality, Runs, Step, gradient_quality
+from emc2_lite.laboratory.statistics import Row
+from emc2_lite.losses import METHODS, Criterion, DCLLoss, NTXentLoss, make_criterion
 from emc2_lite.training import train
-from emc2_lite.vision import DigitEncoder, DigitViews
+from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
 
-Runs = Annotated[int, Bounds(least=3)]
-Edges = Annotated[Sequence[Step], Increasing(2)]
-_BATCH_SIZE = 32  # of the encoder's training
-Samples = Annotated[int, Bounds(least=_BATCH_SIZE, most=DIGITS)]
-_LEAST_STEPS = 100  # of a window, so that its mean gradient is worth something
+BATCH_SIZE = 32  # of the training of `digit_encoder`
+DIM = 32
+DIGITS = 1437  # in the training split
+EXACT = "exact gradient"
+_LEAST_STEPS = 100  # of a window, so that its mean gradient has little noise
+
+Progress = Callable[[str], None]
+Digits = Annotated[int, Bounds(least=2, most=DIGITS)]
+Samples = Annotated[int, Bounds(least=BATCH_SIZE, most=DIGITS)]
+BatchSizes = Annotated[Sequence[BatchSize], Distinct()]
+Temperatures = Annotated[Sequence[Temperature], Distinct()]
+Methods = Annotated[Sequence[Literal[*METHODS]], Distinct()]  # type: ignore[valid-type]
+MethodOrExact = Literal[*METHODS, EXACT]  # type: ignore[valid-type]
+MethodsOrExact = Annotated[Sequence[MethodOrExact], Distinct()]
 
 
 @checked_settings
-def digit_encoder(views: DigitViews, temperature: Temperature, steps: Step, seed: Seed) -> nn.Module:
-    """An encoder after `steps` steps of NT-Xent at this temperature, with batches of 32."""
+def digit_views(samples: Digits) -> DigitViews:
+    """Views of the first `samples` digits of the training split."""
+    return DigitViews(load_digits("train").images[:samples])
+
+
+@checked_settings
+def criterion(method: MethodOrExact, samples: int, temperature: Temperature, dim: int = DIM) -> Criterion:
+    """A new criterion of the method; `EXACT` is DCL, which takes the exact gradient if the batch is the whole set.
+
+    >>> criterion("EMC2", samples=100, temperature=0.2).num_samples
+    100
+    """
+    if method == EXACT:
+        return DCLLoss(temperature)
+    return make_criterion(method, num_samples=samples, dim=dim, temperature=temperature)
+
+
+@checked_settings
+def digit_encoder(views: DigitViews, temperature: Temperature, steps: Step, seed: Seed) -> DigitEncoder:
+    """An encoder after `steps` steps of NT-Xent at this temperature, with batches of 32.
+
+    >>> digit_encoder(digit_views(32), temperature=0.2, steps=1, seed=0).dim
+    32
+    """
     torch.manual_seed(seed)
     encoder = DigitEncoder(DIM)
-    train(encoder, views, NTXentLoss(temperature), steps=steps, batch_size=_BATCH_SIZE, fixed_views=True, seed=seed)
+    train(encoder, views, NTXentLoss(temperature), steps=steps, batch_size=BATCH_SIZE, fixed_views=True, seed=seed)
     return encoder
 
 
@@ -57,32 +77,28 @@ def quality(
 ) -> Iterator[Row]:
     """Bias, error and direction of every estimator's gradient at a fixed encoder, over batch sizes and temperatures.
 
-    Digits with two stored views and, for each seed, an encoder trained for `training_steps`. Windows end when each
-    chain has met so many `proposals`, that is after proposals / (2b - 2) visits, and have at least 100 steps.
+    Digits with two stored views and, for each seed, an encoder trained for `training_steps`. A window ends when each
+    chain has met its number of `proposals`, that is after proposals / (2b - 2) visits, and has at least 100 steps.
     """
     views = digit_views(samples)
     for seed in range(seeds):
         for temperature in temperatures:
             encoder = digit_encoder(views, temperature, training_steps, seed)
-            table = view_table(encoder, views)
-            how = {"runs": runs, "pull_back": partial(pull_back, encoder, views), "seed": seed}
-            for batch_size in batch_sizes:
+            setting: dict[str, Any] = {
+                "table": view_table(encoder, views),
+                "pull_back": partial(pull_back, encoder, views),
+            }
+            for batch_size, method in product(batch_sizes, methods):
+                progress(f"seed {seed}, temperature {temperature}, b = {batch_size}: {method}")
+                place = {"method": method, "temperature": temperature, "batch_size": batch_size, "seed": seed}
                 edges = _edges(proposals, samples, batch_size)
-                for method in methods:
-                    progress(f"seed {seed}, temperature {temperature}, b = {batch_size}: {method}")
-                    windows = gradient_quality(
-                        partial(criterion, method, samples, temperature),
-                        table,
-                        batch_size=batch_size,
-                        edges=edges,
-                        **how,
-                    )
-                    place = {"method": method, "temperature": temperature, "batch_size": batch_size, "seed": seed}
-                    yield from _window_rows(place, edges, windows, samples, batch_size)
+                make = partial(criterion, method, samples, temperature)
+                windows = gradient_quality(make, batch_size=batch_size, edges=edges, runs=runs, seed=seed, **setting)
+                yield from _window_rows(place, [edge * batch_size / samples for edge in edges], windows)
 
 
 def _edges(proposals: Sequence[int], samples: int, batch_size: int) -> list[int]:
-    """The step at which each chain has met so many proposals, or later, where a window would be too short."""
+    """The steps at which each chain has met these numbers of proposals, or later where a window would be too short."""
     edges: list[int] = []
     for met in proposals:
         step = round(met / (2 * batch_size - 2) * samples / batch_size)
@@ -105,38 +121,32 @@ def jump(
     seeds: Count = 5,
     progress: Progress = print,
 ) -> Iterator[Row]:
-    """What staleness costs: states that were made under one encoder meet another, `jump_steps` of training later.
+    """The price of staleness: states that were made under one encoder meet another, `jump_steps` of training later.
 
-    Rows are windows of visits after the jump. In the last of them every state has had time to follow.
+    Rows are windows of visits after the jump. In the last window every state has had time to follow.
+
+    >>> small = {"samples": 32, "training_steps": 1, "jump_steps": 1, "visits_before": 1, "visits_after": [0, 1]}
+    >>> [row["visits_to"] for row in jump(methods=["EMC2"], seeds=1, progress=lambda text: None, **small)]
+    [1.0]
     """
     views = digit_views(samples)
     for seed in range(seeds):
         encoder = digit_encoder(views, temperature, training_steps, seed)
         before = view_table(encoder, views)
-        again = {"steps": jump_steps, "batch_size": _BATCH_SIZE, "fixed_views": True, "seed": seed + 1}
-        train(encoder, views, NTXentLoss(temperature), **again)
-        after = view_table(encoder, views)
-        edges = [round((visits_before + v) * samples / batch_size) for v in visits_after]
-        how = {"runs": runs, "before": before, "pull_back": partial(pull_back, encoder, views), "seed": seed}
+        loss = NTXentLoss(temperature)
+        train(encoder, views, loss, steps=jump_steps, batch_size=BATCH_SIZE, fixed_views=True, seed=seed + 1)
+        after, to_weights = view_table(encoder, views), partial(pull_back, encoder, views)
+        edges = [round((visits_before + visits) * samples / batch_size) for visits in visits_after]
+        setting: dict[str, Any] = {"table": after, "before": before, "pull_back": to_weights}
         for method in methods:
             progress(f"seed {seed}: {method}")
-            windows = gradient_quality(
-                partial(criterion, method, samples, temperature), after, batch_size=batch_size, edges=edges, **how
-            )
-            place = {"method": method, "seed": seed}
-            yield from _window_rows(place, [edge - edges[0] for edge in edges], windows, samples, batch_size)
+            make = partial(criterion, method, samples, temperature)
+            windows = gradient_quality(make, batch_size=batch_size, edges=edges, runs=runs, seed=seed, **setting)
+            visits = [(edge - edges[0]) * batch_size / samples for edge in edges]
+            yield from _window_rows({"method": method, "seed": seed}, visits, windows)
 
 
-def _window_rows(
-    place: Row, edges: Sequence[int], windows: Sequence[GradientQuality], samples: int, batch_size: int
-) -> Iterator[Row]:
-    for (start, end), window in zip(pairwise(edges), windows, strict=True):
-        yield place | {
-            "visits_from": start * batch_size / samples,
-            "visits_to": end * batch_size / samples,
-            "bias": window.bias.value,
-            "rmse": window.rmse.value,
-            "cosine": window.cosine.value,
-            "views_encoded": window.views_encoded,
-            "views_encoded_with_gradient": window.views_encoded_with_gradient,
-        }
+def _window_rows(place: Row, visits: Sequence[float], windows: Sequence[GradientQuality]) -> Iterator[Row]:
+    for (start, end), window in zip(pairwise(visits), windows, strict=True):
+        measured = {name: getattr(value, "value", value) for name, value in window._asdict().items()}
+        yield place | {"visits_from": start, "visits_to": end} | measured

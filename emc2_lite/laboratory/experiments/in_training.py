@@ -3,14 +3,15 @@
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Annotated, Literal
+from itertools import product
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emc2_lite.checks import Bounds, Distinct, Temperature, Unread, checked_settings
-from emc2_lite.laboratory.experiments.methods import (
+from emc2_lite.laboratory.experiments.at_rest import (
     DIM,
     EXACT,
     BatchSizes,
@@ -18,15 +19,16 @@ from emc2_lite.laboratory.experiments.methods import (
     Methods,
     MethodsOrExact,
     Progress,
-    Row,
     Temperatures,
     criterion,
     digit_views,
 )
 from emc2_lite.laboratory.gradients import BatchSize, Count
+from emc2_lite.laboratory.statistics import Row
 from emc2_lite.laboratory.training import TrainingCurve, training_curve
 from emc2_lite.training.optimisers import LearningRate, WeightDecay
-from emc2_lite.vision import DigitEncoder, ResNetEncoder, load_stl10, stored_stl10_views
+from emc2_lite.vision import Augmentation, DigitEncoder, ImageViews, ResNetEncoder, load_stl10
+from emc2_lite.vision.views import Views
 
 Measurements = Annotated[int, Bounds(least=2, most=100_000)]
 
@@ -48,32 +50,32 @@ def training(
     """Training from scratch: the exact global loss and the exact gradient's squared norm along the way.
 
     Digits with two stored views; Adam with a learning rate that falls linearly to 0. Every method sees each sample
-    `visits` times, so that at one batch size all take equally many steps; the exact gradient takes `exact_steps`.
+    `visits` times, so at one batch size all take the same number of steps; the exact gradient takes `exact_steps`.
+
+    >>> small = {"samples": 8, "batch_sizes": [4], "temperatures": [0.2], "visits": 1, "measurements": 2, "seeds": 1}
+    >>> [row["step"] for row in training(methods=["DCL"], progress=lambda text: None, **small)]
+    [0, 1, 2]
     """
     views = digit_views(samples)
-    runs = [(method, b) for b in batch_sizes for method in methods if method != EXACT]
-    runs += [(EXACT, samples)] * (EXACT in methods)
+    runs = [(method, b, visits * samples // b) for b in batch_sizes for method in methods if method != EXACT]
+    runs += [(EXACT, samples, exact_steps)] * (EXACT in methods)
     for seed in range(seeds):
-        for temperature in temperatures:
-            for method, batch_size in runs:
-                steps = exact_steps if method == EXACT else visits * samples // batch_size
-                progress(f"seed {seed}, temperature {temperature}, b = {batch_size}: {method}, {steps} steps")
-                torch.manual_seed(seed)
-                encoder = DigitEncoder(DIM)
-                optimiser = torch.optim.Adam(encoder.parameters(), learning_rate)
-                decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps)
-                curve = training_curve(
-                    encoder,
-                    views,
-                    criterion(method, samples, temperature),
-                    batch_size=batch_size,
-                    checkpoints=[round(steps * i / measurements) for i in range(measurements + 1)],
-                    optimiser=optimiser,
-                    seed=seed,
-                    after_step=decay.step,
-                )
-                place = {"method": method, "temperature": temperature, "batch_size": batch_size, "seed": seed}
-                yield from _curve_rows(place, curve)
+        for temperature, (method, batch_size, steps) in product(temperatures, runs):
+            progress(f"seed {seed}, temperature {temperature}, b = {batch_size}: {method}, {steps} steps")
+            torch.manual_seed(seed)
+            encoder = DigitEncoder(DIM)
+            optimiser = torch.optim.Adam(encoder.parameters(), learning_rate)
+            decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps)
+            loss = criterion(method, samples, temperature)
+            when: dict[str, Any] = {"checkpoints": _spread(steps, measurements + 1), "after_step": decay.step}
+            curve = training_curve(encoder, views, loss, batch_size=batch_size, optimiser=optimiser, seed=seed, **when)
+            place = {"method": method, "temperature": temperature, "batch_size": batch_size, "seed": seed}
+            yield from _curve_rows(place, curve)
+
+
+def _spread(last: int, count: int) -> list[int]:
+    """`count` steps from 0 to `last`, evenly spread."""
+    return [round(last * i / (count - 1)) for i in range(count)]
 
 
 def _curve_rows(place: Row, curve: TrainingCurve) -> Iterator[Row]:
@@ -91,14 +93,14 @@ class Anchors(nn.Module):
     def __init__(self, samples: int, dim: int, offset: float):
         super().__init__()
         self.anchors = nn.Parameter(F.normalize(torch.randn(samples, dim), dim=1))
-        self.register_buffer("offsets", offset * torch.randn(samples, 2, dim) / dim**0.5)
+        self.offsets = nn.Buffer(offset * torch.randn(samples, 2, dim) / dim**0.5)
 
     def forward(self, pairs: Tensor) -> Tensor:
         index, view = pairs.unbind(dim=1)
         return F.normalize(F.normalize(self.anchors[index], dim=1) + self.offsets[index, view], dim=1)
 
 
-class Pairs:
+class Pairs(Views):
     """Views that stand for themselves: (index, view) -> (k, 2)."""
 
     def __init__(self, samples: int):
@@ -107,8 +109,11 @@ class Pairs:
     def __len__(self) -> int:
         return self.samples
 
-    def __call__(self, index: Tensor, view: Tensor) -> Tensor:
+    def make(self, index: Tensor, view: Tensor) -> Tensor:
         return torch.stack((index, view), dim=1)
+
+    def originals(self, index: Tensor) -> Tensor:
+        return self.make(index, torch.zeros_like(index))
 
 
 @checked_settings
@@ -130,35 +135,31 @@ def stationarity(
 
     A row has the mean over the run of |e|^2, the exact gradient's squared norm: the theorem bounds it by a constant
     over sqrt(T). The parameters are `Anchors`, brought back to length 1 after each step (left to themselves they would
-    grow, and their gradient shrink for that reason alone); `step_size` is c.
+    grow, and growth alone would shrink their gradient); `step_size` is c.
+
+    >>> (row,) = stationarity(methods=["DCL"], horizons=[4], measurements=4, seeds=1, progress=lambda text: None)
+    >>> row["mean_squared_norm"] > 0
+    True
     """
     for seed in range(seeds):
-        for method in methods:
-            for horizon in horizons:
-                progress(f"seed {seed}: {method}, {horizon} steps")
-                torch.manual_seed(seed)
-                encoder = Anchors(samples, dim, offset)
-                curve = training_curve(
-                    encoder,
-                    Pairs(samples),
-                    criterion(method, samples, temperature, dim),
-                    batch_size=samples if method == EXACT else batch_size,
-                    checkpoints=_middles(horizon, measurements),
-                    optimiser=torch.optim.SGD(encoder.parameters(), lr=step_size / horizon**0.5),
-                    seed=seed,
-                    after_step=partial(_to_length_one, encoder.anchors),
-                )
-                yield {
-                    "method": method,
-                    "horizon": horizon,
-                    "seed": seed,
-                    "mean_squared_norm": curve.squared_norm.mean().item(),
-                    "loss": curve.loss[-1].item(),
-                }
+        for method, horizon in product(methods, horizons):
+            progress(f"seed {seed}: {method}, {horizon} steps")
+            torch.manual_seed(seed)
+            encoder = Anchors(samples, dim, offset)
+            optimiser = torch.optim.SGD(encoder.parameters(), lr=step_size / horizon**0.5)
+            loss = criterion(method, samples, temperature, dim)
+            size = samples if method == EXACT else batch_size
+            to_length_one = partial(_to_length_one, encoder.anchors)
+            when: dict[str, Any] = {"checkpoints": _middles(horizon, measurements), "after_step": to_length_one}
+            curve = training_curve(
+                encoder, Pairs(samples), loss, batch_size=size, optimiser=optimiser, seed=seed, **when
+            )
+            place = {"method": method, "horizon": horizon, "seed": seed}
+            yield place | {"mean_squared_norm": curve.squared_norm.mean().item(), "loss": curve.loss[-1].item()}
 
 
 def _middles(steps: int, parts: int) -> list[int]:
-    """The middle step of each of so many equal parts of a run; of two middle steps the first."""
+    """The middle step of each of `parts` equal parts of a run; of two middle steps the first."""
     return [math.ceil(steps * (part + 0.5) / parts - 0.5) for part in range(parts)]
 
 
@@ -186,28 +187,26 @@ def gradient_error(
     """The paper's gradient-error experiment: SGD from scratch, each gradient against the exact one where it was taken.
 
     `data` is "digits" (the small encoder) or "stl10" (the first `samples` unlabelled images in `folder`, ResNet-18
-    without norm layers; slow without a GPU). Two stored views a sample; plain SGD without momentum. The paper's
-    learning rate is 1e-3, for its ResNet-18; the small encoder would hardly move with it. Rows have |g - e|^2 and
-    |e|^2 in the encoder's weights, e the exact gradient. (Yau et al. 2024, section 4)
+    without norm layers; slow without a GPU). Two stored views a sample, views 0 and 1; plain SGD without momentum. The
+    paper's learning rate is 1e-3, for its ResNet-18; the small encoder would hardly move with it. Rows have |g - e|^2
+    and |e|^2 in the encoder's weights, e the exact gradient. (Yau et al. 2024, section 4)
+
+    >>> small = {"samples": 8, "epochs": 1, "measurements": 2, "seeds": 1}
+    >>> [row["step"] for row in gradient_error(methods=["DCL"], progress=lambda text: None, **small)]
+    [0, 1]
     """
-    stl10 = data == "stl10"
-    views = (
-        stored_stl10_views(load_stl10("unlabelled", folder, count=samples).images) if stl10 else digit_views(samples)
-    )
+    if data == "stl10":
+        views: Views = ImageViews(load_stl10("unlabelled", folder, count=samples).images, Augmentation(96))
+    else:
+        views = digit_views(samples)
     steps = epochs * (samples // batch_size)
-    checkpoints = [round((steps - 1) * i / (measurements - 1)) for i in range(measurements)]
     for seed in range(seeds):
         for method in methods:
             progress(f"seed {seed}: {method}, {steps} steps")
             torch.manual_seed(seed)
-            encoder = ResNetEncoder() if stl10 else DigitEncoder(DIM)
-            curve = training_curve(
-                encoder,
-                views,
-                criterion(method, samples, temperature, encoder.dim),
-                batch_size=batch_size,
-                checkpoints=checkpoints,
-                optimiser=torch.optim.SGD(encoder.parameters(), learning_rate, weight_decay=weight_decay),
-                seed=seed,
-            )
+            encoder = DigitEncoder(DIM) if data == "digits" else ResNetEncoder()
+            optimiser = torch.optim.SGD(encoder.parameters(), learning_rate, weight_decay=weight_decay)
+            loss = criterion(method, samples, temperature, encoder.dim)
+            when: dict[str, Any] = {"checkpoints": _spread(steps - 1, measurements)}
+            curve = training_curve(encoder, views, loss, batch_size=batch_size, optimiser=optimiser, seed=seed, **when)
             yield from _curve_rows({"method": method, "seed": seed}, curve)
