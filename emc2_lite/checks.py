@@ -76,8 +76,7 @@ def checked(name: str, value: Any, hint: Any, verb: str = "is") -> Any:
 
     `name` and `verb` begin the refusal: "size is 0" for a setting, "sizes holds 0" for an item of a list.
 
-    Raises:
-        ValueError: on a value of another kind or outside the bounds.
+    Raises: ValueError: on a value of another kind or outside the bounds.
     """
     hint, marks = _taken_apart(hint)
     if get_origin(hint) in (UnionType, Union):
@@ -106,8 +105,7 @@ def check_values(
 
     With `defaults_pass`, a setting that is given with its default value is accepted even where nothing reads it.
 
-    Raises:
-        ValueError: on a name without a description, a value that its description refuses, or one that nothing reads.
+    Raises: ValueError: on a name without description, a value that its description refuses, or one that nothing reads.
     """
     before = f"{section}." if section else ""
     values = {}
@@ -118,10 +116,8 @@ def check_values(
     chosen = {**defaults, **values}
     for name, mark in unread(hints, chosen).items():
         if name in given and not (defaults_pass and values[name] == defaults.get(name)):
-            raise ValueError(
-                f"{before}{name} is {_shown(given[name])}, and nothing reads it where {before}{mark.setting} is "
-                f"{_shown(chosen[mark.setting])}: leave it out."
-            )
+            words = f"{before}{name} is {_shown(given[name])}, and nothing reads it where "
+            raise ValueError(f"{words}{before}{mark.setting} is {_shown(chosen[mark.setting])}: leave it out.")
     return values
 
 
@@ -145,8 +141,7 @@ def checked_settings(function: Callable[Arguments, Result]) -> Callable[Argument
 
     @wraps(function)
     def call(*arguments: Arguments.args, **settings: Arguments.kwargs) -> Result:
-        bound = signature.bind(*arguments, **settings)
-        hints = descriptions(function)
+        bound, hints = signature.bind(*arguments, **settings), descriptions(function)
         given = {name: value for name, value in bound.arguments.items() if name in hints}
         bound.arguments.update(check_values(hints, given, defaults, defaults_pass=True))
         return function(*bound.args, **bound.kwargs)
@@ -175,9 +170,8 @@ def check_generator(value: object, device: torch.device) -> None:
     if not isinstance(value, Generator | None):
         raise ValueError(f"generator is a {type(value).__name__}: pass a torch.Generator, or None for torch's default.")
     if value is not None and value.device.type != device.type:
-        raise ValueError(
-            f"generator is on {value.device} and the tensors on {device}: pass torch.Generator({str(device)!r})."
-        )
+        words = f"generator is on {value.device} and the tensors on {device}: "
+        raise ValueError(f"{words}pass torch.Generator({str(device)!r}).")
 
 
 def _taken_apart(hint: Any) -> tuple[Any, tuple]:
@@ -196,11 +190,9 @@ def _as_kind(value: Any, kind: type) -> Any:
     """The value as `kind`, or None for a value of another kind; truth values are not numbers."""
     if kind in (bool, str):
         return value if type(value) is kind else None
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral if kind is int else numbers.Real):
-        return None
     with suppress(OverflowError):  # a whole number too large for a float
-        if kind is int or math.isfinite(value):
-            return kind(value)
+        is_number = isinstance(value, numbers.Integral if kind is int else numbers.Real) and not isinstance(value, bool)
+        return kind(value) if is_number and (kind is int or math.isfinite(value)) else None
     return None
 
 

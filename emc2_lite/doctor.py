@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 INSTALL = 'run "make setup" in the repository, or "pip install -e .[course]" there'
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-MAC_BROWSERS = tuple(f"/Applications/{name}.app/Contents/MacOS/{name}" for name in ("Google Chrome", "Chromium"))
+ON_MAC = tuple(f"/Applications/{name}.app/Contents/MacOS/{name}" for name in ("Google Chrome", "Chromium"))
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", *ON_MAC)
 LEAST_PYTHON = (3, 11)
 KERNEL_QUESTION = "import sys, emc2_lite; print(sys.executable)"
 _KERNEL_REMEDY = "python -m ipykernel install --sys-prefix"
@@ -137,7 +137,7 @@ def threads() -> str:
 
 def browser() -> str:
     """Find a Chromium for the tests and the stored figures; a reader needs only the browser in use."""
-    for candidate in (os.environ.get("BROWSER_PATH", ""), *BROWSERS, *MAC_BROWSERS):
+    for candidate in (os.environ.get("BROWSER_PATH", ""), *BROWSERS):
         if found := shutil.which(candidate):
             return found
     raise Warn("no Chromium or Chrome", "only the browser tests and the making of the chapters need one")
@@ -149,20 +149,14 @@ CHECKS = LIBRARY | COURSE | {"memory": memory, "disk": disk, "threads": threads,
 
 
 def _load(module: str, package: str | None = None, *, work: str = "") -> ModuleType:
-    """Import ``module`` of ``package``.
-
-    Raises:
-        Lack: on a package that is missing, older than this project asks for, or broken.
-        Warn: on a missing package that only ``work`` needs.
-    """
+    """Import ``module`` of ``package``, or raise `Warn` if it is missing and only ``work`` needs it, else `Lack`."""
     package = package or module
     try:
         own, installed = requires("emc2-lite") or (), version(package)
     except PackageNotFoundError as missing:
-        words = f"{missing.name} is not installed"
-        if work and missing.name == package:
-            raise Warn(words, f"needed for {work} alone: {INSTALL}") from None
-        raise Lack(words, INSTALL) from None
+        optional = work and missing.name == package
+        remedy = f"needed for {work} alone: {INSTALL}" if optional else INSTALL
+        raise (Warn if optional else Lack)(f"{missing.name} is not installed", remedy) from None
     bounds = (re.match(rf"{re.escape(package)}\s*>=\s*([\d.]+)", line) for line in own)
     least = next((bound[1] for bound in bounds if bound), "0")
     if _numbers(installed) < _numbers(least):
@@ -170,9 +164,8 @@ def _load(module: str, package: str | None = None, *, work: str = "") -> ModuleT
     try:
         return importlib.import_module(module)
     except Exception as failure:
-        remedy = f"remove {package}, then {INSTALL}"
-        if package in ("torch", "torchvision"):
-            remedy = f"torch and torchvision must be installed together, from one place: remove both, then {INSTALL}"
+        pair = "torch and torchvision must be installed together, from one place: remove both"
+        remedy = f"{pair if package in ('torch', 'torchvision') else f'remove {package}'}, then {INSTALL}"
         raise Lack(f"{package} {installed} does not import: {_first_line(failure)}", remedy) from None
 
 

@@ -11,7 +11,7 @@ class Stopped(SystemExit):
     """SIGTERM or SIGHUP; the exit status is 128 plus the signal's number."""
 
 
-class Interruption:
+class Interruption(ExitStack):
     """While entered, signals are only noted, except for a second Ctrl-C, which is raised at once.
 
     `asked` is the last signal, or None. A signal that the process ignores, as under nohup, stays ignored. Outside of
@@ -19,16 +19,13 @@ class Interruption:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: int | None = None
         self._at_once = self._saving = False
-        self._handlers = ExitStack()
 
     def __enter__(self) -> "Interruption":
-        self._handlers.enter_context(_handled(self._note))
+        self.enter_context(_handled(self._note))
         return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._handlers.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again = number == signal.SIGINT and self.asked is not None

@@ -22,9 +22,7 @@ def locked(path: Path, work: str) -> Iterator[None]:
     The file, deleted at the end, holds the number and the machine of the process; one that a killed process left locks
     nothing. `work` is the work under the lock, for the message, such as "the run in build/runs/digits".
 
-    Raises:
-        Locked: if another process holds the lock.
-        OSError: if the file cannot be made.
+    Raises: Locked: if another process holds the lock; OSError: if the file cannot be made.
     """
     file = _taken(path, work)
     try:
@@ -42,9 +40,8 @@ def _taken(path: Path, work: str) -> int:
         except BlockingIOError:
             owner = os.pread(file, 200, 0).decode(errors="replace").strip() or "another process"
             os.close(file)
-            raise Locked(
-                f"{owner} is at work on {work}: wait until it ends, or end it; two at once would damage the files."
-            ) from None
+            words = f"{owner} is at work on {work}: wait until it ends, or end it; "
+            raise Locked(words + "two at once would damage the files.") from None
         except OSError as failure:
             if failure.errno not in _NO_LOCKS:
                 os.close(file)

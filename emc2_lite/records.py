@@ -26,9 +26,7 @@ Rows = list[Row]
 def read_record(name: str) -> Row:
     """The record ``name`` of the repository that this package runs from, or of the installed package.
 
-    Raises:
-        FileNotFoundError: if there is no such record.
-        ValueError: if the file is not a record.
+    Raises: FileNotFoundError: if there is no such record; ValueError: if the file is not a record.
 
     >>> read_record("training")["device"]
     'cpu'
@@ -37,20 +35,16 @@ def read_record(name: str) -> Row:
     with suppress(PackageNotFoundError):
         installed = files("emc2-lite") or ()
         paths += [Path(str(file.locate())) for file in installed if file.parts[-2:] == ("records", paths[0].name)]
-    for path in paths:
-        if path.is_file():
-            return read_record_file(path, "make it again with emc2-lite experiment")
-    raise FileNotFoundError(
-        f"There is no record {name}: make it with emc2-lite experiment, or take it from data/records."
-    )
+    if found := next(filter(Path.is_file, paths), None):
+        return read_record_file(found, "make it again with emc2-lite experiment")
+    words = f"There is no record {name}: make it with emc2-lite experiment, "
+    raise FileNotFoundError(words + "or take it from data/records.")
 
 
 def read_record_file(path: Path, remedy: str = "make it again") -> Row:
     """The record in a file; `remedy` ends the sentence about a damaged file.
 
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is not a record.
+    Raises: FileNotFoundError: if there is no such file; ValueError: if the file is not a record.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -63,10 +57,9 @@ def read_record_file(path: Path, remedy: str = "make it again") -> Row:
 
 
 def write_record(path: Path, record: Row) -> None:
-    """Write a record, a row a line, whole or not at all; numbers that are not finite become null, as JSON has none.
+    """Write a record by `write_whole`, a row a line; numbers that are not finite become null, as JSON has none.
 
-    Raises:
-        OSError: as `write_whole`.
+    Raises: OSError: as `write_whole`.
     """
     rows = {name: [json_line(row) for row in record[name]] for name in ("metrics", "final")}
     head = json.dumps({name: record[name] for name in FIELDS if name not in rows}, indent=1)[:-2]
@@ -84,8 +77,7 @@ def json_line(row: Row) -> str:
 def write_whole(path: Path, text: str) -> None:
     """Write the text under a temporary name, then rename: the file is complete or unchanged, and no draft is left.
 
-    Raises:
-        OSError: if the disk is full or cannot be written to; the file stays unchanged.
+    Raises: OSError: if the disk is full or cannot be written to; the file stays unchanged.
     """
     draft = path.with_name(f".{path.name}.draft")
     try:
@@ -127,8 +119,7 @@ def new_record(
 
 def _revision() -> str | None:
     git = partial(subprocess.check_output, cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
-    try:
+    with suppress(OSError, subprocess.CalledProcessError):
         commit = git(["git", "rev-parse", "--short=12", "HEAD"]).strip()
         return commit + ("+changes" if git(["git", "status", "--porcelain"]) else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    return None

@@ -1,10 +1,6 @@
-"""One thread a process, long files first, and the chapters: papermill executes each once, nbval compares its outputs."""
+"""One thread a process; long files first; papermill executes each chapter once, and nbval compares its outputs."""
 
 import os
-
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):  # also for the processes that tests start
-    os.environ[name] = "1"
-
 from pathlib import Path
 
 import nbformat
@@ -14,10 +10,48 @@ from nbval.plugin import IPyNbCell, IPyNbFile, coalesce_streams
 from emc2_lite.course.runner import execute
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 EXECUTED = Path(__file__).parents[1] / "build" / "course"
 # Files that take longer than 5 seconds, the longest first; `make check` leaves them out.
-SLOW = ()
+SLOW = (
+    "test_jupyterlab.py",
+    "test_tooling_stops.py",
+    "test_tooling_train.py",
+    "08_did_it_learn.ipynb",
+    "05_emc2.ipynb",
+    "06_the_gradient_laboratory.ipynb",
+    "02_the_global_loss.ipynb",
+    "test_run_images.py",
+    "test_emc2_mean.py",
+    "test_run_places.py",
+    "03_averages_and_caches.ipynb",
+    "test_tooling_packaging.py",
+    "07_the_training_run.ipynb",
+    "00_start_here.ipynb",
+    "01_contrastive_learning.ipynb",
+    "test_tooling_address.py",
+    "test_tooling_wheel.py",
+    "test_global_loss.py",
+    "test_sweep_cells.py",
+    "04_metropolis_hastings.ipynb",
+    "test_course_figures.py",
+    "test_splitmix_cache.py",
+    "test_bench.py",
+    "test_collapse.py",
+    "test_devices_runs.py",
+    "test_tooling_command_line.py",
+    "test_tooling_runner.py",
+    "test_losses_check_encode.py",
+    "test_course_time_limit.py",
+    "test_losses_compiled.py",
+    "test_sampling_triton.py",
+    "test_progress.py",
+    "test_devices.py",
+    "test_tooling_experiment.py",
+    "test_tooling_doctor.py",
+    "test_config_fuzz.py",
+)
 
 
 def pytest_addoption(parser):

@@ -10,8 +10,11 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server:
-    """Serves `content` at any path; `ranges`: whether it can continue; `breaks_at`: ends the connection there, once;
-    `waits_at`: sends so much and then waits until `go_on` is set."""
+    """Serves `content` at any path.
+
+    ranges: whether the server can continue a download. breaks_at: the byte at which it ends the first connection.
+    waits_at: the byte at which it waits until `go_on` is set.
+    """
 
     def __init__(self):
         self.content, self.ranges, self.breaks_at, self.asked, self.status = CONTENT, True, None, [], None

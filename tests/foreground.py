@@ -5,7 +5,7 @@ import subprocess
 
 
 def in_the_foreground(command: list[str]) -> subprocess.Popen:
-    """Start the command with SIGINT at its default: a shell starts what it runs in the background without it."""
+    """Start the command with the default handler of SIGINT; a shell ignores SIGINT in its background commands."""
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

@@ -16,7 +16,7 @@ def pixels(count: int, *shape: int, seed: int = 0) -> np.ndarray:
 
 
 def cifar10(folder: Path, monkeypatch, per_batch: int = 3) -> tuple[np.ndarray, list[int]]:
-    """Six batches in the python format, and torchvision's list of checksums made to fit; all images and labels."""
+    """Write six batches in the Python format, patch torchvision's checksums to fit; return all images and labels."""
     base = folder / CIFAR10.base_folder
     base.mkdir(parents=True)
     images, labels = pixels(6 * per_batch, 3, 32, 32), [i % 10 for i in range(6 * per_batch)]
@@ -39,7 +39,7 @@ def cifar10(folder: Path, monkeypatch, per_batch: int = 3) -> tuple[np.ndarray, 
 
 
 def stl10(folder: Path, count: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """All splits, each with the same few images and the labels 1, 2, ...; the file goes column by column."""
+    """Write all splits, each with the same few images and the labels 1, 2, ...; pixels are stored column by column."""
     base = folder / "stl10_binary"
     base.mkdir(parents=True)
     images, labels = pixels(count, 3, 96, 96), np.arange(1, count + 1, dtype=np.uint8)
@@ -51,7 +51,7 @@ def stl10(folder: Path, count: int = 4) -> tuple[np.ndarray, np.ndarray]:
 
 
 def image_folder(folder: Path, classes: dict[str, int], side: int = 12, ending: str = "png") -> dict[str, np.ndarray]:
-    """So many images for each class, by path relative to the folder."""
+    """Write `count` random images for each class; return the pixels by path relative to the folder."""
     written = {}
     for seed, (name, count) in enumerate(classes.items()):
         (folder / name).mkdir(parents=True, exist_ok=True)

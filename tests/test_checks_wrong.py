@@ -63,7 +63,7 @@ CONTRASTIVE = [
     (contrastive.batch_logits, lambda h1, h2, t: logits(h1, h2, t).abs()),
     (contrastive.paired_nt_xent, lambda z, t: nt_xent(z, t, own_score=-10)),
     (contrastive.paired_nt_xent, one_sum_for_all_rows),
-    (contrastive.paired_nt_xent, lambda z, t: nt_xent(z, t, anchors=slice(len(z) // 2))),
+    (contrastive.paired_nt_xent, lambda z, t: nt_xent(z, t, rows=slice(len(z) // 2))),
     (contrastive.paired_nt_xent, one_direction),
     (contrastive.paired_nt_xent, lambda z, t: F.cross_entropy(own_scores_out(z, t), torch.arange(len(z)).roll(-1))),
     (contrastive.paired_nt_xent, lambda z, t: nt_xent(z, t) * 2),

@@ -1,4 +1,4 @@
-"""Off the CPU a whole run, its views, its checkpoints and its evaluation give what they give on the CPU."""
+"""A run on another device, with its views, checkpoints and evaluation, equals the run on the CPU."""
 
 import image_files
 import pytest
@@ -30,7 +30,7 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("kind", VIEWS)
-def test_views_are_made_there(kind, tmp_path):
+def test_views_are_made_on_the_device(kind, tmp_path):
     index, view = torch.tensor([4, 0, 5, 4]), torch.tensor([0, 7, 2, 1])
     expected = VIEWS[kind](CPU, tmp_path)
     with Elsewhere():
@@ -53,7 +53,7 @@ def steps(run, count):
 
 
 def settled(run):
-    """What a checkpoint keeps, but for what says where and when it was made."""
+    """The state in a checkpoint, without the device and the time."""
     state = {name: value for name, value in run.state_dict().items() if name not in ("seconds", "device")}
     return on_the_cpu(state)
 
@@ -67,7 +67,7 @@ def on_the_cpu(value):
 
 
 @pytest.mark.parametrize("method", LOSSES)
-def test_a_run_is_there_what_it_is_on_the_cpu_and_goes_on_from_a_checkpoint(method, monkeypatch, tmp_path):
+def test_a_run_equals_the_run_on_the_cpu_and_resumes_from_a_checkpoint(method, monkeypatch, tmp_path):
     without_compiled_code(monkeypatch)
     expected = settled(steps(run_of(method, CPU), 9))
     with Elsewhere():
@@ -83,7 +83,7 @@ def test_a_run_is_there_what_it_is_on_the_cpu_and_goes_on_from_a_checkpoint(meth
             run_of(method, CPU).load_state_dict(load_checkpoint(tmp_path / "x.pt"))
 
 
-def test_an_evaluation_is_there_what_it_is_on_the_cpu():
+def test_an_evaluation_equals_the_evaluation_on_the_cpu():
     def evaluated(device):
         torch.manual_seed(0)
         encoder, views = DigitEncoder(8).to(device), DigitViews(DIGITS.images[:200].to(device))

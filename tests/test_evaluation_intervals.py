@@ -47,9 +47,9 @@ def test_wilson_covers_the_truth_as_often_as_it_says(count, confidence):
     assert sum(coverage) / len(coverage) == pytest.approx(confidence, abs=0.02)
 
 
-def test_accuracy_is_the_share_of_right_predictions():
-    predicted, labels = torch.tensor([0, 1, 2, 2, 1]), torch.tensor([0, 1, 2, 0, 0])
-    assert accuracy(predicted, labels) == wilson(3, 5)
+def test_accuracy_is_the_share_of_labels_with_the_largest_score():
+    scores, labels = torch.eye(3)[[0, 1, 2, 2, 1]] - 5, torch.tensor([0, 1, 2, 0, 0])
+    assert accuracy(scores, labels) == wilson(3, 5)
 
 
 def test_there_is_one_interval():

@@ -37,7 +37,7 @@ def test_a_view_is_torchvisions_crop_then_the_stages_of_images_in_memory(views):
     numbers = view_uniforms(INDEX, VIEW, DRAWS)
     crops = []
     for row, i in enumerate(INDEX.tolist()):
-        image = views.files[i]
+        image = views.images[i]
         crop = draw_crops(AUGMENTATION, numbers[row : row + 1, :CROP_DRAWS], *image.shape[1:])
         box = [int(part) for part in crop[:4]]
         cut = tv.resized_crop(image, *box, [16, 16], antialias=True)
@@ -136,7 +136,7 @@ def test_originals_are_cut_from_the_middle(folder):
     """Of 20 / 0.875 = 22.86 pixels, rounded to 23."""
     views = FileViews(FolderImages(folder), Augmentation(size=20), CPU, workers=2)
     for i in (1, 6):
-        expected = tv.center_crop(tv.resize(views.files[i], [23], antialias=True), [20, 20])
+        expected = tv.center_crop(tv.resize(views.images[i], [23], antialias=True), [20, 20])
         assert torch.equal(views.originals(torch.tensor([i]))[0], expected / 255)
 
 
@@ -148,7 +148,7 @@ def test_bad_names_are_refused_before_anything_is_decoded(views):
 def usual(views, i):
     """The whole picture resized and the middle cut out, as is usual."""
     size = views.augmentation.size
-    resized = tv.resize(views.files[i], [round(size / 0.875)], antialias=True)
+    resized = tv.resize(views.images[i], [round(size / 0.875)], antialias=True)
     return tv.center_crop(resized, [size, size]) / 255
 
 

@@ -15,7 +15,7 @@ triton = pytest.importorskip("triton", reason="Triton is there for Linux only")
 
 
 def test_interpreted_kernel_agrees_bit_for_bit():
-    """In a process of its own: Triton decides when it is imported. Blocks are of 512 steps: fewer, as many, more."""
+    """In another process: Triton reads TRITON_INTERPRET at its import. A block has 512 steps: fewer, as many, more."""
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     script = Path(__file__).with_name("triton_interpreted.py")
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The wheel carries the recorded runs, and the installed library finds them; the source distribution, its tests."""
+"""The wheel holds the recorded runs, and the installed library finds them; the source distribution holds the tests."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def test_an_installed_wheel_finds_its_records(tmp_path):
 
 
 def test_the_tests_of_the_source_distribution_can_be_collected(tmp_path):
-    """Built from a copy without what git does not keep, unpacked, and collected there."""
+    """Build it from the files that git keeps, unpack it, and collect its tests."""
     source = tmp_path / "source"
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "dist", "downloads", "*.egg-info"))
     uv("build", "--sdist", "--out-dir", "dist", "--python", sys.executable, folder=source)

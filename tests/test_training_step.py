@@ -8,7 +8,7 @@ from emc2_lite.losses import NTXentLoss
 from emc2_lite.training import TrainingStep, views_of_epoch
 from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
 
-VIEWS = DigitViews(load_digits("train").images[:48])  # tolerances of mixed precision are for these images
+VIEWS = DigitViews(load_digits("train").images[:48])  # the tolerances of mixed precision hold for these images
 
 
 def step_of(encoder, criterion, optimiser=None, **settings):
@@ -36,7 +36,7 @@ def test_a_long_gradient_is_shortened_and_a_short_one_is_not():
     torch.testing.assert_close(same_one, plain)
 
 
-def test_the_gradient_is_clipped_after_the_float16_scale_is_taken_off():
+def test_the_gradient_is_unscaled_before_it_is_clipped():
     length = gradient_of(precision="float16")[0].norm().item()
     shortened, norm = gradient_of(precision="float16", clip=length / 4)
     assert norm.item() == pytest.approx(length, rel=0.01)
@@ -61,7 +61,7 @@ def test_channels_last_is_the_same_computation():
     torch.testing.assert_close(weights(run.encoder), weights(plain.encoder), rtol=1e-3, atol=1e-4)
 
 
-def test_images_are_handed_over_in_the_runs_layout():
+def test_the_encoder_gets_images_in_the_runs_layout():
     for channels_last, layout in ((True, torch.channels_last), (False, torch.contiguous_format)):
         step, seen = step_of(DigitEncoder(8), NTXentLoss(0.2), channels_last=channels_last), []
         step.encoder = seen.append

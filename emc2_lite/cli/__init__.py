@@ -34,8 +34,7 @@ def doctor():
         verdict = click.style(f"{finding.verdict:8}", fg=colours[finding.verdict])
         click.echo(f"{verdict} {finding.subject}: {finding.words}" + (f" ({finding.remedy})" if finding.remedy else ""))
         lacks += finding.verdict == "lack"
-        if finding.verdict == "warning" and finding.subject in COURSE:
-            user = "library"
+        user = "library" if finding.verdict == "warning" and finding.subject in COURSE else user
     if lacks:
         raise click.ClickException(f"{lacks} of the things above are lacking; the brackets say what to do.")
     click.echo(f"Everything that the {user} needs is here.")

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import click
 
-from emc2_lite.cli.options import Folder, check_writable, columns, literals, parameters_option
+from emc2_lite.cli.options import FOLDER, check_writable, columns, literals, parameters_option
 from emc2_lite.cli.sentences import INTERRUPTED
+from emc2_lite.doctor import INSTALL
 
 DEFAULT = Path("build/course")
 
 
 @click.command()
 @click.argument("chapters", nargs=-1)
-@click.option("--output", type=Folder(), default=DEFAULT, show_default=True, help="Folder for the executed notebooks.")
+@click.option("--output", type=FOLDER, default=DEFAULT, show_default=True, help="Folder for the executed notebooks.")
 @parameters_option("Set a value of the parameters cell in the chapters that have it; may be repeated.")
 def course(chapters, output, parameters):
     """Execute the chapters, all or those named by number or file, and say which of them work.
@@ -108,7 +109,4 @@ def _need(*modules: str) -> None:
     """Refuse, naming them, where some of the modules or of those that every chapter needs are not installed."""
     needed = (*modules, "ipykernel", "plotly", "anywidget", "ipywidgets")
     if missing := [module for module in needed if find_spec(module) is None]:
-        raise click.ClickException(
-            f"{', '.join(missing)} not installed, which the course needs: "
-            'run "make setup" in the repository, or "pip install -e .[course]" there.'
-        )
+        raise click.ClickException(f"{', '.join(missing)} not installed, which the course needs: {INSTALL}.")

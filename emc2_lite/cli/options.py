@@ -10,16 +10,14 @@ import click
 from emc2_lite.records import write_whole
 
 
-class Folder(click.Path):
-    """A folder; ~ is the home folder."""
-
-    def __init__(self):
-        super().__init__(file_okay=False, path_type=Path)
+class HomePath(click.Path):
+    """A path in which ~ is the home folder."""
 
     def convert(self, value, param, ctx):
         return super().convert(Path(value).expanduser(), param, ctx)
 
 
+FOLDER = HomePath(file_okay=False, path_type=Path)
 download_option = click.option("--download", is_flag=True, help="Fetch the data set if it is missing.")
 skip_option = click.option("--skip-corrupt", is_flag=True, help="Leave out image files that cannot be read.")
 device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute.")
@@ -36,10 +34,9 @@ def training_options(folder: str, words: str) -> Callable:
     def output(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path:
         return value or Path(folder) / Path(ctx.params["config"]).stem
 
-    output_option = click.option("--output", type=Folder(), callback=output, help=f"{words}  [default: {folder}/NAME]")
+    output_option = click.option("--output", type=FOLDER, callback=output, help=f"{words}  [default: {folder}/NAME]")
     changes = parameters_option("Change a value of CONFIG, such as -p training.batch_size 8; may be repeated.")
-    config = click.argument("config")
-    return lambda command: config(output_option(device_option(download_option(changes(command)))))
+    return lambda command: click.argument("config")(output_option(device_option(download_option(changes(command)))))
 
 
 def columns(rows: list[dict]) -> str:

@@ -41,7 +41,7 @@ def train(config, output, resume, dry_run, device, download, skip_corrupt, param
 
 
 @click.command()
-@click.argument("run", type=options.Folder())
+@click.argument("run", type=options.FOLDER)
 @click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
 @click.option("--labels", default="", metavar="N,N,...", help="Also the probe with N labels per class, such as 1,5,10.")
 @click.option("--supervised", metavar="EPOCHS", type=click.IntRange(0), help="Also EPOCHS of the supervised baseline.")

@@ -27,14 +27,10 @@ def sweep(config, methods, batch_sizes, temperatures, seeds, jobs, output, devic
     from emc2_lite.vision import load_images
 
     base = config_of(config, parameters, device, False)
-    cells = sweeps.cells_of(
-        base,
-        output,
-        methods=[name.strip() for name in methods.split(",")],
-        batch_sizes=numbers(batch_sizes, int, "--batch-sizes"),
-        temperatures=numbers(temperatures, float, "--temperatures"),
-        seeds=seeds,
-    )
+    methods = [name.strip() for name in methods.split(",")]
+    sizes = numbers(batch_sizes, int, "--batch-sizes")
+    temperatures = numbers(temperatures, float, "--temperatures")
+    cells = sweeps.cells_of(base, output, methods=methods, batch_sizes=sizes, temperatures=temperatures, seeds=seeds)
     check_writable(output)
     if download:
         load_images(base.data.name, "test", base.data.folder, download=True)  # fetches every part of the data set

@@ -71,9 +71,8 @@ def with_badge(markdown: str, line: str) -> str:
 def set_address(url: str, root: Path = ROOT) -> list[Path]:
     """Make ``url`` the repository's address everywhere; returns the files that changed.
 
-    Raises:
-        ValueError: on an address without host, owner and name, or a file without the place for an address; no file
-            changes then.
+    Raises: ValueError: on an address without host, owner and name, or a file without the place for an address; then no
+    file changes.
     """
     url = url.strip().removesuffix("/").removesuffix(".git")
     below_a_repository = url.startswith(GITHUB) and url.removeprefix(GITHUB).count("/") != 1

@@ -45,12 +45,9 @@ def curate(executed: nbformat.NotebookNode, *, private: tuple[Path, ...] = ()) -
     for cell in executed.cells:
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
         ids[digest] += 1
-        new = {
-            "cell_type": cell.cell_type,
-            "id": digest if ids[digest] == 1 else f"{digest}-{ids[digest]}",
-            "metadata": {key: cell.metadata[key] for key in KEPT_CELL_METADATA if cell.metadata.get(key)},
-            "source": cell.source,
-        }
+        name = digest if ids[digest] == 1 else f"{digest}-{ids[digest]}"
+        metadata = {key: cell.metadata[key] for key in KEPT_CELL_METADATA if cell.metadata.get(key)}
+        new = {"cell_type": cell.cell_type, "id": name, "metadata": metadata, "source": cell.source}
         if cell.cell_type == "code":
             executions += bool(cell.source.strip())
             number = executions if cell.source.strip() else None

@@ -77,17 +77,18 @@ class Exercise:
         """What is wrong with the learner's answer on one case, or an empty string."""
         inputs, names = _copied(case), list(inspect.signature(self.reference).parameters)
         given = "for " + ", ".join(f"{name} = {_text(value)}" for name, value in zip(names, case, strict=False))
+        code = getattr(inspect.unwrap(learner), "__code__", None)
         try:
             with time_limit(LONGEST):
                 got = learner(*inputs)
         except TimeUp:
             return f"your function has not ended after {LONGEST:g} seconds {given}; does a loop in it never end?"
         except Exception as error:
-            return _raised(error, learner, given)
+            return _raised(error, code, given)
         changed = [name for name, old, new in zip(names, case, inputs, strict=False) if _difference(new, old, 0)]
         if got is None or got is ...:
-            return _nothing_returned(got, learner, changed, given)
-        rights = (self.reference, *self.also_right)
+            return _nothing_returned(got, code, changed, given)
+        rights = self.reference, *self.also_right
         problems = [_difference(got, right(*_copied(case)), self.tolerance) for right in rights]
         if all(problems):
             return f"{self._recognised(learner)}{problems[0]} {given}"
@@ -97,10 +98,6 @@ class Exercise:
 
     def _recognised(self, learner: Callable) -> str:
         """The sentence of the mistake that gives the learner's answers on every case, or an empty string."""
-
-        def equal(some: list, others: list) -> bool:
-            return not any(_difference(one, other, self.tolerance) for one, other in zip(some, others, strict=True))
-
         try:
             with time_limit(LONGEST):
                 answers = [learner(*_copied(case)) for case in self.cases]
@@ -108,8 +105,8 @@ class Exercise:
             return ""
         for sentence, wrong in self.mistakes.items():
             wrongs = [wrong(*_copied(case)) for case in self.cases]
-            constant = len(wrongs) > 1 and equal(wrongs[1:], wrongs[:-1])  # no learner's constant answer is recognised
-            if equal(answers, wrongs) and not constant:
+            varies = len(wrongs) == 1 or _difference(wrongs[1:], wrongs[:-1], self.tolerance)
+            if varies and not _difference(answers, wrongs, self.tolerance):  # no constant answer is a known mistake
                 return f"{sentence.rstrip('.')}. "
         return ""
 
@@ -148,24 +145,19 @@ def _copied(case: tuple) -> tuple:
     return tuple(copy.deepcopy(value) for value in case)
 
 
-def _code(learner: Callable) -> CodeType | None:
-    return getattr(inspect.unwrap(learner), "__code__", None)
-
-
-def _raised(error: Exception, learner: Callable, given: str) -> str:
+def _raised(error: Exception, code: CodeType | None, given: str) -> str:
     """The error with the line of the learner's code, or "not written yet" for the function's own NotImplementedError.
 
     Only a raise statement of the function itself counts: torch's operations raise NotImplementedError too.
     """
-    code, last = _code(learner), error.__traceback__
+    last = error.__traceback__
     while last and last.tb_next:
         last = last.tb_next
     own = code and last and last.tb_frame.f_code is code and code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
     if own and isinstance(error, NotImplementedError):
         return UNWRITTEN
-    stack = traceback.extract_tb(error.__traceback__)
-    frames = [frame for frame in stack if code and frame.filename == code.co_filename]
-    place = f" at line {frames[-1].lineno} ({frames[-1].line})" if frames else ""
+    lines = [line for line in traceback.extract_tb(error.__traceback__) if code and line.filename == code.co_filename]
+    place = f" at line {lines[-1].lineno} ({lines[-1].line})" if lines else ""
     message = (str(error).strip() or "no message").splitlines()[0].rstrip(".")
     return f"your function raises {type(error).__name__}{place}: {message} {given}"
 
@@ -174,8 +166,7 @@ def _raised(error: Exception, learner: Callable, given: str) -> str:
 _IDLE = {"RESUME", "NOP", "COPY_FREE_VARS", "LOAD_CONST", "LOAD_COMMON_CONSTANT", "RETURN_CONST", "RETURN_VALUE"}
 
 
-def _nothing_returned(got: Any, learner: Callable, changed: list[str], given: str) -> str:
-    code = _code(learner)
+def _nothing_returned(got: Any, code: CodeType | None, changed: list[str], given: str) -> str:
     if code and {instruction.opname for instruction in dis.get_instructions(code)} <= _IDLE:
         return UNWRITTEN
     if got is ...:
@@ -254,8 +245,6 @@ def _difference(got: Any, expected: Any, tolerance: float) -> str:
         return ""
     if found.ndim <= 1 and found.size <= 6:
         return _pair(got, expected, kind)
-    where = tuple(int(i) for i in np.argwhere(wrong)[0])
-    return (
-        f"{int(wrong.sum())} of {wrong.size} numbers differ, the first at {list(where)}: "
-        f"{_pair(found[where].item(), wanted[where].item(), kind)}"
-    )
+    where = tuple(np.argwhere(wrong)[0].tolist())
+    pair = _pair(found[where].item(), wanted[where].item(), kind)
+    return f"{wrong.sum()} of {wrong.size} numbers differ, the first at {list(where)}: {pair}"

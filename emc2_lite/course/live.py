@@ -52,6 +52,7 @@ def explore(figure: Callable[..., go.Figure], **controls: Slider) -> None:
     """Display ``figure(**values)`` with one slider per control (at most two), as a live or a stored figure.
 
     ``figure`` is pure, and returns the same number and types of traces for every value of the controls.
+    Raises TypeError on a control that is no Slider, and ValueError on no control or more than two.
     """
     for name, control in controls.items():
         if not isinstance(control, Slider):
@@ -102,29 +103,21 @@ def static_form(figure: Callable[..., go.Figure], controls: dict[str, Slider]) -
     pictures = [figure(**{name: value}, **fixed) for value in first.values]
     for picture in pictures:
         _check_same_traces(pictures[0], picture)
-    steps = [
-        {"label": first.number(value), "method": "update", "args": changes}
-        for value, changes in zip(first.values, _changes(pictures), strict=True)
-    ]
+    changes = zip(first.values, _changes(pictures), strict=True)
+    steps = [{"label": first.number(value), "method": "update", "args": change} for value, change in changes]
     active = first.values.index(first.start)
     note = "".join(f"; {other.label} = {other.text(other.start)} (run the cell to move it)" for _, other in others)
     caption = {"prefix": f"{first.label} = ", "suffix": f" {first.unit}".rstrip() + note, "xanchor": "left"}
+    slider = {"active": active, "steps": steps, "currentvalue": caption, "pad": {"t": 75, "b": 10}}
     result = go.Figure(pictures[active])
-    return result.update_layout(
-        sliders=[{"active": active, "steps": steps, "currentvalue": caption, "pad": {"t": 75, "b": 10}}],
-        height=(result.layout.height or HEIGHT) + 110,
-    )
+    return result.update_layout(sliders=[slider], height=(result.layout.height or HEIGHT) + 110)
 
 
 def _selection_slider(name: str, control: Slider) -> widgets.SelectionSlider:
-    slider = widgets.SelectionSlider(
-        options=[(control.text(value), value) for value in control.values],
-        value=control.start,
-        description=control.label,
-        tooltip=f"{control.label}: move with the arrow keys",
-        style={"description_width": "initial"},
-        layout={"width": "min(100%, 620px)"},
-    )
+    options = [(control.text(value), value) for value in control.values]
+    words = {"description": control.label, "tooltip": f"{control.label}: move with the arrow keys"}
+    size = {"style": {"description_width": "initial"}, "layout": {"width": "min(100%, 620px)"}}
+    slider = widgets.SelectionSlider(options=options, value=control.start, **words, **size)
     return slider.add_class("emc2-slider").add_class(f"emc2-{name}")
 
 
@@ -179,8 +172,7 @@ def _varying(versions: list[list[dict]]) -> list[dict[str, list]]:
 
 def _short(value: Any) -> Any:
     """Plain numbers of six significant digits, more than a screen shows, so that a stored figure stays small."""
-    if isinstance(value, np.ndarray):
-        return _short(value.tolist())
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, list | tuple):
         return [_short(item) for item in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value

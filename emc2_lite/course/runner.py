@@ -70,18 +70,10 @@ def execute(
         try:
             cells = nbformat.read(notebook, as_version=4).cells
             total = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in cells)
-            papermill.execute_notebook(
-                notebook.resolve(),
-                draft.resolve(),
-                parameters=parameters,
-                kernel_name="python3",
-                cwd=notebook.resolve().parent,
-                progress_bar=False,
-                request_save_on_cell_execute=False,
-                kernel_manager_class=ThisInterpreter,
-                coalesce_streams=True,
-                on_cell_execute=count,
-            )
+            source = notebook.resolve()
+            kernel = {"kernel_name": "python3", "kernel_manager_class": ThisInterpreter, "cwd": source.parent}
+            saving = {"progress_bar": False, "request_save_on_cell_execute": False, "coalesce_streams": True}
+            papermill.execute_notebook(source, draft.resolve(), parameters, on_cell_execute=count, **kernel, **saving)
         except PapermillExecutionError as failure:
             error = f"cell [{failure.exec_count}]: {_sentence(failure.ename, failure.evalue)}"
         except DeadKernelError:
@@ -117,7 +109,7 @@ def stderr_lines(executed: nbformat.NotebookNode) -> Iterator[str]:
     """For each output on stderr, one line with the cell's number and the first line of the text."""
     for number, output in _outputs(executed):
         if output.output_type == "stream" and output.name == "stderr":
-            yield f"cell [{number}] wrote to stderr: {_first_line(output.text)[:LONGEST_MESSAGE]}"
+            yield _sentence(f"cell [{number}] wrote to stderr", output.text)
 
 
 def _outputs(executed: nbformat.NotebookNode) -> Iterator[tuple[int, nbformat.NotebookNode]]:
@@ -127,8 +119,4 @@ def _outputs(executed: nbformat.NotebookNode) -> Iterator[tuple[int, nbformat.No
 
 
 def _sentence(name: str, message: str) -> str:
-    return f"{name}: {_first_line(message)}"[:LONGEST_MESSAGE]
-
-
-def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or [""])[0]
+    return f"{name}: {(message.strip().splitlines() or [''])[0]}"[:LONGEST_MESSAGE]

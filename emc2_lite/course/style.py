@@ -16,6 +16,7 @@ from emc2_lite import doctor
 # Grey with the same contrast (4.3:1) on white as on JupyterLab's dark #111111.
 INK = "#797979"
 GRID = "rgba(121, 121, 121, 0.3)"
+CLEAR = "rgba(0, 0, 0, 0)"
 
 # Okabe and Ito's colours as far as they reach 3:1 on both backgrounds, then grey and a darkened yellow.
 # The first four stay apart under every common colour blindness; pair the last two with DASHES or MARKERS.
@@ -36,33 +37,20 @@ def template() -> go.layout.Template:
     """The plotly template ``emc2``: transparent background, grey ink, the colours above."""
     axis = {"gridcolor": GRID, "linecolor": INK, "zerolinecolor": GRID, "automargin": True}
     slider = {"bgcolor": GRID, "bordercolor": INK, "activebgcolor": BLUE, "tickcolor": INK}
-    return go.layout.Template(
-        layout={
-            "autosize": False,
-            "width": 720,
-            "height": HEIGHT,
-            "margin": {"l": 70, "r": 30, "t": 60, "b": 60},
-            "paper_bgcolor": "rgba(0, 0, 0, 0)",
-            "plot_bgcolor": "rgba(0, 0, 0, 0)",
-            "font": {"color": INK, "size": 14},
-            "title": {"font": {"size": 16}, "x": 0.02},
-            "colorway": COLOURS,
-            "xaxis": axis,
-            "yaxis": axis,
-            "hoverlabel": {"bgcolor": "#ffffff", "font": {"color": "#111111"}},
-            "legend": {"bgcolor": "rgba(0, 0, 0, 0)"},
-            "modebar": {"bgcolor": "rgba(0, 0, 0, 0)", "color": INK, "activecolor": BLUE},
-            "sliderdefaults": {**slider, "font": {"color": INK, "size": 13}},
-        },
-        data={"heatmap": [{"colorscale": "Cividis"}], "bar": [{"marker": {"line": {"width": 0}}}]},
-    )
+    layout = {"autosize": False, "width": 720, "height": HEIGHT, "margin": {"l": 70, "r": 30, "t": 60, "b": 60}}
+    layout |= {"paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR, "legend": {"bgcolor": CLEAR}, "colorway": COLOURS}
+    layout |= {"font": {"color": INK, "size": 14}, "title": {"font": {"size": 16}, "x": 0.02}}
+    layout |= {"xaxis": axis, "yaxis": axis, "sliderdefaults": {**slider, "font": {"color": INK, "size": 13}}}
+    layout |= {"hoverlabel": {"bgcolor": "#ffffff", "font": {"color": "#111111"}}}
+    layout |= {"modebar": {"bgcolor": CLEAR, "color": INK, "activecolor": BLUE}}
+    data = {"heatmap": [{"colorscale": "Cividis"}], "bar": [{"marker": {"line": {"width": 0}}}]}
+    return go.layout.Template(layout=layout, data=data)
 
 
 def static() -> bool:
-    """Whether figures are stored in the notebook (``EMC2_COURSE_OUTPUT=static``) rather than live.
+    """Whether figures are stored in the notebook (``EMC2_COURSE_OUTPUT=static``) or live.
 
-    Raises:
-        ValueError: on another value than "live" and "static".
+    Raises: ValueError: on another value than "live" and "static".
     """
     value = os.environ.get(OUTPUT, "live")
     if value not in ("live", "static"):
@@ -78,12 +66,7 @@ def renderer() -> str:
 
 
 def check_packages() -> None:
-    """Check the versions of the figures' packages.
-
-    Raises:
-        RuntimeError: on a package that was imported before the first cell installed another version, or on a version
-            that is too old for the library.
-    """
+    """Raise RuntimeError on a package that is too old, or that was imported before another version was installed."""
     for name in ("plotly", "anywidget", "ipywidgets"):
         loaded, installed = sys.modules[name].__version__, version(name)
         if loaded != installed:
@@ -103,13 +86,10 @@ def check_packages() -> None:
 def start() -> None:
     """Prepare a chapter: one computing thread, the figure template, the renderer; print the versions in one line.
 
-    One thread is faster than many on the small arrays of the chapters.
-
-    Raises:
-        RuntimeError: on a package of the figures that is too old, or that a restart of the kernel must load anew.
+    Raises: RuntimeError: on a package of the figures that is too old, or that a restart of the kernel must load anew.
     """
     check_packages()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # one thread is faster than many on the small arrays of the chapters
     threadpool_limits(1)
     pio.templates["emc2"] = template()
     pio.templates.default = "emc2"

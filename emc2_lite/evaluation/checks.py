@@ -8,6 +8,7 @@ from torch import Tensor
 from emc2_lite.checks import Bounds, check_tensor
 
 Count = Annotated[int, Bounds(least=1, most=10**9)]
+Parts = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def check_labels(labels: Tensor, count: int, name: str = "labels", rows: str = "features") -> None:
@@ -51,8 +52,7 @@ def numbered_classes(labels: Tensor, test_labels: Tensor) -> tuple[Tensor, Tenso
     classes, numbered = labels.unique(return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"labels holds the single class {int(classes[0])}: pass at least 2 classes to tell apart.")
-    unknown = test_labels[~torch.isin(test_labels, classes)]
-    if unknown.numel():
+    if (unknown := test_labels[~torch.isin(test_labels, classes)]).numel():
         raise ValueError(
             f"test_labels holds class {int(unknown[0])}, which labels does not: "
             "pass training images of every class that is tested."
@@ -60,9 +60,7 @@ def numbered_classes(labels: Tensor, test_labels: Tensor) -> tuple[Tensor, Tenso
     return numbered, torch.searchsorted(classes, test_labels)
 
 
-def labelled_parts(
-    features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def labelled_parts(features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> Parts:
     """The four, checked: floating point, without gradient, on the device of `features`, classes numbered without gaps.
 
     Raises: ValueError: on an argument that is no tensor, shapes that do not fit, features that are not finite, an empty

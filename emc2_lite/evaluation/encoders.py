@@ -20,8 +20,8 @@ from emc2_lite.vision.views import Views
 def features_of(encoder: Encoder, views: Views, indices: Tensor | None = None, *, batch_size: Count = 512) -> Tensor:
     """`encoder.features` of images without augmentation: (n, f) float32 on the encoder's device.
 
-    The encoder is in evaluation mode meanwhile, and each module in its former mode afterwards. `indices` is (n,) int64,
-    the images to encode, all N by default; `batch_size` is the number of images at a time.
+    `indices` (n,) int64 are the images, all N by default, `batch_size` at a time. The encoder is in evaluation mode
+    meanwhile, and each module in its former mode afterwards.
 
     Raises: ValueError: on no images, indices outside 0 to N - 1, a batch_size below 1, or features that are not finite.
 
@@ -40,8 +40,7 @@ def features_of(encoder: Encoder, views: Views, indices: Tensor | None = None, *
     finally:
         for module in training:
             module.training = True
-    broken = torch.nonzero(~features.isfinite().all(dim=1)).flatten()
-    if len(broken):
+    if len(broken := torch.nonzero(~features.isfinite().all(dim=1)).flatten()):
         raise ValueError(
             f"The features of {len(broken)} of {len(features)} images hold NaN or infinite values, those of image "
             f"{int(indices[broken[0]])} first: look for a diverged encoder or a broken image."
@@ -65,13 +64,12 @@ def supervised_accuracy(
 ) -> Interval:
     """Test accuracy of the encoder's trunk and a linear layer, trained with cross-entropy on random views.
 
-    In epoch e an image shows its view number e. Adam, its learning rate falling to 0 by half a cosine, step by step;
-    batches are drawn without replacement, and an incomplete batch is left out until the next shuffle. The encoder is
-    trained in place, without its projector; pass a fresh one. The test images are encoded once, without augmentation.
+    In epoch e an image shows its view number e. Adam's learning rate falls to 0 by half a cosine, step by step; batches
+    are drawn without replacement, and an incomplete batch waits for the next shuffle. The encoder is trained in place,
+    without its projector: pass a fresh one. The test images are encoded once, without augmentation.
 
-    Args:
-        labels, test_labels: (N,) and (M,) int64, a label for each image; -1 outside `indices` is allowed.
-        indices: (n,) int64, the labelled images to train on; all N by default.
+    `labels` (N,) and `test_labels` (M,) are int64, a label for each image; `indices` (n,) int64 are the images to train
+    on, all N by default, and `labels` may be -1 outside them.
 
     Raises: ValueError: on epochs below 1, a batch_size outside 1 to n, labels that do not fit or name no class, a
         single class, a test class that training lacks, or features that are not finite in the end.
@@ -84,20 +82,18 @@ def supervised_accuracy(
     device = next(encoder.parameters()).device
     indices = torch.arange(len(views)) if indices is None else indices
     check_indices(indices, len(views))
+    check_labels(test_labels, len(test_views), "test_labels", "test images")
     check_tensor(labels, "labels")
-    check_tensor(test_labels, "test_labels")
     if labels.shape != (len(views),):
         raise ValueError(f"labels has shape {tuple(labels.shape)}: pass one label for each of {len(views)} images.")
     indices, labels, test_labels = indices.to(device), labels.to(device), test_labels.to(device)
     check_labels(labels[indices], len(indices))
-    check_labels(test_labels, len(test_views), "test_labels", "test images")
     if batch_size > len(indices):
         raise ValueError(
             f"batch_size is {batch_size}: it must be at most the number of labelled images, {len(indices)}."
         )
     numbered, test_labels = numbered_classes(labels[indices], test_labels)
     targets = torch.full_like(labels, -1).index_copy(0, indices, numbered)
-
     width = features_of(encoder, test_views, indices.new_zeros(1)).shape[1]
     classifier = linear_layer(width, int(numbered.max()) + 1, seed).to(device)
     optimiser = torch.optim.Adam([*encoder.parameters(), *classifier.parameters()], learning_rate)
@@ -116,7 +112,7 @@ def supervised_accuracy(
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        return accuracy(classifier(features_of(encoder, test_views)).argmax(dim=1), test_labels)
+        return accuracy(classifier(features_of(encoder, test_views)), test_labels)
 
 
 def _batches(indices: Tensor, batch_size: int, epochs: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -41,6 +41,6 @@ def wilson(
     return Interval(successes / count, float(low), float(high))
 
 
-def accuracy(predicted: Tensor, labels: Tensor) -> Interval:
-    """Share of correct predictions, with Wilson's 95 % interval over draws of the test images."""
-    return wilson(int((predicted == labels).sum()), len(labels))
+def accuracy(scores: Tensor, labels: Tensor) -> Interval:
+    """Share of rows (n, C) whose largest score is the label's (n,), with Wilson's 95 % interval over draws of rows."""
+    return wilson(int((scores.argmax(dim=1) == labels).sum()), len(labels))

@@ -16,8 +16,7 @@ def nearest_neighbours(
 ) -> tuple[Tensor, Tensor]:
     """The k rows of `features` (N, f) of largest cosine with each of `queries` (M, f): (cosine, index), both (M, k).
 
-    The largest cosine comes first; equal cosines come in any order. The cosine with a row of zeros counts as 0. Only
-    the k best are sorted, and memory is O(chunk_size * N), never O(M * N).
+    The largest comes first, equal cosines in any order; a row of zeros has cosine 0. Memory is O(chunk_size * N).
 
     Raises: ValueError: on shapes that do not fit, a k outside 1 to N, or a chunk_size below 1.
 
@@ -46,12 +45,9 @@ def knn_accuracy(
 ) -> Interval:
     """Accuracy of the vote of the k nearest neighbours by cosine, each with weight exp(cosine / temperature).
 
-    Wu et al. use k = 200 for ImageNet. The temperature is dimensionless and independent of the loss's.
-
-    Args:
-        features, labels: (N, f) and (N,) int64, the points to look among.
-        test_features, test_labels: (M, f) and (M,) int64, the points to classify.
-        chunk_size: test points at a time; memory is O(chunk_size * N + M * (k + classes)).
+    The neighbours come from `features` (N, f) with `labels` (N,) int64. The points of `test_features` (M, f) with
+    `test_labels` (M,) are classified `chunk_size` at a time, in memory O(chunk_size * N + M * (k + classes)). The
+    temperature is dimensionless and independent of the loss's. Wu et al. use k = 200 for ImageNet.
 
     Raises: ValueError: on parts that do not fit (see `labelled_parts`), a k outside 1 to N, or a bad temperature.
     Source: Wu, Xiong, Yu and Lin 2018, Unsupervised feature learning via non-parametric instance discrimination, 3.4.
@@ -64,7 +60,7 @@ def knn_accuracy(
     # Relative to the largest of the row: exp of a raw score overflows at small temperatures.
     weights = ((cosine - cosine[:, :1]) / temperature).exp()
     votes = weights.new_zeros(len(weights), int(labels.max()) + 1).scatter_add_(1, labels[index], weights)
-    return accuracy(votes.argmax(dim=1), test_labels)
+    return accuracy(votes, test_labels)
 
 
 def nearest_neighbour_accuracy(features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> float:
@@ -89,8 +85,8 @@ def few_shot_accuracy(
 ) -> Tensor:
     """1-NN accuracy with `shots` labelled points a class, drawn anew `draws` times: (draws,) float64, each in [0, 1].
 
-    With the labels of a whole dataset even raw pixels of digits do well; with a handful the features must do the work.
-    The other arguments are those of `knn_accuracy`.
+    The other arguments are those of `knn_accuracy`. With all labels even raw pixels of digits do well; with few labels
+    the features decide.
 
     Raises: ValueError: if a class has fewer than `shots` points, or on parts that do not fit (see `labelled_parts`).
 
@@ -105,6 +101,5 @@ def few_shot_accuracy(
     for _ in range(draws):
         chosen = torch.cat([members[:shots] for members in shuffled_members(labels, generator)])
         nearest = nearest_neighbours(features[chosen], test_features, 1)[1][:, 0]
-        hits = int((labels[chosen[nearest]] == test_labels).sum())
-        accuracies.append(hits / len(test_labels))
+        accuracies.append(int((labels[chosen[nearest]] == test_labels).sum()) / len(test_labels))
     return torch.tensor(accuracies, dtype=torch.float64)

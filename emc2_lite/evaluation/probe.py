@@ -37,19 +37,17 @@ def linear_probe(
     """Fit a linear classifier on (N, f) features with (N,) labels, and look at the test part once.
 
     "tuned": softmax regression on features standardised by the training part (a constant feature stays 0), with
-    l2 / 2 * |W|^2 on the weights. The strength l2, from 1 to 1e-5, is the one of highest accuracy on a stratified fifth
-    of the training part, drawn at random by `seed`, and the strongest of equally good ones. A class with a single
-    training image holds out none. The last fit takes all training labels.
-    The problem is convex: full-batch L-BFGS finds its one solution without a learning rate or an order of batches, in
-    float64 on the features' device and about 16 N f bytes, 4 GB for 126,000 x 2,048.
+    l2 / 2 * |W|^2 on the weights. The strength l2, from 1 to 1e-5, has the highest accuracy on a stratified fifth of
+    the training part, drawn by `seed`; of equally good ones the strongest is taken, and a class with a single image
+    holds out none. The last fit takes all training labels. Full-batch L-BFGS finds the convex problem's one solution,
+    in float64 on the features' device and about 16 N f bytes, 4 GB for 126,000 x 2,048.
 
-    "paper": what the authors' released evaluation does. One linear layer with bias on the raw features; SGD of learning
-    rate 1e-3 and momentum 0.9 without weight decay; 100 epochs of batches of 1,024, in the order given, not shuffled;
-    `seed` draws the initial weights. With few or small features this is far from trained: 1,437 digits make 200 small
-    steps. Where the rows are ordered by class, the batches are too.
+    "paper": the authors' released evaluation. One linear layer with bias on the raw features; SGD of learning rate 1e-3
+    and momentum 0.9 without weight decay; 100 epochs of batches of 1,024 in the order given, even sorted by class;
+    `seed` draws the initial weights. Few or small features stay far from trained: 1,437 digits make 200 small steps.
 
-    Raises: ValueError: on another protocol, on parts that do not fit (see `labelled_parts`), or if no class has two
-        training images, so that "tuned" can hold none out.
+    Raises: ValueError: on another protocol, on parts that do not fit (see `labelled_parts`), or, under "tuned", if no
+        class has two training images.
 
     >>> features, labels = torch.eye(2).repeat(5, 1), torch.arange(10) % 2
     >>> linear_probe(features, labels, features, labels).accuracy.value
@@ -57,7 +55,7 @@ def linear_probe(
     """
     parts = labelled_parts(features, labels, test_features, test_labels)
     if protocol == "paper":
-        return _paper_probe(*parts, seed)
+        return paper_probe(*parts, seed)
     check_pairs(labels)
     return tuned_probe(*parts, STRENGTHS, seed)
 
@@ -75,9 +73,8 @@ def label_efficiency(
 ) -> list[dict[str, int | float]]:
     """Test accuracy of the tuned linear probe with few labels a class: a row for each draw and each count.
 
-    A row holds `labels_per_class`, `draw` (from 0) and `accuracy` (in [0, 1]). Within a draw, label sets are nested:
-    counts differ by their size alone. With 1 label a class no label can be held out, and the penalty is fixed at the
-    strongest of the probe's, l2 = 1.
+    A row holds `labels_per_class`, `draw` (from 0) and `accuracy` (in [0, 1]). Within a draw, label sets are nested.
+    With 1 label a class no label can be held out, and the penalty is the probe's strongest, l2 = 1.
 
     Raises: ValueError: on no counts, a count below 1, over the smallest class or twice, draws below 1, or on parts that
         do not fit (see `labelled_parts`).
@@ -114,41 +111,34 @@ def tuned_probe(
         accuracies = {}
         for l2 in strengths:
             weights = softmax_regression(fit_features, labels[fit], l2, weights)
-            accuracies[l2] = accuracy(logits(held_out_features, weights).argmax(dim=1), labels[held_out]).value
+            accuracies[l2] = accuracy(logits(held_out_features, weights), labels[held_out]).value
         best, validation_accuracy = max(accuracies.items(), key=lambda pair: pair[1])
     weights = softmax_regression(features, labels, best, weights)
-    return ProbeResult(
-        accuracy(logits(test_features, weights).argmax(dim=1), test_labels),
-        accuracy(logits(features, weights).argmax(dim=1), labels).value,
-        validation_accuracy,
-        {"l2": best},
-    )
+    test_accuracy = accuracy(logits(test_features, weights), test_labels)
+    train_accuracy = accuracy(logits(features, weights), labels).value
+    return ProbeResult(test_accuracy, train_accuracy, validation_accuracy, {"l2": best})
 
 
-def _paper_probe(
-    features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor, seed: int
-) -> ProbeResult:
+def paper_probe(features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor, seed: int) -> ProbeResult:
+    """The "paper" protocol on checked parts."""
+    rate, momentum, weight_decay, batch_size, epochs = PAPER.values()
     layer = linear_layer(features.shape[1], int(labels.max()) + 1, seed).to(features)
-    optimiser = torch.optim.SGD(
-        layer.parameters(), PAPER["learning_rate"], PAPER["momentum"], weight_decay=PAPER["weight_decay"]
-    )
-    batch_size = int(PAPER["batch_size"])
-    batches = list(zip(features.split(batch_size), labels.split(batch_size), strict=True))
-    for _ in range(int(PAPER["epochs"])):
+    optimiser = torch.optim.SGD(layer.parameters(), rate, momentum, weight_decay=weight_decay)
+    batches = list(zip(features.split(int(batch_size)), labels.split(int(batch_size)), strict=True))
+    for _ in range(int(epochs)):
         for batch, batch_labels in batches:
             optimiser.zero_grad()
             F.cross_entropy(layer(batch), batch_labels).backward()
             optimiser.step()
     with torch.no_grad():
-        test_accuracy = accuracy(layer(test_features).argmax(dim=1), test_labels)
-        train_accuracy = accuracy(layer(features).argmax(dim=1), labels).value
-    return ProbeResult(test_accuracy, train_accuracy, None, dict(PAPER))
+        test_accuracy, train_accuracy = accuracy(layer(test_features), test_labels), accuracy(layer(features), labels)
+    return ProbeResult(test_accuracy, train_accuracy.value, None, dict(PAPER))
 
 
 def standardised(features: Tensor, *others: Tensor) -> list[Tensor]:
-    """In float64, less the mean and over the deviation of `features`, column by column; constant columns become 0."""
+    """All in float64, less the mean and over the deviation of `features` by column; constant columns become 0."""
     deviation, mean = torch.std_mean(features.double(), dim=0, correction=0)
-    # Rounding gives a constant column a deviation of some 1e-17, which must not be divided by.
+    # Rounding gives a constant column a deviation of some 1e-17, which must divide nothing.
     scale = torch.where(features.amax(dim=0) == features.amin(dim=0), 0, 1 / deviation)
     return [(part.double() - mean).mul_(scale) for part in (features, *others)]
 
@@ -156,9 +146,9 @@ def standardised(features: Tensor, *others: Tensor) -> list[Tensor]:
 def softmax_regression(features: Tensor, labels: Tensor, l2: float, start: Tensor) -> Tensor:
     """The minimum over W (f, C) and c (C,) of mean cross-entropy of (X W + c) + l2 / 2 * |W|^2, c in the last row.
 
-    By L-BFGS with a strong-Wolfe line search, until no entry of the gradient exceeds 1e-6 or the value moves by less
-    than 1e-9 nats; at most 300 steps. X is (N, f) float64, `labels` (N,) int64 from 0 to C - 1, and `start` (f + 1, C)
-    float64, which decides the time, not the result.
+    L-BFGS with a strong-Wolfe line search runs until no entry of the gradient exceeds 1e-6 or the value moves by less
+    than 1e-9 nats, at most 300 steps. X is (N, f) float64, `labels` (N,) int64 from 0 to C - 1; `start`, (f + 1, C)
+    float64, decides the time and not the result.
 
     Source: Liu and Nocedal 1989, On the limited memory BFGS method for large scale optimization.
     """
@@ -181,17 +171,14 @@ def logits(features: Tensor, weights: Tensor) -> Tensor:
 
 
 def linear_layer(inputs: int, classes: int, seed: int) -> nn.Linear:
-    """With torch's own initial weights, drawn from `seed` on the CPU; the global random state stays as it was."""
+    """A layer with torch's initial weights, drawn from `seed` on the CPU; the global random state stays."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return nn.Linear(inputs, classes)
 
 
 def shuffled_members(labels: Tensor, generator: torch.Generator) -> list[Tensor]:
-    """The indices of each class's images in a random order, classes in order.
-
-    `generator` is on the CPU, so that the order is the same on every device.
-    """
+    """Each class's indices in a random order, classes in order; the `generator` is on the CPU, whatever the device."""
     members = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
     return [indices[torch.randperm(len(indices), generator=generator).to(labels.device)] for indices in members]
 

@@ -13,22 +13,6 @@ from emc2_lite.laboratory.profile import median_profile, step_profile
 from emc2_lite.laboratory.statistics import Interval, of_seeds, over_seeds
 from emc2_lite.laboratory.training import TrainingCurve, training_curve
 
-__all__ = [
-    "ChainMixing",
-    "GradientBias",
-    "GradientQuality",
-    "Interval",
-    "TrainingCurve",
-    "chain_mixing",
-    "embedding_table",
-    "exact_gradient",
-    "gradient_bias",
-    "gradient_quality",
-    "median_profile",
-    "of_seeds",
-    "over_seeds",
-    "pull_back",
-    "step_profile",
-    "training_curve",
-    "view_table",
-]
+__all__ = ["ChainMixing", "GradientBias", "GradientQuality", "Interval", "TrainingCurve", "chain_mixing"]
+__all__ += ["embedding_table", "exact_gradient", "gradient_bias", "gradient_quality", "median_profile", "of_seeds"]
+__all__ += ["over_seeds", "pull_back", "step_profile", "training_curve", "view_table"]

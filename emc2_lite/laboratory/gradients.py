@@ -70,8 +70,8 @@ def gradient_bias(
         checkpoints: increasing numbers of steps, multiples of 20.
         seed: of the batches and of the criterion's own draws.
 
-    Raises:
-        ValueError: on a table or batch size of another kind, or checkpoints that are not increasing multiples of 20.
+    Raises: ValueError: on a table or batch size of another kind, or checkpoints that are not increasing multiples of
+        20.
 
     >>> from emc2_lite.losses import DCLLoss
     >>> gradient_bias(DCLLoss(0.2), embedding_table(), batch_size=64, checkpoints=[20]).error.item() < 1e-4
@@ -141,8 +141,7 @@ def gradient_quality(
             (`emc2_lite.laboratory.pull_back`); by default, the embeddings themselves are the parameters.
         seed: of the batches and of the criterion's own draws.
 
-    Raises:
-        ValueError: on a table or batch size of another kind, edges that do not increase, or fewer than 3 runs.
+    Raises: ValueError: on a table or batch size of another kind, edges that do not increase, or fewer than 3 runs.
 
     >>> from emc2_lite.losses import NTXentLoss
     >>> (window,) = gradient_quality(lambda: NTXentLoss(0.2), embedding_table(), batch_size=4, edges=[0, 9])

@@ -48,8 +48,7 @@ def chain_mixing(
         visits: epochs to measure, 4 or more to see a chain move; warm_up: epochs before, not measured.
         seed: of the batches and of the chains' draws.
 
-    Raises:
-        ValueError: on a table or batch size of another kind, or fewer than 4 visits.
+    Raises: ValueError: on a table or batch size of another kind, or fewer than 4 visits.
 
     >>> from emc2_lite.laboratory import embedding_table
     >>> chain_mixing(EMC2Loss(8, 0.2), embedding_table(8), batch_size=4, visits=10).distance.shape

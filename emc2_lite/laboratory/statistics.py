@@ -15,8 +15,7 @@ Row = dict[str, Any]
 def of_seeds(values: Sequence[float]) -> Interval:
     """Mean over seeds, one value a seed, with Student's 95 % t interval; it assumes about normal values.
 
-    Raises:
-        ValueError: on fewer than 2 values.
+    Raises: ValueError: on fewer than 2 values.
 
     >>> of_seeds([1.0, 2.0, 3.0]).value
     2.0

@@ -51,8 +51,7 @@ def cells_of(
         methods: names of `emc2_lite.losses.METHODS`.
         seeds: how many; they are 0, 1, ...
 
-    Raises:
-        ValueError: on an unknown method, a value that comes twice, or a value that the configuration refuses.
+    Raises: ValueError: on an unknown method, a value that comes twice, or a value that the configuration refuses.
     """
     cells = []
     for seed, temperature, batch_size, method in product(range(seeds), temperatures, batch_sizes, methods):
@@ -78,8 +77,7 @@ def finished(cell: Cell) -> Row | None:
 
     A warning names files that cannot be read; the run then makes them again.
 
-    Raises:
-        ValueError: if the folder holds a run of another configuration.
+    Raises: ValueError: if the folder holds a run of another configuration.
     """
     if not (cell.folder / EVALUATION).exists():
         return None

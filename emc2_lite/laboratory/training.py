@@ -52,8 +52,7 @@ def training_curve(
         encoder, views, criterion, batch_size, optimiser, seed, after_step: as for `emc2_lite.training.train`.
         checkpoints: increasing numbers of steps; 0 is before the first update.
 
-    Raises:
-        ValueError: on checkpoints that do not increase from 0 or more, and whatever `train` refuses.
+    Raises: ValueError: on checkpoints that do not increase from 0 or more, and whatever `train` refuses.
 
     >>> from emc2_lite.losses import DCLLoss
     >>> from emc2_lite.vision import DigitEncoder, DigitViews, load_digits

@@ -14,21 +14,6 @@ from emc2_lite.losses.nt_xent import NTXentLoss
 from emc2_lite.losses.sogclr import SogCLRLoss, SogCLRStats
 from emc2_lite.losses.two_view import random_proposals
 
-__all__ = [
-    "LOSSES",
-    "METHODS",
-    "Criterion",
-    "DCLLoss",
-    "EMC2Loss",
-    "EMC2Stats",
-    "LossStats",
-    "Method",
-    "NTXentLoss",
-    "NegativeCacheLoss",
-    "NegativeCacheStats",
-    "SogCLRLoss",
-    "SogCLRStats",
-    "global_contrastive_loss",
-    "make_criterion",
-    "random_proposals",
-]
+__all__ = ["LOSSES", "METHODS", "Criterion", "DCLLoss", "EMC2Loss", "EMC2Stats", "LossStats", "Method", "NTXentLoss"]
+__all__ += ["NegativeCacheLoss", "NegativeCacheStats", "SogCLRLoss", "SogCLRStats", "global_contrastive_loss"]
+__all__ += ["make_criterion", "random_proposals"]

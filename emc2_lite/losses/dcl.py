@@ -21,13 +21,11 @@ class DCLLoss(Criterion):
     g(r) the mean of exp l(r, .) over all of neg(r) and g_batch(r) its mean over the batch's. A hard negative raises the
     g_batch(r) of its own batch: on the whole, the hardest get too little and the easy ones too much. No state.
 
-    Args:
-        temperature: > 0, dimensionless.
+    Args: temperature: > 0, dimensionless.
 
     Call as any `Criterion`; `view`, `encode` and `generator` are not needed. Returns a scalar in nats, the value above.
 
-    Raises:
-        ValueError: on bad temperature, shapes, dtypes, embeddings or indices.
+    Raises: ValueError: on bad temperature, shapes, dtypes, embeddings or indices.
 
     Source: Yeh et al. 2022, Decoupled contrastive learning, equation 5 (without its weighting of positives).
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -36,11 +35,10 @@ class EMC2Stats(NamedTuple):
     views_encoded_with_gradient: int
 
 
-@dataclass(frozen=True)
-class Held:
-    """The views that the rows' chains hold, each (2b,): index (-1 for a new chain), view number and stored score."""
+class Held(NamedTuple):
+    """The views that the rows' chains hold, each (2b,): sample (-1 for a new chain), view number and stored score."""
 
-    index: Tensor
+    sample: Tensor
     view: Tensor
     score: Tensor
 
@@ -93,9 +91,8 @@ class EMC2Loss(Criterion):
 
     Call as any `Criterion`; "reencoded" needs `encode`. For "metropolis" the generator serves `random_proposals` alone.
 
-    Raises:
-        ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
-            without gradient or does not reproduce the batch, a damaged state or one of another number of samples.
+    Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
+        without gradient or does not reproduce the batch, a damaged state or one of another number of samples.
 
     Source: Yau et al. 2024, Algorithm 1 and section 3; Tjelmeland 2004 for many proposals.
 
@@ -131,11 +128,8 @@ class EMC2Loss(Criterion):
                 'kernel is "multiproposal" and state "stored": without its carried-over state that kernel is hardly '
                 'more than DCL; use state="reencoded", or DCLLoss.'
             )
-        self.burn_in = burn_in
-        self.state = state
-        self.refresh_scores = refresh_scores
-        self.kernel = kernel
-        self.check_encode = check_encode
+        self.burn_in, self.kernel, self.state = burn_in, kernel, state
+        self.refresh_scores, self.check_encode = refresh_scores, check_encode
         self.register_buffer("chain_index", torch.full((num_samples, 2), -1, dtype=torch.int32))
         self.register_buffer("chain_view", torch.zeros((num_samples, 2), dtype=torch.int64))
         self.register_buffer("chain_score", torch.full((num_samples, 2), -torch.inf))
@@ -166,7 +160,7 @@ class EMC2Loss(Criterion):
         if self.state == "stored":
             self.admit(block)
             return metropolis_visit(block.logits, held.score, proposals, leave_out_held=True), None, 0
-        skipped = start_is_forgotten(block, proposals) if self.refresh_scores else torch.zeros_like(held.index)
+        skipped = start_is_forgotten(block, proposals) if self.refresh_scores else torch.zeros_like(held.sample)
         visit_from = partial(metropolis_visit, block.logits, proposals=proposals)
         return self.reencoded(block, held, skipped, encode, visit_from)
 
@@ -174,8 +168,8 @@ class EMC2Loss(Criterion):
         self, block: TwoViewBlock, held: Held, encode: Encode | None, generator: Generator | None
     ) -> Visited:
         """One step with many proposals."""
-        visit_from = partial(many_proposals, block, held.index, generator=generator)
-        return self.reencoded(block, held, torch.zeros_like(held.index), encode, visit_from)
+        visit_from = partial(many_proposals, block, held.sample, generator=generator)
+        return self.reencoded(block, held, torch.zeros_like(held.sample), encode, visit_from)
 
     def reencoded(
         self, block: TwoViewBlock, held: Held, skipped: Tensor, encode: Encode | None, visit_from: Callable
@@ -189,7 +183,7 @@ class EMC2Loss(Criterion):
                 'EMC2Loss(state="reencoded") was called without encode: pass encode(index, view) -> (k, d) embeddings, '
                 'or choose state="stored" and accept its bias.'
             )
-        indices, views, held_indices, held_views, skip = self.admit(block, held.index, held.view, skipped)
+        indices, views, held_indices, held_views, skip = self.admit(block, held.sample, held.view, skipped)
         batch = list(zip(indices, views, strict=True))
         names = list(zip(held_indices, held_views, strict=True))
         self.check_encode_once(block, batch, encode)

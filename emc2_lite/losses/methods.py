@@ -61,8 +61,7 @@ def make_criterion(method: str, *, num_samples: int, dim: int, temperature: floa
         temperature: > 0, dimensionless.
         settings: the loss's own, such as gamma of SogCLR; they override the method's.
 
-    Raises:
-        ValueError: on an unknown method, an unknown setting, or a value that the loss refuses.
+    Raises: ValueError: on an unknown method, an unknown setting, or a value that the loss refuses.
 
     >>> make_criterion("SogCLR", num_samples=100, dim=8, temperature=0.2, gamma=0.5)
     SogCLRLoss(num_samples=100, temperature=0.2, gamma=0.5)

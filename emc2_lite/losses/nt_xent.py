@@ -22,13 +22,11 @@ class NTXentLoss(Criterion):
 
     and the pull of the positive is the expected sum of these weights. No state.
 
-    Args:
-        temperature: > 0, dimensionless.
+    Args: temperature: > 0, dimensionless.
 
     Call as any `Criterion`; `view`, `encode` and `generator` are not needed. Returns a scalar in nats, the value above.
 
-    Raises:
-        ValueError: on bad temperature, shapes, dtypes, embeddings or indices.
+    Raises: ValueError: on bad temperature, shapes, dtypes, embeddings or indices.
 
     Source: Chen et al. 2020, A simple framework for contrastive learning of visual representations, equation 1.
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from emc2_lite import evaluation
-from emc2_lite.records import write_whole
+from emc2_lite.records import Rows, write_whole
 from emc2_lite.runs.images import images_in_words, load_views, pick_device, settings_of
 from emc2_lite.training import LAST, Config, changed, contents_of, from_dict, load_checkpoint, make_encoder
 from emc2_lite.vision.encoders import Encoder
@@ -20,7 +20,6 @@ EVALUATION = "evaluation.json"
 PLACE = ("data.folder", "data.in_memory", "data.workers", "data.skip_corrupt")
 PAPER_PROBE = "linear probe, released code's protocol"
 Labelled = tuple[Views, Tensor]
-Rows = list[dict[str, Any]]
 
 
 def evaluate_run(
@@ -51,17 +50,14 @@ def evaluate_run(
     """
     path = output / checkpoint
     state = load_checkpoint(path)
-    if odd := [name for name in values if name not in PLACE]:
-        raise ValueError(
-            f"{odd[0]} belongs to the run and cannot be changed for an evaluation: use {', '.join(PLACE)}."
-        )
+    if odd := next((name for name in values if name not in PLACE), None):
+        raise ValueError(f"{odd} belongs to the run and cannot be changed for an evaluation: use {', '.join(PLACE)}.")
     place = pick_device(device)
     with contents_of(path):
         config = from_dict(state["config"])
-        folder = state["images"]["folder"]
         encoder = make_encoder(config.encoder).to(place)
         encoder.load_state_dict(state["encoder"])
-        step = int(state["step"])
+        folder, step = state["images"]["folder"], int(state["step"])
     if "data.folder" not in values and config.data.name != "digits" and not Path(config.data.folder).exists():
         values = {"data.folder": folder, **values}
     config = changed(config, **values)
@@ -80,10 +76,8 @@ def evaluate_run(
     for reason in missing:
         tell(f"No row for {reason}")
     if any(row["measure"] == PAPER_PROBE for row in rows):
-        tell(
-            "The released code's protocol takes few steps of SGD on unscaled features, and on a small set it is far "
-            "from trained: compare encoders by the tuned probe."
-        )
+        words = "The released code's protocol takes few steps of SGD on unscaled features, "
+        tell(words + "and on a small set it is far from trained: compare encoders by the tuned probe.")
     name = EVALUATION if checkpoint == LAST else f"evaluation-{path.stem}.json"
     found = {"checkpoint": checkpoint, "step": step, "rows": rows, "missing": missing}
     write_whole(output / name, json.dumps(found, indent=1) + "\n")
@@ -95,13 +89,13 @@ def _measures(
 ) -> dict[str, Callable[[], Rows]]:
     """The functions that give each measure's rows, by the measure's name."""
     points = [part for views, labels in (known, test) for part in (evaluation.features_of(encoder, views), labels)]
-    device, b = points[0].device, min(config.training.batch_size, len(known[1]))
 
     def row(accuracy: evaluation.Interval) -> Rows:
         return [{"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}]
 
     def supervised() -> Rows:
-        fresh = make_encoder(config.encoder).to(device)
+        fresh = make_encoder(config.encoder).to(points[0].device)
+        b = min(config.training.batch_size, len(known[1]))
         return row(evaluation.supervised_accuracy(fresh, *known, *test, epochs=epochs, batch_size=b))
 
     measures = {
@@ -110,7 +104,7 @@ def _measures(
         "linear probe, tuned": lambda: row(evaluation.linear_probe(*points).accuracy),
         PAPER_PROBE: lambda: row(evaluation.linear_probe(*points, protocol="paper").accuracy),
     }
-    few_labels = partial(evaluation.label_efficiency, *points)
     for count in counts:
-        measures[f"linear probe, {count} labels a class"] = partial(few_labels, counts=[count])
+        few_labels = partial(evaluation.label_efficiency, *points, counts=[count])
+        measures[f"linear probe, {count} labels a class"] = few_labels
     return measures | ({f"supervised, {epochs} epochs": supervised} if epochs else {})

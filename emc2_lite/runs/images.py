@@ -21,10 +21,8 @@ def pick_device(name: str) -> torch.device:
     device(type='cpu')
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "A GPU is asked for, and torch finds none: on Colab choose a GPU runtime; "
-            "elsewhere say training.device cpu, or auto."
-        )
+        words = "A GPU is asked for, and torch finds none: on Colab choose a GPU runtime; "
+        raise ValueError(words + "elsewhere say training.device cpu, or auto.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -35,9 +33,7 @@ def device_name(device: torch.device) -> str:
 def load_views(config: Config, part: Part, device: torch.device, *, download: bool = False) -> tuple[Views, Tensor]:
     """Views of a part of the configured images, on the device, and their labels (N,), -1 where an image has none.
 
-    Args:
-        part: "train", "labelled" or "test", see `emc2_lite.vision.load_images`.
-        download: fetch a data set that is missing.
+    `part` is "train", "labelled" or "test", see `emc2_lite.vision.load_images`; `download` fetches a missing data set.
 
     Raises: FileNotFoundError, ValueError: if the images are missing or damaged.
 

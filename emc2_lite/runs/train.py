@@ -57,15 +57,11 @@ def train_run(
 ) -> dict[str, Any]:
     """Train as configured, into the folder `output`, or resume the run in it; returns the run's record.
 
-    Args:
-        download: fetch a data set that is missing.
-        progress: show the run's progress, on stderr or in the notebook.
-        tell: is called with lines on the images, the length of the run, and measures that cannot be taken.
+    `download` fetches a missing data set, and `progress` shows the run's progress, on stderr or in the notebook. `tell`
+    is called with lines on the images, the length of the run, and measures that cannot be taken.
 
-    Raises:
-        Locked: if another process works in the folder.
-        ValueError, FileNotFoundError, OSError: as `load_views` and `fit`; no checkpoint is written before the images
-            are read.
+    Raises: Locked: if another process works in the folder; ValueError, FileNotFoundError, OSError: as `load_views` and
+        `fit`. No checkpoint is written before the images are read.
     """
     device = pick_device(config.training.device)
     output.mkdir(parents=True, exist_ok=True)
@@ -73,10 +69,8 @@ def train_run(
         views, labels = load_views(config, "train", device, download=download)
         run = Run(config, views, device)
         tell(f"{config.data.name}: {images_in_words(labels, views.classes)}")
-        tell(
-            f"{config.training.epochs} epochs of {run.sampler.batches_per_epoch:,} steps on {device_name(device)}, in "
-            f"{config.training.precision}"
-        )
+        length = f"{config.training.epochs} epochs of {run.sampler.batches_per_epoch:,} steps"
+        tell(f"{length} on {device_name(device)}, in {config.training.precision}")
         evaluate = None
         if config.training.evaluate_epochs:
             if config.data.name not in SAME_IMAGES or config.data.samples:
@@ -90,7 +84,7 @@ def train_run(
 
 def _record_of(run: Run, output: Path, tell: Callable[[str], object]) -> dict[str, Any]:
     """The record of a finished run, written to the folder; an older record with more rows of metrics stays."""
-    rows, config = read_metrics(output / METRICS), run.config.as_dict()
+    rows, config, training = read_metrics(output / METRICS), run.config.as_dict(), run.config.training
     if (output / RECORD).exists():
         try:
             before = read_record_file(output / RECORD)
@@ -102,15 +96,10 @@ def _record_of(run: Run, output: Path, tell: Callable[[str], object]) -> dict[st
                 return before
     if not rows:
         tell(f"{output / METRICS} has no rows that can be read: the record says only how the run ended")
-    last = rows[-1] if rows else {"step": run.step, "epoch": float(run.config.training.epochs)}
+    last = rows[-1] if rows else {"step": run.step, "epoch": float(training.epochs)}
+    final, device = [{**last, "best_accuracy": run.best}], device_name(run.device)
     record = new_record(
-        "train",
-        config=config,
-        seeds=[run.config.training.seed],
-        device=device_name(run.device),
-        seconds=run.seconds,
-        metrics=rows,
-        final=[{**last, "best_accuracy": run.best}],
+        "train", config=config, seeds=[training.seed], device=device, seconds=run.seconds, metrics=rows, final=final
     )
     write_record(output / RECORD, record)
     return record

@@ -10,18 +10,6 @@ from emc2_lite.sampling.metropolis import ChainRun, metropolis_hastings
 from emc2_lite.sampling.multiproposal import ManyProposals, multiproposal
 from emc2_lite.sampling.visit import Proposals, Visit, metropolis_visit
 
-__all__ = [
-    "ChainRun",
-    "ManyProposals",
-    "Proposals",
-    "Visit",
-    "effective_sample_size",
-    "gumbel_max",
-    "metropolis_hastings",
-    "metropolis_visit",
-    "multiproposal",
-    "random_uniforms",
-    "spectral_gap",
-    "total_variation",
-    "transition_matrix",
-]
+__all__ = ["ChainRun", "ManyProposals", "Proposals", "Visit", "effective_sample_size", "gumbel_max"]
+__all__ += ["metropolis_hastings", "metropolis_visit", "multiproposal", "random_uniforms", "spectral_gap"]
+__all__ += ["total_variation", "transition_matrix"]

@@ -16,8 +16,7 @@ def transition_matrix(log_scores: Tensor) -> Tensor:
     P(z, z') = min(1, p(z') / p(z)) / m for z' != z, and P(z, z) is the rest. Detailed balance,
     p(z) P(z, z') = p(z') P(z', z), holds entry by entry: both sides are min(p(z), p(z')) / m.
 
-    Raises:
-        ValueError: on NaN or infinite scores, or a dtype other than float32 and float64.
+    Raises: ValueError: on NaN or infinite scores, or a dtype other than float32 and float64.
 
     Source: Hastings 1970; Yau et al. 2024, section 3.
 
@@ -40,8 +39,7 @@ def spectral_gap(log_scores: Tensor) -> Tensor:
     lambda_2 is the second largest eigenvalue of `transition_matrix(log_scores)`. From any start the total variation
     distance to p after t steps is at most (1 - gap)^t: about 1 / gap steps forget the start.
 
-    Raises:
-        ValueError: on NaN or infinite scores, or a dtype other than float32 and float64.
+    Raises: ValueError: on NaN or infinite scores, or a dtype other than float32 and float64.
 
     Source: Liu 1996, Metropolized independent sampling, with uniform proposals.
 
@@ -58,8 +56,7 @@ def total_variation(p: Tensor, q: Tensor) -> Tensor:
 
     No event has probabilities under p and q that differ by more.
 
-    Raises:
-        ValueError: if the last dimensions differ, or p or q is not a probability vector (to 1e-3).
+    Raises: ValueError: if the last dimensions differ, or p or q is not a probability vector (to 1e-3).
 
     >>> total_variation(torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.5, 0.25, 0.25]))
     tensor(0.2500)
@@ -81,8 +78,7 @@ def effective_sample_size(chain: Tensor) -> Tensor:
     rho_{2t} + rho_{2t+1} for as long as they are positive and, made monotone, never grow. The mean of the values must
     have a meaning: pass scores, or an indicator of one state, not labels. A chain that never moves gets 1.
 
-    Raises:
-        ValueError: on fewer than 4 steps, or values that are not finite.
+    Raises: ValueError: on fewer than 4 steps, or values that are not finite.
 
     Source: Geyer 1992, Practical Markov chain Monte Carlo.
 

@@ -14,8 +14,7 @@ def random_uniforms(
 
     Hashing is faster beyond a few thousand numbers.
 
-    Raises:
-        ValueError: on another dtype.
+    Raises: ValueError: on another dtype.
 
     >>> uniforms = random_uniforms((2, 3), torch.float32, torch.device("cpu"), torch.Generator().manual_seed(0))
     >>> ((0 < uniforms) & (uniforms < 1)).all()

@@ -19,12 +19,10 @@ def gumbel_max(log_scores: Tensor, *, uniforms: Tensor | None = None, generator:
         uniforms: (..., K) the U_k in [0, 1); drawn from `generator` when not given.
         generator: source of the uniforms; torch's default when not given.
 
-    Returns:
-        (...) int64 indices. For several independent draws a row, expand the scores first.
+    Returns (...) int64 indices. For several independent draws a row, expand the scores first.
 
-    Raises:
-        ValueError: on a wrong shape or dtype, on scores that are NaN, +inf, or -inf for a whole row, and on uniforms
-            outside [0, 1) or given together with a generator.
+    Raises: ValueError: on a wrong shape or dtype, on scores that are NaN, +inf, or -inf for a whole row, and on
+        uniforms outside [0, 1) or given together with a generator.
 
     Source: Gumbel 1954; Yellott 1977; used over a cache of embeddings by Lindgren et al. 2021.
 

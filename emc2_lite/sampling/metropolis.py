@@ -51,12 +51,10 @@ def metropolis_hastings(
         backend: "auto" (numba on the CPU, Triton on a CUDA device where it works, torch elsewhere), "numba", "triton"
             or "torch". All give the same path, bit for bit, from the same uniforms.
 
-    Returns:
-        ChainRun(state, accepted, log_score), without gradient.
+    Returns a `ChainRun`, without gradient.
 
-    Raises:
-        ValueError: on a wrong shape, dtype, device or backend, on scores that are NaN or +inf, and on uniforms outside
-            [0, 1) or given together with a generator.
+    Raises: ValueError: on a wrong shape, dtype, device or backend, on scores that are NaN or +inf, and on uniforms
+        outside [0, 1) or given together with a generator.
 
     Source: Metropolis et al. 1953; Hastings 1970; lines 6-12 of Algorithm 1 in Yau et al. 2024 (EMC2).
 

@@ -10,29 +10,7 @@ from emc2_lite.training.optimisers import LARS, make_optimiser, warmup_cosine
 from emc2_lite.training.plan import Plan, plan
 from emc2_lite.training.run import Run, make_encoder
 
-__all__ = [
-    "BEST",
-    "LARS",
-    "LAST",
-    "METRICS",
-    "Config",
-    "EpochSampler",
-    "Plan",
-    "Run",
-    "TrainingStep",
-    "changed",
-    "contents_of",
-    "fit",
-    "from_dict",
-    "load_checkpoint",
-    "make_encoder",
-    "make_optimiser",
-    "plan",
-    "read_config",
-    "read_metrics",
-    "save_checkpoint",
-    "shipped_configs",
-    "train",
-    "views_of_epoch",
-    "warmup_cosine",
-]
+__all__ = ["BEST", "LARS", "LAST", "METRICS", "Config", "EpochSampler", "Plan", "Run", "TrainingStep", "changed"]
+__all__ += ["contents_of", "fit", "from_dict", "load_checkpoint", "make_encoder", "make_optimiser", "plan"]
+__all__ += ["read_config", "read_metrics", "save_checkpoint", "shipped_configs", "train", "views_of_epoch"]
+__all__ += ["warmup_cosine"]

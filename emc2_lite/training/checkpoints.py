@@ -33,11 +33,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         draft.replace(path)
     except OSError as failure:
-        raise OSError(
-            failure.errno,
-            f"cannot write the checkpoint {path} ({failure.strerror}): the one before it is untouched; "
-            "make room, then continue with --resume",
-        ) from None
+        words = f"cannot write the checkpoint {path} ({failure.strerror}): the one before it is untouched; "
+        raise OSError(failure.errno, words + "make room, then continue with --resume") from None
     finally:
         draft.unlink(missing_ok=True)
 
@@ -45,23 +42,18 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state that `save_checkpoint` wrote, on the CPU.
 
-    Raises:
-        FileNotFoundError, PermissionError: if the file does not exist or may not be read.
-        ValueError: if the file is no checkpoint, or any byte has changed.
+    Raises: FileNotFoundError, PermissionError: if the file does not exist or may not be read; ValueError: if the file
+        is no checkpoint, or any byte has changed.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}: start the run first, or name its folder.")
     try:
         content = path.read_bytes()
     except OSError as failure:
-        raise type(failure)(
-            failure.errno,
-            f"cannot read the checkpoint {path} ({failure.strerror}): it may be a good one; give yourself the right to "
-            "read it, or check the disk",
-        ) from None
+        words = f"cannot read the checkpoint {path} ({failure.strerror}): it may be a good one; "
+        raise type(failure)(failure.errno, words + "give yourself the right to read it, or check the disk") from None
     body, seal = content[:-SEALED], content[-SEALED:]
-    sealed = seal.startswith(SEAL)
-    if sealed and seal != SEAL + hashlib.sha256(body).hexdigest().encode():
+    if seal.startswith(SEAL) and seal != SEAL + hashlib.sha256(body).hexdigest().encode():
         raise _damaged(path, "its bytes have changed")
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -71,16 +63,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is not a checkpoint of this library's format {FORMAT}: name a run's last.pt or best.pt."
         )
-    if not sealed:
+    if not seal.startswith(SEAL):
         raise _damaged(path, "its digest is missing")
     return state
 
 
 def _damaged(path: Path, reason: str) -> ValueError:
-    return ValueError(
-        f"{path} is cut short, damaged or no checkpoint ({reason}): "
-        "put a good copy in its place, such as best.pt, or delete it and start again."
-    )
+    words = f"{path} is cut short, damaged or no checkpoint ({reason}): put a good copy in its place, such as best.pt, "
+    return ValueError(words + "or delete it and start again.")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from emc2_lite.checks import Bounds, Seed, Temperature, Unread, Width, check_fields, check_values, descriptions
 from emc2_lite.losses import LOSSES
 from emc2_lite.training.loop import PRECISIONS
-from emc2_lite.training.optimisers import LearningRate, Momentum, WeightDecay
+from emc2_lite.training.optimisers import Kind, LearningRate, Momentum, WeightDecay
 from emc2_lite.vision import DATASETS, Augmentation
 
 Count = Annotated[int, Bounds(least=1)]
@@ -27,7 +27,6 @@ class Section:
 @dataclass(frozen=True)
 class Data(Section):
     """name: digits, cifar10, stl10, imagenet100, or folder (of images). folder: the place of the files.
-
     samples: train on a random subset of this size, always the same one. in_memory: read a folder of images of one size
     into memory once. workers: threads that decode images from files. skip_corrupt: leave out files that cannot be read.
     """
@@ -42,10 +41,7 @@ class Data(Section):
 
 @dataclass(frozen=True)
 class Encoder(Section):
-    """name: digits, resnet18 or resnet50. dim: d, the length of an embedding.
-
-    Only a ResNet has stem, norm, and hidden, the width of the projector's hidden layer.
-    """
+    """dim: d, the length of an embedding. Only a ResNet has stem, norm and hidden: the projector's hidden width."""
 
     name: Literal["digits", "resnet18", "resnet50"] = "digits"
     dim: Width = 32
@@ -65,9 +61,7 @@ class Loss(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         hints, defaults = settings_of_method(self.method)
-        given = {key: value for key, value in self.settings.items() if key not in hints or value != defaults[key]}
-        checked = check_values(hints, given, {**defaults, **self.settings}, "loss")
-        object.__setattr__(self, "settings", {**self.settings, **checked})
+        object.__setattr__(self, "settings", check_values(hints, self.settings, defaults, "loss", defaults_pass=True))
 
 
 def settings_of_method(method: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -80,12 +74,9 @@ def settings_of_method(method: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Optimiser(Section):
-    """name: adam, sgd or lars. clip: the largest norm of the gradient.
+    """clip: the gradient's largest norm. warmup_epochs: of linear warm-up, step by step, before the cosine to 0."""
 
-    warmup_epochs: epochs of linear warm-up, before the cosine to 0; the rate changes at each step.
-    """
-
-    name: Literal["adam", "sgd", "lars"] = "adam"
+    name: Kind = "adam"
     learning_rate: LearningRate = 1e-3
     weight_decay: WeightDecay = 0.0
     momentum: Annotated[Momentum, Unread("name", "adam")] = 0.9
@@ -96,7 +87,6 @@ class Optimiser(Section):
 @dataclass(frozen=True)
 class Training(Section):
     """device: cpu, cuda, or auto (cuda where torch finds a GPU). precision: float32, bfloat16, or float16 (scaled).
-
     threads: of the CPU. log_steps: steps between two lines of metrics. evaluate_epochs: epochs between two 1-NN
     evaluations, 0 for none, on evaluate_images labelled images. checkpoint_seconds: least time between two checkpoints.
     """
@@ -131,23 +121,17 @@ class Config:
     training: Training = Training()
 
     def __post_init__(self) -> None:
-        digits = self.data.name == "digits"
-        if digits != (self.encoder.name == "digits"):
-            raise ValueError(
-                f"data.name is {self.data.name!r} and encoder.name {self.encoder.name!r}: the small encoder is for "
-                "digits, and a ResNet for colour images."
-            )
-        if digits and self.views is not None:
+        data, epochs, warmup = self.data.name, self.training.epochs, self.optimiser.warmup_epochs
+        if (data == "digits") != (self.encoder.name == "digits"):
+            words = f"data.name is {data!r} and encoder.name {self.encoder.name!r}: "
+            raise ValueError(words + "the small encoder is for digits, and a ResNet for colour images.")
+        if data == "digits" and self.views is not None:
             raise ValueError("Digits have views of their own: leave the section [views] out.")
-        if not digits and self.views is None:
-            raise ValueError(
-                f"The section [views] is missing: {self.data.name} needs at least its size, the side of a view."
-            )
-        if self.optimiser.warmup_epochs > self.training.epochs:
-            raise ValueError(
-                f"optimiser.warmup_epochs is {self.optimiser.warmup_epochs}, of {self.training.epochs} epochs in all: "
-                "the warm-up must end before the run does."
-            )
+        if data != "digits" and self.views is None:
+            raise ValueError(f"The section [views] is missing: {data} needs at least its size, the side of a view.")
+        if warmup > epochs:
+            words = f"optimiser.warmup_epochs is {warmup}, of {epochs} epochs in all: "
+            raise ValueError(words + "the warm-up must end before the run does.")
 
     def as_dict(self) -> dict[str, Any]:
         """Sections of literals that `from_dict` reads; values of None are left out."""
@@ -156,6 +140,5 @@ class Config:
             for name, section in dataclasses.asdict(self).items()
             if section is not None
         }
-        own = sections["loss"].pop("settings")
-        sections["loss"] |= own
+        sections["loss"] |= sections["loss"].pop("settings")
         return sections

@@ -21,9 +21,8 @@ _FREE = ("data.folder", "data.workers", "data.skip_corrupt", "training.device", 
 def read_config(name: str | Path) -> Config:
     """The configuration in a TOML file, or the shipped one of that name (`shipped_configs`).
 
-    Raises:
-        FileNotFoundError: if neither a file nor a shipped configuration has that name.
-        ValueError: if the file is no TOML, or `from_dict` refuses its content.
+    Raises: FileNotFoundError: if neither a file nor a shipped configuration has that name; ValueError: if the file is
+        no TOML, or `from_dict` refuses its content.
 
     >>> read_config("stl10").encoder.name
     'resnet18'
@@ -32,10 +31,8 @@ def read_config(name: str | Path) -> Config:
     if path.suffix != ".toml":
         path = SHIPPED / f"{name}.toml"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no configuration {name}: name a file that ends in .toml, "
-            f"or one of {', '.join(shipped_configs())}."
-        )
+        words = f"There is no configuration {name}: name a file that ends in .toml, "
+        raise FileNotFoundError(f"{words}or one of {', '.join(shipped_configs())}.")
     try:
         return from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
@@ -58,19 +55,17 @@ def shipped_configs() -> list[str]:
 def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> Config:
     """A configuration from sections of literals; a missing value takes its default.
 
-    Raises: ValueError: on an unknown section or key, a value of the wrong kind or out of range, or a value that nothing
-        reads and that is not the default.
+    Raises: ValueError: on an unknown section or key, a wrong kind or range, or a non-default value that nothing reads.
 
     >>> from_dict({"training": {"epochs": 5}}).training.epochs
     5
     """
     made: dict[str, Any] = {}
     for name, values in sections.items():
-        if name not in SECTIONS:
+        if (kind := SECTIONS.get(name)) is None:
             raise ValueError(f"There is no section [{name}]: use {', '.join(SECTIONS)}.")
         if not isinstance(values, Mapping):
             raise ValueError(f"{name} is {values!r}: it is a section, [{name}], with keys in it.")
-        kind = SECTIONS[name]
         if kind is Loss:
             known = {key: values[key] for key in ("method", "temperature") if key in values}
             made[name] = Loss(**known, settings={key: value for key, value in values.items() if key not in known})
@@ -107,17 +102,16 @@ def changed(config: Config, **values: Any) -> Config:
         named.setdefault(section, {})[key] = value
     if named.get("loss", {}).get("method", config.loss.method) != config.loss.method:
         sections["loss"] = {"temperature": config.loss.temperature}
-    for section, given in named.items():
-        sections[section] = sections.get(section, {}) | given
-    for section, chosen in sections.items():
+    for section in sections | named:
+        chosen = sections.get(section, {}) | named.get(section, {})
         hints, defaults = _settings(section, chosen)
-        dropped = unread(hints, {**defaults, **chosen}).keys() - named.get(section, {})
+        dropped = unread(hints, defaults | chosen).keys() - named.get(section, {})
         sections[section] = {key: value for key, value in chosen.items() if key not in dropped}
     new = from_dict(sections)
     for section, chosen in new.as_dict().items():
         hints, defaults = _settings(section, chosen)
         given = {key: value for key, value in chosen.items() if key in named.get(section, {})}
-        check_values(hints, given, {**defaults, **chosen}, section)
+        check_values(hints, given, defaults | chosen, section)
     return new
 
 
@@ -136,9 +130,8 @@ def differences(old: Config, new: Config) -> list[str]:
 
 def _settings(section: str, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The descriptions and the defaults of a section's settings, for the loss with those of the chosen method."""
-    if section not in SECTIONS:
+    if (kind := SECTIONS.get(section)) is None:
         return {}, {}
-    kind = SECTIONS[section]
     hints, defaults = descriptions(kind), {field.name: field.default for field in dataclasses.fields(kind)}
     if kind is Loss and (method := chosen.get("method", Loss.method)) in list(LOSSES):
         own = settings_of_method(method)

@@ -25,10 +25,8 @@ def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: b
     SIGINT, SIGTERM and SIGHUP save a checkpoint after the step, then stop; after SIGKILL the run resumes from the last
     checkpoint, to the same weights. A warning says if the embeddings collapse.
 
-    Raises:
-        ValueError: if last.pt is damaged, of another configuration, or not the state of a run.
-        OSError: if the disk is full; all files that were saved before stay.
-        KeyboardInterrupt, Stopped: after a signal, once the checkpoint is written.
+    Raises: ValueError: if last.pt is damaged, of another configuration, or not the state of a run; OSError: on a full
+        disk; all files saved before stay; KeyboardInterrupt, Stopped: after a signal, once the checkpoint is written.
     """
     last = output / LAST
     if last.exists():
@@ -67,10 +65,7 @@ def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: b
 
 
 def _evaluated(run: Run, output: Path, log: MetricsLog, evaluate: Evaluate | None, interruption: Interruption) -> bool:
-    """Evaluate if an evaluation is due, and return whether it was made.
-
-    A signal ends the evaluation at once; the run makes the evaluation when it is resumed.
-    """
+    """Make an evaluation that is due, and return whether it was made; a resumed run makes one that a signal ended."""
     per_epoch = run.sampler.batches_per_epoch
     every = run.config.training.evaluate_epochs * per_epoch
     due = every > 0 and (run.step % every == 0 or run.finished)

@@ -31,18 +31,13 @@ class EpochSampler(Iterator[tuple[int, Tensor]]):
     def __init__(self, num_samples: int, batch_size: int, generator: torch.Generator):
         if not 2 <= batch_size <= num_samples:
             raise ValueError(f"batch_size is {batch_size}: it must be from 2 to the number of images, {num_samples}.")
-        self.num_samples = num_samples
-        self.batch_size = batch_size
+        self.num_samples, self.batch_size, self.generator = num_samples, batch_size, generator
         self.batches_per_epoch = num_samples // batch_size
-        self.generator = generator
-        self.epoch = -1
-        self.start = num_samples
-        self.order = torch.empty(0, dtype=torch.int64)
+        self.epoch, self.start, self.order = -1, num_samples, torch.empty(0, dtype=torch.int64)
 
     def __next__(self) -> tuple[int, Tensor]:
         """The number of the epoch, from 0, and the next batch: (b,) int64."""
-        batch = self.peek()
-        if batch is None:
+        if (batch := self.peek()) is None:
             self.order = torch.randperm(self.num_samples, generator=self.generator, device=self.generator.device)
             self.epoch, self.start = self.epoch + 1, 0
             batch = self.order[: self.batch_size]
@@ -126,9 +121,8 @@ class TrainingStep:
     def __call__(self, index: Tensor, view: Tensor, on_gradient: Callable[[], object] = lambda: None) -> Tensor | None:
         embeddings = self.encode(index.repeat(2), view.flatten())
         self.embeddings = embeddings.detach()
-        z1, z2 = embeddings.chunk(2)
         with record_function("loss"):
-            loss = self.criterion(z1, z2, index, view, self.encode, self.generator)
+            loss = self.criterion(*embeddings.chunk(2), index, view, self.encode, self.generator)
         with record_function("optimiser"):
             self.optimiser.zero_grad()
         with record_function("backward"):
@@ -173,8 +167,7 @@ def train(
 
     Raises: ValueError: as `EpochSampler` and `TrainingStep`.
     """
-    device = next(encoder.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(next(encoder.parameters()).device).manual_seed(seed)
     batches = EpochSampler(len(views), batch_size, generator)
     optimiser = optimiser or torch.optim.Adam(encoder.parameters(), learning_rate)
     update = TrainingStep(encoder, views, criterion, optimiser, generator)

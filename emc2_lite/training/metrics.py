@@ -36,8 +36,7 @@ class MetricsLog:
             self.board.close()
 
     def _stays(self, line: str) -> bool:
-        row = _row(line)
-        if row is None:
+        if (row := _row(line)) is None:
             return line.endswith("\n")
         return row["step"] <= (self.evaluated if "accuracy" in row else self.step)
 
@@ -47,11 +46,8 @@ class MetricsLog:
 
             return SummaryWriter(self.path.with_name("tensorboard"), purge_step=self.step + 1)
         except Exception as problem:  # a broken module, or another one of the same name
-            warnings.warn(
-                f"TensorBoard is not written: its module cannot be used ({type(problem).__name__}: {problem}); "
-                f"all rows are in {self.path}",
-                stacklevel=3,
-            )
+            reason = f"its module cannot be used ({type(problem).__name__}: {problem})"
+            warnings.warn(f"TensorBoard is not written: {reason}; all rows are in {self.path}", stacklevel=3)
             return None
 
     def write(self, row: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from emc2_lite.checks import Bounds, checked_settings
 
+Kind = Literal["adam", "sgd", "lars"]
 LearningRate = Annotated[float, Bounds(above=0)]
 WeightDecay = Annotated[float, Bounds(least=0)]
 Momentum = Annotated[float, Bounds(least=0, below=1)]
@@ -55,15 +56,11 @@ class LARS(Optimizer):
         with torch.enable_grad():
             loss = None if closure is None else closure()
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
+            for weight in (weight for weight in group["params"] if weight.grad is not None):
+                if not (state := self.state[weight]):
                     state["momentum_buffer"] = torch.zeros_like(weight)
-                velocity = state["momentum_buffer"]
-                velocity.mul_(group["momentum"]).add_(_scaled(weight, weight.grad, group))
-                weight.sub_(group["lr"] * velocity)
+                step = _scaled(weight, weight.grad, group)
+                weight.sub_(group["lr"] * state["momentum_buffer"].mul_(group["momentum"]).add_(step))
         return loss
 
 
@@ -79,12 +76,7 @@ def _scaled(weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
 
 @checked_settings
 def make_optimiser(
-    name: Literal["adam", "sgd", "lars"],
-    encoder: nn.Module,
-    *,
-    learning_rate: LearningRate,
-    weight_decay: WeightDecay,
-    momentum: Momentum,
+    name: Kind, encoder: nn.Module, *, learning_rate: LearningRate, weight_decay: WeightDecay, momentum: Momentum
 ) -> Optimizer:
     """The optimiser of all of the encoder's parameters.
 
@@ -124,10 +116,8 @@ def warmup_cosine(optimiser: Optimizer, *, warmup_steps: int, total_steps: int) 
     [0.5]
     """
     if not 0 <= warmup_steps <= total_steps or total_steps < 1:
-        raise ValueError(
-            f"The warm-up has {warmup_steps} steps and the run {total_steps}: a run has at least 1 step, "
-            "and its warm-up from 0 to as many steps as the run."
-        )
+        words = f"The warm-up has {warmup_steps} steps and the run {total_steps}: "
+        raise ValueError(words + "a run has at least 1 step, and its warm-up from 0 to as many steps as the run.")
 
     def share(step: int) -> float:
         if step >= total_steps:

@@ -18,7 +18,6 @@ from emc2_lite.vision import DigitViews, ImageViews
 
 class Plan(NamedTuple):
     """steps, steps_per_epoch: of the run. parameters: number of the encoder's weights.
-
     memory: bytes by purpose; on a GPU `peak` is the largest sum that was measured, with all images added.
     seconds_per_step: measured, without evaluation and without the decoding of files. seconds: of all steps.
     encoder_share: share of the step spent on the encoder's forward and backward pass, with the batch in memory.
@@ -117,6 +116,5 @@ def _activations(run: Run, images: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        embeddings = run.update.embed(images)
-    del embeddings
+        run.update.embed(images)
     return sum(kept.values())

@@ -1,28 +1,24 @@
 """The progress of a run: a bar on a terminal and in a notebook, elsewhere a line at most every half minute."""
 
+import math
 import sys
 import time
 from contextlib import AbstractContextManager, suppress
 
 from tqdm.auto import tqdm
 
-EVERY_SECONDS = 30.0
-FIRST_STEPS = 10  # before the first line
+FIRST_STEPS, EVERY_SECONDS = 10, 30.0  # before the first line, and between two lines
 
 
 class Progress(AbstractContextManager):
-    """Shows the progress of a run while it is entered. A lost terminal ends the display, not the run.
+    """Shows the progress of a run, from `step` to `total_steps` of `batch_size` images, while it is entered.
 
-    Args:
-        step, total_steps: the run's present step and its last one.
-        batch_size: images a step.
-        shown: False for no display at all.
+    A lost terminal ends the display, not the run; with `shown` False there is no display at all.
     """
 
     def __init__(self, step: int, total_steps: int, batch_size: int, *, shown: bool = True):
         self.step, self.total_steps, self.batch_size = step, total_steps, batch_size
-        self.first, self.began = step, time.perf_counter()
-        self.told: float | None = None
+        self.first, self.began, self.due = step, time.perf_counter(), math.inf
         # With disable=None tqdm disables the bar where stderr is no terminal; a notebook has its bar all the same.
         place = {"total": total_steps * batch_size, "initial": step * batch_size, "unit": "img", "unit_scale": True}
         self.bar = tqdm(**place, disable=None) if shown else None
@@ -41,16 +37,11 @@ class Progress(AbstractContextManager):
             if not self.bar.disable:
                 self.bar.update(self.batch_size)
                 self.bar.set_postfix_str(", ".join(_words(numbers)), refresh=False)
-            elif self.step == self.total_steps or self._due():
-                self.told = time.perf_counter()
+            elif self.step in (self.total_steps, self.first + FIRST_STEPS) or time.perf_counter() >= self.due:
+                self.due = time.perf_counter() + EVERY_SECONDS
                 print(self.line(numbers), file=sys.stderr, flush=True)
         except OSError:
             self.bar = None
-
-    def _due(self) -> bool:
-        if self.told is None:
-            return self.step - self.first >= FIRST_STEPS
-        return time.perf_counter() - self.told >= EVERY_SECONDS
 
     def line(self, numbers: dict[str, float]) -> str:
         """Such as "step 1,200 of 4,500, loss 3.21, 512 images/s, 3 min left"."""

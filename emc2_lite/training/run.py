@@ -35,12 +35,8 @@ class Run:
     """A run of a configuration on views: encoder, criterion, optimiser, schedule, sampler and all random states.
 
     The configuration and the views alone decide its course. A run that loads a saved `state_dict` continues bit for
-    bit, on the same kind of device with the same number of threads.
-
-    Args:
-        config: weights and random numbers come from its `training.seed`.
-        views: of the images to train on; `views.identity` tells these images from others.
-        device: the device of the views.
+    bit, on the same kind of device with the same number of threads. Weights and random numbers come from the seed
+    `config.training.seed`; `views` are on the `device`, and `views.identity` tells their images from others.
 
     Raises: ValueError: on settings that a part refuses, such as a batch larger than the set of images.
 
@@ -123,9 +119,7 @@ class Run:
                 f"The encoder's weights are NaN or infinite at step {self.step}: no checkpoint of them is written. "
                 "Go back to the last one, with a lower learning rate, a longer warm-up or optimiser.clip."
             )
-        random = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            random["cuda"] = torch.cuda.get_rng_state()
+        cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
         return {
             "config": self.config.as_dict(),
             "images": {"count": len(self.views), "identity": self.views.identity, "folder": self.folder},
@@ -133,7 +127,7 @@ class Run:
             **{name: getattr(self, name) for name in COUNTERS},
             **{name: getattr(self, name).state_dict() for name in PARTS},
             "generator": self.update.generator.get_state(),
-            "random": random,
+            "random": {"cpu": torch.get_rng_state(), **cuda},
             "sums": self._sums,
             "count": self._count,
         }
@@ -141,19 +135,14 @@ class Run:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume where the state was saved, to the last bit.
 
-        Raises: ValueError: if the state is of another configuration (with each difference), other images, or a device
-            of another kind.
+        Raises: ValueError: on another configuration (with each difference), other images, or another kind of device.
         """
         if changes := differences(from_dict(state["config"]), self.config):
-            raise ValueError(
-                f"The run was started with another configuration: {'; '.join(changes)}. "
-                "Go on with the old values, or start another run elsewhere."
-            )
-        if state["images"]["count"] != len(self.views):
-            raise ValueError(
-                f"The run was started with {state['images']['count']} images and there are {len(self.views)} now: "
-                "give it the same images."
-            )
+            words = f"The run was started with another configuration: {'; '.join(changes)}. "
+            raise ValueError(words + "Go on with the old values, or start another run elsewhere.")
+        if (count := state["images"]["count"]) != len(self.views):
+            words = f"The run was started with {count} images and there are {len(self.views)} now: "
+            raise ValueError(words + "give it the same images.")
         if state["images"]["identity"] != self.views.identity:
             raise ValueError(
                 "The run was started with other images: since then one was renamed, replaced or moved, and the run's "

@@ -6,21 +6,6 @@ from emc2_lite.vision.encoders import DigitEncoder, ResNetEncoder
 from emc2_lite.vision.images import FolderImages, LabelledImages
 from emc2_lite.vision.views import DigitViews, FileViews, ImageViews, Views, view_uniforms
 
-__all__ = [
-    "DATASETS",
-    "Augmentation",
-    "DigitEncoder",
-    "DigitViews",
-    "FileViews",
-    "FolderImages",
-    "ImageViews",
-    "LabelledImages",
-    "ResNetEncoder",
-    "Views",
-    "load_cifar10",
-    "load_digits",
-    "load_imagenet100",
-    "load_images",
-    "load_stl10",
-    "view_uniforms",
-]
+__all__ = ["Augmentation", "DigitEncoder", "DigitViews", "FileViews", "ImageViews", "ResNetEncoder", "Views"]
+__all__ += ["DATASETS", "FolderImages", "LabelledImages", "load_cifar10", "load_digits", "load_imagenet100"]
+__all__ += ["load_images", "load_stl10", "view_uniforms"]

@@ -1,11 +1,11 @@
 """Random views of colour images: SimCLR's transformations, each view with its own parameters, a batch at a time.
 
-The views have the law of torchvision's, and with the same parameters its pixels; but the parameters come from (index,
-view number) alone, and a batch takes a few tensor operations. (kornia's batches draw from a stream, share one order of
-the colour jitter, and resize with another filter.)
+Law and pixels are torchvision's, but (index, view number) alone decides the parameters, and a batch takes a few tensor
+operations. (kornia's batches draw from a stream, share one order of the jitter, and resize with another filter.)
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, NamedTuple
@@ -28,9 +28,8 @@ Strength = Annotated[float, Bounds(least=0, most=100), Unread("jitter", 0.0)]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """RandomResizedCrop, horizontal flip, colour jitter, grayscale and blur, with torchvision's settings.
-
-    The defaults are the paper's for STL-10. The colour jitter's operations come in an order of the view's own.
+    """RandomResizedCrop, horizontal flip, colour jitter in a random order, grayscale and blur, with torchvision's
+    settings; the defaults are the paper's for STL-10.
 
     Args:
         size: S, the side of a view in pixels.
@@ -40,8 +39,7 @@ class Augmentation:
         hue: the jitter's shift is uniform in +- this, in turns of the colour circle, at most 0.5.
         sigma, kernel: range of the Gaussian blur's width in pixels, and its taps, an odd number up to 2 S - 1.
 
-    Raises: ValueError: on a setting outside its range, or one that nothing reads: the strengths of a colour jitter, or
-        the width and the taps of a blur, of probability 0.
+    Raises: ValueError: on a setting outside its range, or of a jitter or blur of probability 0, which nothing reads.
     Source: Chen et al. 2020, A simple framework for contrastive learning of visual representations, appendix A.
 
     >>> Augmentation(size=32, blur=0.0).hue
@@ -100,21 +98,18 @@ class Colours(NamedTuple):
 def draw_crops(augmentation: Augmentation, uniforms: Tensor, height: int, width: int) -> Crops:
     """Crops of images of height x width from the first of a view's uniforms (k, DRAWS): the first of ten random boxes
     that fits, or else the largest central box of an allowed shape."""
-    share, shape = uniforms[:, :ATTEMPTS], uniforms[:, ATTEMPTS : 2 * ATTEMPTS]
-    area = height * width * _within(augmentation.scale, share)
-    low, high = map(math.log, augmentation.ratio)
-    ratio = (low + (high - low) * shape).exp()
+    area = height * width * _within(augmentation.scale, uniforms[:, :ATTEMPTS])
+    ratio = _within([math.log(bound) for bound in augmentation.ratio], uniforms[:, ATTEMPTS : 2 * ATTEMPTS]).exp()
     widths, heights = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
     fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
     first = fits.int().argmax(dim=1, keepdim=True)
     h, w = heights.gather(1, first).squeeze(1), widths.gather(1, first).squeeze(1)
     y, x, mirror = uniforms[:, 2 * ATTEMPTS : CROP_DRAWS].unbind(dim=1)
     top, left = (y * (height - h + 1)).floor(), (x * (width - w + 1)).floor()
-    none = ~fits.any(dim=1)
     central_w = min(width, max(1, round(height * augmentation.ratio[1])))
     central_h = min(height, max(1, round(width / augmentation.ratio[0])))
     central = (height - central_h) // 2, (width - central_w) // 2, central_h, central_w
-    top, left, h, w = (torch.where(none, *sides) for sides in zip(central, (top, left, h, w), strict=True))
+    top, left, h, w = (torch.where(fits.any(dim=1), *pair) for pair in zip((top, left, h, w), central, strict=True))
     return Crops(top, left, h, w, mirror < augmentation.flip)
 
 
@@ -124,21 +119,17 @@ def draw_colours(augmentation: Augmentation, uniforms: Tensor) -> Colours:
     ranges = [(max(0.0, 1 - reach), 1 + reach) for reach in reaches] + [(-augmentation.hue, augmentation.hue)]
     factors = torch.stack([_within(limits, uniforms[:, i]) for i, limits in enumerate(ranges)], dim=1)
     jitter, grayscale, blur, sigma = uniforms[:, 8:].unbind(dim=1)
-    unchanged = torch.tensor([1.0, 1.0, 1.0, 0.0], device=uniforms.device)
-    factors = torch.where((jitter < augmentation.jitter)[:, None], factors, unchanged)
+    factors = torch.where((jitter < augmentation.jitter)[:, None], factors, factors.new_tensor([1.0, 1.0, 1.0, 0.0]))
     grey, blurred = grayscale < augmentation.grayscale, blur < augmentation.blur
     return Colours(uniforms[:, 4:8].argsort(dim=1), factors, grey, blurred, _within(augmentation.sigma, sigma))
 
 
-def _within(limits: tuple[float, float], uniform: Tensor) -> Tensor:
+def _within(limits: Sequence[float], uniform: Tensor) -> Tensor:
     return limits[0] + (limits[1] - limits[0]) * uniform
 
 
 def resized_crops(images: Tensor, crops: Crops, size: int) -> Tensor:
-    """Cut out and resize to size x size, antialiased and bilinear: (k, 3, H, W) -> (k, 3, S, S).
-
-    Resizing is linear in the rows and in the columns: two matrix products for each image.
-    """
+    """Cut out, and resize to S x S, antialiased and bilinear, by two matrix products: (k, 3, H, W) -> (k, 3, S, S)."""
     if max(images.shape[2:]) > LONGEST * min(images.shape[2:]):
         images, crops = _without_far_ends(images, crops)
     rows = _resizing(crops.top, crops.height, images.shape[2], size)
@@ -148,8 +139,7 @@ def resized_crops(images: Tensor, crops: Crops, size: int) -> Tensor:
 
 
 def _without_far_ends(images: Tensor, crops: Crops) -> tuple[Tensor, Crops]:
-    """Each image cut down to the longest of the crops along its longer side; the weights of 1 x 65,000 pixels would
-    take gigabytes."""
+    """Images cut along the longer side to the longest crop; the weights of 1 x 65,000 pixels would take gigabytes."""
     axis, begin, length = (2, "top", crops.height) if images.shape[2] > images.shape[3] else (3, "left", crops.width)
     start, most = getattr(crops, begin), int(length.max())
     first = start.clamp_max(images.shape[axis] - most)
@@ -159,15 +149,12 @@ def _without_far_ends(images: Tensor, crops: Crops) -> tuple[Tensor, Crops]:
 
 
 def _resizing(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
-    """Weights (k, size, pixels) of the old pixels of a line in each new pixel of its resized part.
-
-    A triangle around the new pixel's centre, wide enough to reach every old pixel, and 0 outside the part.
-    """
+    """Weights (k, size, pixels) of a line's old pixels in each new pixel of its resized part: a triangle around the new
+    pixel's centre, wide enough to reach every old pixel, and 0 outside the part."""
     scale, begin, end = (number[:, None, None] for number in (length / size, start, start + length))
     old = torch.arange(pixels, device=start.device) + 0.5
     new = torch.arange(size, device=start.device)[:, None] + 0.5
-    weights = (1 - (old - begin - scale * new).abs() / scale.clamp_min(1)).clamp_min(0)
-    weights = weights * ((old > begin) & (old < end))
+    weights = (1 - (old - begin - scale * new).abs() / scale.clamp_min(1)).clamp_min(0) * ((old > begin) & (old < end))
     return weights / weights.sum(dim=2, keepdim=True)
 
 
@@ -175,26 +162,22 @@ def recolour(images: Tensor, colours: Colours) -> Tensor:
     """Colour jitter, then grayscale: (k, 3, S, S) in [0, 1] -> the same.
 
     Brightness, contrast and saturation are one formula, clamp(f x + (1 - f) reference), with black, the mean of the
-    grey image or the grey image as reference; f = 1 changes nothing, and grayscale is saturation with f = 0. So any
-    order of the four is: up to three of these, the hue, up to three of these.
+    grey image or the grey image as reference; f = 1 changes nothing, and grayscale is saturation with f = 0. Any order
+    of the four is up to three of these, the hue, and up to three of these.
     """
-    hue_at = (colours.order == HUE).int().argmax(dim=1)
-    for before in (True, False):
-        for slot in range(3) if before else range(1, 4):
-            used = slot < hue_at if before else slot > hue_at
-            operation = colours.order[:, slot]
-            factor = colours.factors.gather(1, operation[:, None]).squeeze(1)
-            images = _blend(images, operation, torch.where(used, factor, 1.0))
-        if before:
-            images = _shift_hue(images, colours.factors[:, HUE])
+    factors, hue_at = colours.factors.gather(1, colours.order), (colours.order == HUE).int().argmax(dim=1)
+    for slot in range(3):
+        images = _blend(images, colours.order[:, slot], torch.where(slot < hue_at, factors[:, slot], 1.0))
+    images = _shift_hue(images, colours.factors[:, HUE])
+    for slot in range(1, 4):
+        images = _blend(images, colours.order[:, slot], torch.where(slot > hue_at, factors[:, slot], 1.0))
     return _blend(images, torch.full_like(hue_at, 2), torch.where(colours.grayscale, 0.0, 1.0))
 
 
 def _blend(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
     operation, factor = operation[:, None, None, None], factor[:, None, None, None]
     grey = (images * images.new_tensor([0.2989, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
-    contrast = torch.where(operation == 1, grey.mean(dim=(2, 3), keepdim=True), 0.0)
-    reference = torch.where(operation == 2, grey, contrast)
+    reference = torch.where(operation == 2, grey, (operation == 1) * grey.mean(dim=(2, 3), keepdim=True))
     return (factor * images + (1 - factor) * reference).clamp_(0, 1)
 
 
@@ -213,8 +196,7 @@ def _shift_hue(images: Tensor, turns: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
-    """Gaussian blur of width sigma (k,) in pixels, cut off at `kernel` taps, mirrored at the edges: two matrix products
-    for each image."""
+    """Gaussian blur of width sigma (k,) in pixels, `kernel` taps, mirrored at the edges, by two matrix products."""
     taps = torch.arange(kernel, device=images.device) - kernel // 2
     weights = (-0.5 * (taps / sigma[:, None]) ** 2).softmax(dim=1)
     moves = [_reflections(side, kernel, images.device) for side in images.shape[2:]]

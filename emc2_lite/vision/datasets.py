@@ -51,11 +51,11 @@ def load_images(
     """A part of a data set: images with their `labels`, the names of their `classes`, and an `identity`.
 
     Args:
-        name: of `DATASETS`.
+        name: a key of `DATASETS`.
         part: "train", for an encoder; "labelled", for probes, which differs from "train" for STL-10 alone; "test".
         folder: where the data lie, or are downloaded to; "~" is the reader's home. The parts of "folder" are its
             subfolders train/ and test/ (or val/), with the same classes; without train/, all its images are "train".
-        samples: so many of the images, drawn without replacement by a fixed seed, in their order; all by default.
+        samples: the number of images, drawn without replacement by a fixed seed, in their order; all by default.
         download: fetch CIFAR-10 or STL-10 if the folder lacks them.
         skip_corrupt: leave out image files that cannot be read, with a warning.
 
@@ -67,13 +67,11 @@ def load_images(
     """
     if name not in DATASETS:
         raise ValueError(f"The data set is {name!r}: use one of {', '.join(DATASETS)}.")
-    split = "test" if part == "test" else "train"
-    images: LabelledImages | FolderImages
-    if name == "stl10":
-        stl10 = _STL10_SPLITS[part]
-        split, images = part, load_stl10(stl10, folder, count=samples, at_random=bool(samples), download=download)
-    elif name == "imagenet100":
-        images = load_imagenet100(split, folder, skip_corrupt=skip_corrupt)
+    split = part if name == "stl10" or part == "test" else "train"
+    if name == "imagenet100":
+        images: LabelledImages | FolderImages = load_imagenet100(split, folder, skip_corrupt=skip_corrupt)
+    elif name == "stl10":
+        images = load_stl10(_STL10_SPLITS[part], folder, count=samples, at_random=bool(samples), download=download)
     elif name == "folder":
         images = FolderImages(_part_of(place(folder), split), skip_corrupt=skip_corrupt)
     else:
@@ -93,10 +91,8 @@ def _sample(count: int, samples: int) -> Tensor:
 
 
 def load_digits(split: str = "all") -> LabelledImages:
-    """The UCI handwritten digits that ship with scikit-learn: 1,797 real images, 8 x 8, one channel, ten classes.
-
-    Args:
-        split: "all" (1,797), "train" (1,437) or "test" (360). The split is stratified by class and always the same.
+    """The UCI handwritten digits that ship with scikit-learn, 8 x 8, one channel, ten classes: "all" 1,797 images, or
+    "train" (1,437) or "test" (360), a split that is stratified by class and always the same.
 
     Raises: ValueError: on another split.
     Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository.
@@ -118,9 +114,8 @@ def load_digits(split: str = "all") -> LabelledImages:
 
 
 def load_cifar10(split: str, folder: str | Path, *, download: bool = False) -> LabelledImages:
-    """CIFAR-10: 50,000 ("train") or 10,000 ("test") images of 32 x 32, uint8, ten classes.
-
-    Its files are pickles, which can run code: torchvision checks their checksums before opening any.
+    """CIFAR-10: 50,000 ("train") or 10,000 ("test") images of 32 x 32, uint8, ten classes. The files are pickles, which
+    can run code: torchvision checks their checksums first.
 
     Raises: ValueError: on another split, or damaged files; FileNotFoundError: if `cifar-10-batches-py/` is missing;
         ConnectionError: if a download fails; it can be continued.
@@ -129,11 +124,10 @@ def load_cifar10(split: str, folder: str | Path, *, download: bool = False) -> L
     from torchvision.datasets import CIFAR10
 
     _check_split(split, "train", "test")
-    root = place(folder)
-    content = root / CIFAR10.base_folder
-    _fetch("cifar10", "CIFAR-10", CIFAR10, root, content, download)
+    content = place(folder) / CIFAR10.base_folder
+    _fetch("cifar10", "CIFAR-10", CIFAR10, content.parent, content, download)
     try:
-        data = CIFAR10(str(root), train=split == "train")
+        data = CIFAR10(content.parent, train=split == "train")
     except RuntimeError:
         raise ValueError(
             f"{content} is not whole, or a file in it has another checksum: delete it and download it again."
@@ -146,11 +140,8 @@ def load_cifar10(split: str, folder: str | Path, *, download: bool = False) -> L
 def load_stl10(
     split: str, folder: str | Path, *, count: Count | None = None, at_random: bool = False, download: bool = False
 ) -> LabelledImages:
-    """STL-10: 100,000 "unlabelled", 5,000 "train" or 8,000 "test" images of 96 x 96, uint8, ten classes.
-
-    Args:
-        folder: holds `stl10_binary/`, as torchvision's download unpacks it.
-        count: the number of images to read, the first ones or, `at_random`, a sample by a fixed seed; all by default.
+    """STL-10: 100,000 "unlabelled", 5,000 "train" or 8,000 "test" images of 96 x 96, uint8, ten classes, from
+    `stl10_binary/` in `folder`; the first `count` images or, `at_random`, a sample by a fixed seed, all by default.
 
     Raises: ValueError: on another split, a count below 1, or a file that holds fewer images; FileNotFoundError: if the
         split's files are missing; ConnectionError: if a download fails; it can be continued.
@@ -183,7 +174,7 @@ def load_stl10(
 
 
 def _fetch(name: str, title: str, source: Any, folder: Path, wanted: Path, download: bool) -> None:
-    """Download the archive of a torchvision data set if `wanted`, a part of its content, is missing and may be."""
+    """Download a torchvision archive if `wanted`, a part of the content, is missing and `download` is set."""
     if download:
         fetch_archive(source.url, folder, source.filename, source.tgz_md5, source.base_folder, wanted)
     if not wanted.exists():
@@ -194,11 +185,8 @@ def _fetch(name: str, title: str, source: Any, folder: Path, wanted: Path, downl
 
 
 def load_imagenet100(split: str, folder: str | Path, *, skip_corrupt: bool = False) -> FolderImages:
-    """The 100 classes of ImageNet that `imagenet100.txt` lists, from the reader's folder of ImageNet.
-
-    Args:
-        split: "train" or "test"; test images are those of ImageNet's validation set.
-        folder: holds train/ and val/ with a subfolder for each class, named by its WordNet id.
+    """The 100 classes of ImageNet that `imagenet100.txt` lists. The reader's folder holds "train" in train/ and "test",
+    ImageNet's validation set, in val/, with a subfolder for each class, named by the WordNet id.
 
     Raises: ValueError: on another split; FileNotFoundError: if the folder or one of the classes is missing.
     Source: Russakovsky et al. 2015, ImageNet large scale visual recognition challenge; the list is that of Tian,

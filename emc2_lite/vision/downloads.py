@@ -13,18 +13,15 @@ from tqdm import tqdm
 
 from emc2_lite.locking import locked
 
-BLOCK = 1 << 20
+BLOCK = 1 << 20  # bytes
 
 
 def download(url: str, path: Path, md5: str) -> None:
-    """Fetch a file into `path`, by way of `path` + ".part", with a progress bar.
+    """Fetch a file into `path`, by way of `path` + ".part", with a progress bar; an earlier part is continued where the
+    server can do so, and begun again where it cannot.
 
-    An earlier part is continued if the server can do so, and begun again if not.
-
-    Raises:
-        ConnectionError: if the connection fails or breaks; what has arrived stays.
-        ValueError: if the whole file has arrived with another checksum; it is deleted.
-        OSError: if the disk is full or cannot be written to; what has arrived stays.
+    Raises: ConnectionError: if the connection fails or breaks; OSError: if the disk is full or cannot be written to;
+        what has arrived stays. ValueError: if the whole file has arrived with another checksum; the file is deleted.
     """
     part = path.with_name(f"{path.name}.part")
     begun = part.stat().st_size if part.exists() else 0
@@ -39,10 +36,9 @@ def download(url: str, path: Path, md5: str) -> None:
                 f"{url} answers {failure.code} {failure.reason}: try the same command another day."
             ) from None
     except (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as failure:
-        reason = getattr(failure, "reason", failure)
         size = part.stat().st_size if part.exists() else 0
         raise ConnectionError(
-            f"{url} could not be fetched ({reason}), {size / 1e6:.1f} MB are in {part}: "
+            f"{url} could not be fetched ({getattr(failure, 'reason', failure)}), {size / 1e6:.1f} MB are in {part}: "
             "the same command goes on from there."
         ) from None
     except OSError as failure:  # the errors of the disk; those of the connection are caught above
@@ -62,18 +58,14 @@ def download(url: str, path: Path, md5: str) -> None:
 
 def _receive(answer: http.client.HTTPResponse, part: Path, begun: int) -> None:
     """Write the server's bytes behind the first `begun` bytes of the part."""
-    length = answer.headers.get("Content-Length")
-    total = begun + int(length) if length else None
+    total = begun + int(length) if (length := answer.headers.get("Content-Length")) else None
     with (
         part.open("ab" if begun else "wb") as file,
-        tqdm(total=total, initial=begun, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,
+        tqdm.wrapattr(file, "write", total, initial=begun, desc=part.stem, disable=None) as counted,
     ):
-        while block := answer.read(BLOCK):
-            file.write(block)
-            bar.update(len(block))
-        size = file.tell()
-    if total is not None and size < total:
-        raise ConnectionError("the connection broke")
+        shutil.copyfileobj(answer, counted, BLOCK)
+        if total is not None and file.tell() < total:
+            raise ConnectionError("the connection broke")
 
 
 def _md5(path: Path) -> str:
@@ -82,13 +74,10 @@ def _md5(path: Path) -> str:
 
 
 def fetch_archive(url: str, folder: Path, name: str, md5: str, content: str, wanted: Path) -> None:
-    """Download the tar archive `name` into `folder`, and unpack its top folder `content` there, whole or not at all.
+    """Download the tar archive `name` into `folder`, and unpack its top folder `content` there, whole or not at all;
+    do nothing where `wanted`, a file or folder of the content, exists.
 
-    Where the file or folder `wanted`, a part of the content, exists, nothing is done.
-
-    Raises:
-        Locked: while another process downloads or unpacks the same archive there.
-        ConnectionError, ValueError, OSError: as `download`; also if an earlier archive has another checksum.
+    Raises: Locked: while another process does the same; ConnectionError, ValueError, OSError: as `download`.
     """
     if wanted.exists():
         return

@@ -13,17 +13,12 @@ NORMS = {"none": nn.Identity, "group": partial(nn.GroupNorm, 32), "batch": nn.Ba
 
 
 class Encoder(nn.Module):
-    """A trunk and a projector: images -> projector(trunk(images)), divided by its length.
-
-    `features` is the trunk's output, (k, f), which the evaluation reads. The call gives (k, dim) embeddings of length
-    1, at least in float32: under autocast the projector's output is widened first, so that lengths are exact.
-    """
+    """A trunk and a projector: images -> (k, dim) embeddings, projector(trunk(images)) divided by its length, at least
+    in float32, so that lengths are exact under autocast. `features` gives the trunk's output, (k, f)."""
 
     def __init__(self, trunk: nn.Module, projector: nn.Module, dim: int):
         super().__init__()
-        self.trunk = trunk
-        self.projector = projector
-        self.dim = dim
+        self.trunk, self.projector, self.dim = trunk, projector, dim
 
     def features(self, images: Tensor) -> Tensor:
         return self.trunk(images)
@@ -34,9 +29,8 @@ class Encoder(nn.Module):
 
 
 class DigitEncoder(Encoder):
-    """A small convolutional network for 8 x 8 grey images, without norm layers: 93,000 weights at d = 32.
-
-    (k, 1, 8, 8) images -> (k, 128) features -> (k, dim) embeddings of length 1, through a linear projector.
+    """A convolutional network without norm layers, of 93,000 weights at dim 32: (k, 1, 8, 8) grey images -> (k, 128)
+    features -> (k, dim) embeddings of length 1, through a linear projector.
 
     Raises: ValueError: on a dim outside 1 to 65,536.
 
@@ -53,9 +47,8 @@ class DigitEncoder(Encoder):
 
 
 class ResNetEncoder(Encoder):
-    """torchvision's ResNet without its classifier, and a projector; the defaults are the paper's encoder for STL-10.
-
-    (k, 3, H, W) images -> (k, 512) features, (k, 2048) at depth 50 -> (k, dim) embeddings of length 1.
+    """torchvision's ResNet without its classifier, and a projector: (k, 3, H, W) images -> (k, 512) features, (k, 2048)
+    at depth 50 -> (k, dim) embeddings of length 1. The defaults are the paper's encoder for STL-10.
 
     Weights start as torchvision's do (He et al. 2015), with any norm. At depth 18 without norm layers no other start
     learnt faster at the paper's rate, Adam's 1e-4: residual branches that start at zero (Fixup, Zhang, Dauphin and Ma
@@ -89,14 +82,12 @@ class ResNetEncoder(Encoder):
         from torchvision import models  # here, because torchvision takes seconds
 
         trunk = models.get_model(f"resnet{depth}", norm_layer=NORMS[norm])
-        width = trunk.fc.in_features
-        trunk.fc = nn.Identity()
+        width, trunk.fc = trunk.fc.in_features, nn.Identity()
         if stem == "small":
             trunk.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
             trunk.maxpool = nn.Identity()
-        if hidden is None:
-            projector: nn.Module = nn.Linear(width, dim)
-        else:
-            projector = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, dim))
+        projector: nn.Module = nn.Linear(width, hidden or dim)
+        if hidden is not None:
+            projector = nn.Sequential(projector, nn.ReLU(), nn.Linear(hidden, dim))
         super().__init__(trunk, projector, dim)

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -19,15 +20,12 @@ from emc2_lite.vision.listing import check_classes, class_names, listed_images, 
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images in memory, and their classes; ``images, labels = load_digits("train")`` takes the two tensors.
-
-    `identity` differs where the images do, as far as can be told without reading them; `load_images` fills it.
-    """
+    """Images in memory, and their classes; ``images, labels = load_digits("train")`` takes the two tensors."""
 
     images: Tensor  # (N, C, H, W), float32 in [0, 1] for digits, uint8 for colour images
     labels: Tensor  # (N,) int64, -1 for none
     classes: tuple[str, ...] = ()  # names of the labels 0, 1, ...; empty where unknown
-    identity: str = ""
+    identity: str = ""  # filled by `load_images`: differs where name, part or shape of the images differ
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter((self.images, self.labels))
@@ -52,10 +50,9 @@ class FolderImages:
         classes: names of the subfolders to take, in the order of their labels; all of them by default.
         skip_corrupt: decode every file once now, and leave out unreadable ones, with one warning.
 
-    Raises:
-        FileNotFoundError: if the folder, one of the named classes or the images of a class are missing.
-        ValueError: if images lie beside subfolders, the subfolders read like parts (Training, Testing), or a link leads
-            nowhere or back to a folder above it; from `files[i]`, if file i cannot be read.
+    Raises: FileNotFoundError: if the folder, one of the named classes or the images of a class are missing; ValueError:
+        if images lie beside subfolders, the subfolders read like parts (Training, Testing), or a link leads nowhere or
+        back to a folder above it; from `files[i]`, if file i cannot be read.
     """
 
     def __init__(self, folder: str | Path, *, classes: Sequence[str] | None = None, skip_corrupt: bool = False):
@@ -74,8 +71,7 @@ class FolderImages:
             )
         self.classes = tuple(found if classes is None else classes)
         listed = listed_images(root, self.classes)
-        if skip_corrupt:
-            listed = _readable(listed)
+        listed = _readable(listed) if skip_corrupt else listed
         self.paths = [path for path, _ in listed]
         self.labels = torch.tensor([label for _, label in listed])
 
@@ -129,11 +125,7 @@ class FolderImages:
 
 
 def decode(path: Path) -> Tensor:
-    """An image file of any kind that Pillow reads, as (3, H, W) uint8; of 16 bits a pixel the upper 8.
-
-    Raises: ValueError: if it cannot be read, or has 32 bits a pixel, with its name.
-    """
-    limit = f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, Pillow's limit"
+    """A file's image as (3, H, W) uint8, of 16 bits the upper 8; ValueError on 32 bits a pixel or a broken file."""
     try:
         with Image.open(path) as image:
             if image.mode in ("I", "F"):
@@ -142,7 +134,8 @@ def decode(path: Path) -> Tensor:
                 return torch.from_numpy((np.asarray(image) >> 8).astype(np.uint8)).repeat(3, 1, 1)
             return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
     except Image.DecompressionBombError:
-        raise _unreadable(path, limit) from None
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise _unreadable(path, f"it has more than {limit:,} pixels, Pillow's limit") from None
     except Exception as problem:  # Pillow's readers raise a dozen kinds for damaged files
         raise _unreadable(path, problem) from None
 
@@ -155,14 +148,13 @@ def _unreadable(path: Path, problem: object) -> ValueError:
 
 
 def _readable(listed: list[tuple[Path, int]]) -> list[tuple[Path, int]]:
-    def can_be_read(i: int) -> bool:
-        try:
-            decode(listed[i][0])
-        except ValueError:
-            return False
-        return True
+    def can_be_read(item: tuple[Path, int]) -> bool:
+        with suppress(ValueError):
+            decode(item[0])
+            return True
+        return False
 
-    sound = thread_map(can_be_read, range(len(listed)), unit=" files looked at", disable=None)
+    sound = thread_map(can_be_read, listed, unit=" files looked at", disable=None)
     bad = [str(path) for (path, _), is_sound in zip(listed, sound, strict=True) if not is_sound]
     if len(bad) == len(listed):
         raise ValueError(f"None of the {len(bad)} files can be read as an image, such as {bad[0]}.")

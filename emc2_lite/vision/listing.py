@@ -38,7 +38,7 @@ def parts_among(names: Sequence[str]) -> list[str]:
 
 
 def check_classes(root: Path, names: Sequence[str]) -> None:
-    """Raise ValueError if the subfolders of these names read like parts of a data set, or others are lost links."""
+    """Refuse subfolders whose names all read like parts of a data set, and links that lead nowhere."""
     if names and len(parts_among(names)) == len(names):
         raise ValueError(
             f"{root} has the subfolders {', '.join(names)}, which read like parts of a data set and not like classes: "
@@ -49,29 +49,18 @@ def check_classes(root: Path, names: Sequence[str]) -> None:
 
 
 def listed_images(root: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
-    """Every image file that Pillow opens and its label, by class and name; links to folders are followed.
-
-    Pictures of other kinds are counted in a warning.
-
-    Raises:
-        FileNotFoundError: if there are no images, or none of some class.
-        ValueError: if images lie beside subfolders, or a link leads nowhere or to a folder that it lies in.
-    """
+    """Every image file that Pillow opens and its label, by class and name; other pictures are counted in a warning."""
     endings = _endings()
-    images = [entry for entry in _visible(root) if _ending(entry.name) in endings] if classes else []
+    images = [entry for entry in _visible(root) if Path(entry.name).suffix.lower() in endings] if classes else []
     if beside := [entry.name for entry in images if not os.path.isdir(entry)]:
         raise ValueError(
             f"{root} has subfolders, and {len(beside)} images beside them, such as {beside[0]}: move these into "
             "the subfolder of their class, or all images into a folder without subfolders."
         )
-    listed, others = [], Counter[str]()
-    above = {os.path.realpath(root)} if classes else set()
-    for label, name in list(enumerate(classes)) or [(-1, "")]:
-        for path in _files(root / name, above):
-            if (ending := _ending(path.name)) in endings:
-                listed.append((path, label))
-            else:
-                others[ending] += 1
+    above, folders = {os.path.realpath(root)} if classes else set(), list(enumerate(classes)) or [(-1, "")]
+    files = [(path, label) for label, name in folders for path in _files(root / name, above)]
+    listed = [(path, label) for path, label in files if path.suffix.lower() in endings]
+    others = Counter(ending for path, _ in files if (ending := path.suffix.lower()) not in endings)
     seen = f"; there are {_counts(others)} files" if others else ""
     if not listed:
         raise FileNotFoundError(
@@ -93,14 +82,14 @@ def listed_images(root: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, by name, without hidden entries and those that operating systems make."""
+    """A folder's entries by name, without hidden ones and those that operating systems make."""
     with os.scandir(folder) as entries:
         visible = (entry for entry in entries if not entry.name.startswith(".") and entry.name not in _MADE_BY_SYSTEMS)
         return sorted(visible, key=lambda entry: entry.name)
 
 
 def _files(folder: Path, above: set[str]) -> Iterator[Path]:
-    """All visible files in and below a folder, by the parts of their names; `above` are the resolved folders above."""
+    """All visible files in and below a folder, in order; `above` are the resolved folders above."""
     here = os.path.realpath(folder)
     if here in above:
         raise ValueError(
@@ -116,16 +105,12 @@ def _files(folder: Path, above: set[str]) -> Iterator[Path]:
 
 
 def _check_link(entry: os.DirEntry[str]) -> None:
-    """Raise ValueError if a link leads nowhere and may stand for a folder; lost images are named when they are read."""
-    if entry.is_symlink() and not os.path.exists(entry) and _ending(entry.name) not in _endings():
+    """Refuse a link that leads nowhere and may stand for a folder; lost images are named when they are read."""
+    if entry.is_symlink() and not os.path.exists(entry) and Path(entry.name).suffix.lower() not in _endings():
         raise ValueError(
             f"{entry.path} is a link to {os.readlink(entry)}, which is not there: it may stand for a folder of images; "
             "mend the link or take it away."
         )
-
-
-def _ending(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
 
 
 def _endings() -> set[str]:

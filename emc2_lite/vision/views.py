@@ -1,7 +1,7 @@
 """Views: random transformations of an image that depend on (index, view number) alone.
 
-The same pair gives the same pixels in any batch, at any time, so a pair names a view exactly. The random numbers are a
-hash of the pair, not a stream: any view can be made again without its predecessors.
+The same pair gives the same pixels in any batch, at any time: a pair names a view. The random numbers are a hash of the
+pair and no stream, so that any view can be made again without its predecessors.
 """
 
 import math
@@ -24,8 +24,8 @@ Workers = Annotated[int, Bounds(least=1, most=256)]
 def view_uniforms(index: Tensor, view: Tensor, count: int) -> Tensor:
     """`count` Uniform(0, 1) numbers for each (index, view) pair: (k,), (k,) int64 -> (k, count) float32.
 
-    SplitMix64 of the pair and the position in the row, the same on every device. A number keeps 23 bits, so that adding
-    one half is exact and neither 0 nor 1 ever occurs.
+    SplitMix64 of the pair and the column, the same on every device. A number keeps 23 bits, so that adding one half is
+    exact and neither 0 nor 1 occurs.
 
     >>> view_uniforms(torch.tensor([3]), torch.tensor([4]), 2)
     tensor([[0.7888, 0.8122]])
@@ -37,21 +37,22 @@ def view_uniforms(index: Tensor, view: Tensor, count: int) -> Tensor:
 
 
 class Views(ABC):
-    """Views of N images, called with index, view: (k,) int64 on their device -> (k, C, S, S) floating point in [0, 1].
+    """Views of N `images`, called with index, view: (k,) int64 on the views' device -> (k, C, S, S) floating point in
+    [0, 1], without gradient.
 
-    The same pair always gives the same pixels, without gradient. `identity` tells these images from others, such as a
-    digest of their names and sizes, and `classes` names the labels; empty where unknown.
+    `identity` differs where the images do, such as a digest of their names and sizes, and `classes` names the labels;
+    both are empty where unknown.
 
-    Raises: ValueError: on a name that is no tensor, shapes that differ or are not (k,), no views asked for, a dtype
-        other than int64, indices outside the set, or negative view numbers.
+    Raises: ValueError: on an index or view that is no tensor, shapes that differ or are not (k,), k = 0, a dtype other
+        than int64, indices outside 0 to N - 1, or negative view numbers.
     """
 
+    images: Tensor | FolderImages
     identity: str = ""
     classes: tuple[str, ...] = ()
 
-    @abstractmethod
     def __len__(self) -> int:
-        """N, the number of images."""
+        return len(self.images)
 
     @abstractmethod
     def make(self, index: Tensor, view: Tensor) -> Tensor:
@@ -86,19 +87,16 @@ class Views(ABC):
 
 
 class DigitViews(Views):
-    """Views of small grey images: a random affine map, a random contrast, and pixel noise, each drawn per view.
+    """Views of small grey images, (N, 1, H, W) in [0, 1], on their device.
 
-    Rotation up to 15 degrees, scale 0.85 to 1.15, shear up to 0.2, shift up to 1 pixel in each direction (all uniform);
-    contrast times 0.6 to 1.4; Gaussian noise of standard deviation 0.05; then clipped to [0, 1]. `images` is (N, 1,
-    H, W) in [0, 1]; views are made on its device.
+    Each view is rotated up to 15 degrees, scaled by 0.85 to 1.15, sheared up to 0.2, shifted up to 1 pixel in each
+    direction, with 0.6 to 1.4 times the contrast, all uniform, and Gaussian noise of deviation 0.05, clipped to [0, 1].
 
     Raises: ValueError: on images of another shape or range; when called, see `Views`.
 
     >>> DigitViews(torch.rand(10, 1, 8, 8))(torch.tensor([3, 3]), torch.tensor([0, 1])).shape  # two views of image 3
     torch.Size([2, 1, 8, 8])
     """
-
-    noise_std = 0.05
 
     def __init__(self, images: Tensor):
         check_tensor(images, "images")
@@ -108,10 +106,7 @@ class DigitViews(Views):
             )
         if not (images.numel() and images.min() >= 0 and images.max() <= 1):
             raise ValueError("images holds numbers outside [0, 1] or NaN, or nothing: scale the pixels to [0, 1].")
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
+        self.images: Tensor = images
 
     def originals(self, index: Tensor) -> Tensor:
         return self.images[index]
@@ -122,8 +117,7 @@ class DigitViews(Views):
         parameters, noise = uniforms[:, :6], torch.special.ndtri(uniforms[:, 6:]).view_as(images)
         maps, contrast = _affine_maps(2 * parameters - 1, images.shape[-2:])
         grid = F.affine_grid(maps, list(images.shape), align_corners=False)
-        moved = F.grid_sample(images, grid, align_corners=False)
-        return (contrast * moved + self.noise_std * noise).clamp_(0, 1)
+        return (contrast * F.grid_sample(images, grid, align_corners=False) + 0.05 * noise).clamp_(0, 1)
 
 
 def _affine_maps(signed: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
@@ -137,9 +131,8 @@ def _affine_maps(signed: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
 
 
 class ImageViews(Views):
-    """Random views of colour images in memory, made on their device.
-
-    `images` is (N, 3, H, W), uint8, or floating point in [0, 1]; a call gives (k, 3, S, S) float32.
+    """Random views of colour images in memory, (N, 3, H, W) uint8 or floating point in [0, 1], on their device; a call
+    gives (k, 3, S, S) float32.
 
     Raises: ValueError: on images of another shape or range; when called, see `Views`.
 
@@ -154,24 +147,18 @@ class ImageViews(Views):
             raise ValueError(f"images has shape {tuple(images.shape)}: pass (N, 3, H, W).")
         if images.dtype != torch.uint8 and not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
             raise ValueError(f"images is {images.dtype}: pass torch.uint8, or floating point from 0 to 1.")
-        self.images = images
+        self.images: Tensor = images
         self.augmentation = augmentation
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def make(self, index: Tensor, view: Tensor) -> Tensor:
         uniforms = view_uniforms(index, view, DRAWS)
         crops = draw_crops(self.augmentation, uniforms, *self.images.shape[2:])
-        resized = resized_crops(self._pixels(index), crops, self.augmentation.size)
-        return finish(resized, uniforms, self.augmentation)
+        return finish(resized_crops(self._pixels(index), crops, self.augmentation.size), uniforms, self.augmentation)
 
     def originals(self, index: Tensor) -> Tensor:
         """The images, resized to S x S if they have another size."""
-        images, size = self._pixels(index), self.augmentation.size
-        if images.shape[2:] == (size, size):
-            return images
-        return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+        images, size = self._pixels(index), (self.augmentation.size, self.augmentation.size)
+        return images if images.shape[2:] == size else F.interpolate(images, size, mode="bilinear", antialias=True)
 
     def _pixels(self, index: Tensor) -> Tensor:
         images = self.images[index]
@@ -179,11 +166,8 @@ class ImageViews(Views):
 
 
 class FileViews(Views):
-    """Views as in `ImageViews`, of images of any size, decoded on demand.
-
-    Threads decode, crop and resize on the CPU, to whole numbers from 0 to 255; colours and blur follow on the device.
-    `prefetch` lets the threads begin early. Pixels depend on (index, view) alone, not on prefetching.
-    `device` is that of the views, and `workers` the number of threads.
+    """Views as in `ImageViews`, of files of any size: `workers` threads decode, crop and resize on the CPU, to whole
+    numbers from 0 to 255; colours and blur follow on `device`. `prefetch` starts the threads early; pixels stay.
 
     Raises: ValueError: on workers outside 1 to 256; when called, see `Views`, and on an unreadable file, by name.
     """
@@ -194,15 +178,10 @@ class FileViews(Views):
     ):
         from torchvision.transforms.v2 import functional  # here, because torchvision takes seconds, and before threads
 
-        self.transforms = functional
-        self.files = files
-        self.augmentation = augmentation
-        self.device = torch.device(device)
-        self.pool = ThreadPoolExecutor(workers)
+        self.images: FolderImages = files
+        self.augmentation, self.transforms = augmentation, functional
+        self.device, self.pool = torch.device(device), ThreadPoolExecutor(workers)
         self.coming: dict[tuple[int, int], Future[Tensor]] = {}
-
-    def __len__(self) -> int:
-        return len(self.files)
 
     def prefetch(self, index: Tensor, view: Tensor) -> None:
         """Begin to decode these views; earlier hints that were never asked for are dropped."""
@@ -216,8 +195,8 @@ class FileViews(Views):
         begun = [self._begin(pair) for pair in zip(index.tolist(), view.tolist(), strict=True)]
         taken = set(begun)
         self.coming = {pair: work for pair, work in self.coming.items() if work not in taken}
-        crops = self._to_device([work.result() for work in begun])
-        return finish(crops, view_uniforms(index, view, DRAWS), self.augmentation)
+        images = self._to_device([work.result() for work in begun])
+        return finish(images, view_uniforms(index, view, DRAWS), self.augmentation)
 
     def originals(self, index: Tensor) -> Tensor:
         """The images, their shorter side resized to S / 0.875, and S x S cut out of the middle, as is usual."""
@@ -229,24 +208,23 @@ class FileViews(Views):
         return self.coming[pair]
 
     def _crop(self, index: int, view: int) -> Tensor:
-        image, size = self.files[index], self.augmentation.size
+        image, size = self.images[index], self.augmentation.size
         uniforms = view_uniforms(torch.tensor([index]), torch.tensor([view]), DRAWS)
         *box, flip = map(int, draw_crops(self.augmentation, uniforms, *image.shape[1:]))
         cut = self.transforms.resized_crop(image, *box, [size, size], antialias=True)
         return cut.flip(-1) if flip else cut
 
     def _middle(self, index: int) -> Tensor:
-        """Long images lose their far ends first, around the same centre; else 1 x 65,000 pixels would become S x
-        65,000 S. They stay `LONGEST` times as long as wide, or a pixel more."""
-        image, size = self.files[index], self.augmentation.size
+        """An original. A long image is first cut around its centre to `LONGEST` times its width, or a pixel more; else
+        1 x 65,000 pixels would become S x 65,000 S."""
+        image, size = self.images[index], self.augmentation.size
         most = LONGEST * min(image.shape[1:])
         sides = [side if side <= most else most + (side - most) % 2 for side in image.shape[1:]]
-        image = self.transforms.center_crop(image, sides)
-        resized = self.transforms.resize(image, [round(size / 0.875)], antialias=True)
+        middle = self.transforms.center_crop(image, sides)
+        resized = self.transforms.resize(middle, [round(size / 0.875)], antialias=True)
         return self.transforms.center_crop(resized, [size, size])
 
     def _to_device(self, images: list[Tensor]) -> Tensor:
         batch = torch.stack(images)
-        if self.device.type == "cuda":
-            batch = batch.pin_memory()
+        batch = batch.pin_memory() if self.device.type == "cuda" else batch
         return batch.to(self.device, non_blocking=True) / 255

@@ -79,7 +79,7 @@ def _rounded(number: float) -> float:
 
 
 def pytest_sessionstart(session):
-    torch.set_num_threads(min(2, os.cpu_count()))
+    torch.set_num_threads(1 if QUICK else min(2, os.cpu_count()))
     session.started = time.perf_counter()
 
 

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from emc2_lite.course.checks.mistakes import wrong_temperatures
+from emc2_lite.course.checks import wrong_temperatures
 from emc2_lite.course.exercise import Exercise
 from emc2_lite.losses import DCLLoss, NTXentLoss
 
@@ -46,10 +46,10 @@ batch_logits = Exercise(
 )
 
 
-def _paired_nt_xent(z, temperature, own_score=-math.inf, anchors=slice(None)):
-    """NT-Xent where rows 2i and 2i + 1 belong together; `own_score` is the score of each row with itself."""
+def _nt_xent(z, temperature, own_score=-math.inf, rows=slice(None)):
+    """NT-Xent of the anchors `rows`, where rows 2i and 2i + 1 belong together; each row has `own_score` with itself."""
     logits = (_products(z) / temperature).fill_diagonal_(own_score)
-    return F.cross_entropy(logits[anchors], (torch.arange(len(z)) ^ 1)[anchors])
+    return F.cross_entropy(logits[rows], (torch.arange(len(z)) ^ 1)[rows])
 
 
 def _other_view_only(z, temperature):
@@ -59,7 +59,7 @@ def _other_view_only(z, temperature):
 
 paired_nt_xent = Exercise(
     "paired_nt_xent",
-    _paired_nt_xent,
+    _nt_xent,
     cases=[
         (F.normalize(_normal(0, 4, 3), dim=1), 0.5),
         (F.normalize(_normal(1, 10, 4), dim=1), 0.07),
@@ -71,20 +71,18 @@ paired_nt_xent = Exercise(
         "Rows i and i + b are partners in the chapter's layout; here rows 2i and 2i + 1 belong together": (
             lambda z, t: NTXentLoss(t)(*z.chunk(2), torch.arange(len(z) // 2))
         ),
-        "Each row's score with itself is in its sum: leave it out": lambda z, t: _paired_nt_xent(z, t, own_score=1 / t),
+        "Each row's score with itself is in its sum: leave it out": lambda z, t: _nt_xent(z, t, own_score=1 / t),
         "A score of 0 still counts in a sum, as exp(0) = 1: set each row's score with itself to minus infinity": (
-            lambda z, t: _paired_nt_xent(z, t, own_score=0)
+            lambda z, t: _nt_xent(z, t, own_score=0)
         ),
         "The positive is missing from the sum: NT-Xent includes it": (
             lambda z, t: DCLLoss(t)(z[::2], z[1::2], torch.arange(len(z) // 2))
         ),
-        "Only the even rows are anchors: every row must be an anchor once": (
-            partial(_paired_nt_xent, anchors=slice(None, None, 2))
-        ),
-        "This is the sum over the rows: the loss is their mean": lambda z, t: _paired_nt_xent(z, t) * len(z),
-        "The sign is wrong: the loss is the negative logarithm of a share": lambda z, t: -_paired_nt_xent(z, t),
+        "Only the even rows are anchors: every row must be an anchor once": partial(_nt_xent, rows=slice(0, None, 2)),
+        "This is the sum over the rows: the loss is their mean": lambda z, t: _nt_xent(z, t) * len(z),
+        "The sign is wrong: the loss is the negative logarithm of a share": lambda z, t: -_nt_xent(z, t),
         "The sum has only the rows of the other view: it needs every row except the anchor": _other_view_only,
-        **wrong_temperatures(_paired_nt_xent),
+        **wrong_temperatures(_nt_xent),
     },
 )
 

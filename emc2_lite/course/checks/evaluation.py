@@ -16,9 +16,7 @@ score_interval = Exercise(
         "This is p -+ 1.96 standard errors: it leaves [0, 1], and is a single point at 10 of 10": (
             lambda k, n: tuple(k / n + z * (k / n * (1 - k / n) / n) ** 0.5 for z in (-1.96, 1.96))
         ),
-        "Divide by 1 + z^2 / n at the end": (
-            lambda k, n: tuple(bound * (1 + 1.96**2 / n) for bound in wilson(k, n)[1:])
-        ),
+        "Divide by 1 + z^2 / n at the end": lambda k, n: tuple(x * (1 + 1.96**2 / n) for x in wilson(k, n)[1:]),
         "With z = 1 the interval covers 68 %: 95 % needs z = 1.96": lambda k, n: wilson(k, n, math.erf(0.5**0.5))[1:],
     },
 )
@@ -44,8 +42,7 @@ vote = Exercise(
         (torch.tensor([0.5, 0.5, 0.9, 0.5, 0.85]), torch.tensor([4, 4, 12, 4, 12]), 0.1),
         (torch.tensor([-0.2, -0.3, -0.3]), torch.tensor([9, 2, 2]), 0.5),
         (torch.tensor([0.99, 0.98, 0.98]), torch.tensor([7, 3, 3]), 0.001),
-        (torch.tensor([0.9501, 0.95, 0.95]), torch.tensor([2, 5, 5]), 0.001),
-        (torch.tensor([0.9501, 0.95, 0.95]), torch.tensor([5, 2, 2]), 0.001),
+        *((torch.tensor([0.9501, 0.95, 0.95]), torch.tensor(labels), 0.001) for labels in ([2, 5, 5], [5, 2, 2])),
         (torch.tensor([-0.1, -0.6]), torch.tensor([8, 3]), 0.07),
         (torch.tensor([0.8]), torch.tensor([6]), 0.07),
     ],

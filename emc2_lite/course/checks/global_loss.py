@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from emc2_lite.course.checks.mistakes import wrong_temperatures
+from emc2_lite.course.checks import wrong_temperatures
 from emc2_lite.course.exercise import Exercise
 
 

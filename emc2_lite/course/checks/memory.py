@@ -1,4 +1,4 @@
-"""Exercises of chapter 03; in the mistakes: scores s, uniform numbers u."""
+"""Exercises of chapter 03; in the mistakes: log average u, log mean m, gamma g; scores s, own sample i, uniforms u."""
 
 import math
 from functools import partial
@@ -32,18 +32,16 @@ updated_average = Exercise(
     ],
     mistakes={
         "One batch holds first visits and later ones: ask each row whether this is its first visit": (
-            lambda log_u, log_mean, gamma: log_mean if log_u.isneginf().all() else _never_first(log_u, log_mean, gamma)
+            lambda u, m, g: m if u.isneginf().all() else _never_first(u, m, g)
         ),
         "exp of 120 is infinite in float32: use torch.logaddexp": _raw_exponentials,
         "exp of 800 is infinite in float64 too: use torch.logaddexp": (
-            lambda log_u, log_mean, gamma: _raw_exponentials(log_u.double(), log_mean.double(), gamma)
+            lambda u, m, g: _raw_exponentials(u.double(), m.double(), g)
         ),
         "This averages the logarithms: average the numbers, then take the logarithm": (
-            lambda log_u, log_mean, gamma: log_mean.where(log_u.isneginf(), (1 - gamma) * log_u + gamma * log_mean)
+            lambda u, m, g: m.where(u.isneginf(), (1 - g) * u + g * m)
         ),
-        "gamma is the share of the new mean, not of the old average": (
-            lambda log_u, log_mean, gamma: _updated_average(log_u, log_mean, 1 - gamma)
-        ),
+        "gamma is the share of the new mean, not of the old average": lambda u, m, g: _updated_average(u, m, 1 - g),
         "A first visit starts from the mean itself, not from gamma times the mean": _never_first,
     },
 )
@@ -104,14 +102,10 @@ cache_weights = Exercise(
         "Only one view of the row's own sample is left out: leave out both": partial(_cache_weights, views=(0,)),
         "A score of 0 can win: set the scores of the own views to minus infinity": partial(_cache_weights, value=0.0),
         "These are the K largest of one draw, all different: draw K times, so a view can repeat": (
-            lambda s, sample, u: _shares((_masked(s, sample) - (-u[0].log()).log()).topk(len(u)).indices, len(s))
+            lambda s, i, u: _shares((_masked(s, i) - (-u[0].log()).log()).topk(len(u)).indices, len(s))
         ),
-        "These are the probabilities: return the shares of the draws": (
-            lambda s, sample, u: _masked(s, sample).softmax(0)
-        ),
-        "These are counts: a weight is a share of the K draws": (
-            lambda s, sample, u: _cache_weights(s, sample, u) * len(u)
-        ),
+        "These are the probabilities: return the shares of the draws": lambda s, i, u: _masked(s, i).softmax(0),
+        "These are counts: a weight is a share of the K draws": lambda s, i, u: _cache_weights(s, i, u) * len(u),
         "The Gumbel noise has the wrong sign: it is -log(-log U)": partial(_cache_weights, sign=1.0),
     },
 )

@@ -1,16 +1,16 @@
 """Exercises of chapter 04; in the mistakes: similarities s, temperature t, uniform number u, epsilon e."""
 
-import math
 from functools import partial
+from math import ceil, exp, log, log10
 
 import torch
 
-from emc2_lite.course.checks.mistakes import wrong_temperatures
+from emc2_lite.course.checks import wrong_temperatures
 from emc2_lite.course.exercise import Exercise
 
 
 def _accepts(new, held, temperature, uniform):
-    return new / temperature - math.log(uniform) > held / temperature
+    return new / temperature - log(uniform) > held / temperature
 
 
 def _decisions(count):
@@ -20,7 +20,7 @@ def _decisions(count):
     while len(cases) < count:
         new, held, place, uniform = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
         case = round(2 * new - 1, 2), round(2 * held - 1, 2), (0.2, 0.5, 1.0, 2.0)[int(4 * place)], round(uniform, 2)
-        if 0 < case[3] < 1 and abs((case[0] - case[1]) / case[2] - math.log(case[3])) > 0.02:
+        if 0 < case[3] < 1 and abs((case[0] - case[1]) / case[2] - log(case[3])) > 0.02:
             cases.append(case)
     return cases
 
@@ -40,11 +40,9 @@ accepts = Exercise(
     ],
     mistakes={
         "This subtracts U itself: the bonus is -log U": lambda new, held, t, u: new / t - u > held / t,
-        "Accept when U is below p(new) / p(held), not above": lambda new, held, t, u: u > math.exp((new - held) / t),
+        "Accept when U is below p(new) / p(held), not above": lambda new, held, t, u: u > exp((new - held) / t),
         "This walker only climbs: U decides whether a lower score is accepted": lambda new, held, t, u: new > held,
-        "log U is negative, so adding it is a penalty: subtract it": (
-            lambda new, held, t, u: new / t + math.log(u) > held / t
-        ),
+        "log U is negative, so adding it is a penalty: subtract it": lambda new, held, t, u: (new - held) / t > -log(u),
         **wrong_temperatures(_accepts),
     },
 )
@@ -87,8 +85,8 @@ def _gap(similarities, temperature):
     return 1 / (len(similarities) * (similarities / temperature).softmax(dim=0).max().item())
 
 
-def _steps_to_forget(similarities, temperature, epsilon, gap=_gap, rounded=math.ceil):
-    return rounded(math.log(epsilon) / math.log(1 - gap(similarities, temperature)))
+def _steps_to_forget(similarities, temperature, epsilon, gap=_gap, rounded=ceil):
+    return rounded(log(epsilon) / log(1 - gap(similarities, temperature)))
 
 
 steps_to_forget = Exercise(
@@ -107,13 +105,9 @@ steps_to_forget = Exercise(
         ),
         "The walker takes whole steps: round up": partial(_steps_to_forget, rounded=float),
         "Rounded down, the bound is still above epsilon: round up": partial(_steps_to_forget, rounded=int),
-        "Both logarithms need the same base": lambda s, t, e: math.ceil(math.log10(e) / math.log(1 - _gap(s, t))),
-        "1 / gap steps divide the distance by about e = 2.7, whatever epsilon is": (
-            lambda s, t, e: math.ceil(1 / _gap(s, t))
-        ),
-        "log(1 - gap) is not -gap: these are a few steps too many": (
-            lambda s, t, e: math.ceil(-math.log(e) / _gap(s, t))
-        ),
+        "Both logarithms need the same base": lambda s, t, e: ceil(log10(e) / log(1 - _gap(s, t))),
+        "1 / gap steps divide the distance by about e = 2.7, whatever epsilon is": lambda s, t, e: ceil(1 / _gap(s, t)),
+        "log(1 - gap) is not -gap: these are a few steps too many": lambda s, t, e: ceil(-log(e) / _gap(s, t)),
         **wrong_temperatures(_steps_to_forget),
     },
 )

@@ -29,10 +29,7 @@ def score_matrix(scores: Tensor, images: Tensor) -> Figure:
 
 
 def circle_forces(degrees: Sequence[float], temperatures: Sequence[float]) -> Figure:
-    """What the loss of one row does to points on a circle, in a panel for each temperature.
-
-    Args:
-        degrees: angles of the anchor, of its positive and of its negatives.
+    """What the loss of one row does to points on a circle (anchor, positive, negatives), a panel for each temperature.
 
     At each point an arrow along the circle: its coefficient in the gradient (1 - q(pos), or q(k)) times the sine of the
     angle to the anchor. The anchor's arrow is the sum of the opposite arrows.
@@ -108,9 +105,8 @@ def effective_numbers(similarities: Tensor, temperatures: Sequence[float]) -> Fi
     numbers = torch.stack([effective_number(similarities, t) for t in temperatures], dim=1)
     m = similarities.shape[1]
     figure = Figure()
-    thin = {"width": 1, "size": 0, "opacity": 0.5}
     for i, anchor in enumerate(numbers):
-        figure.curve(temperatures, anchor, "one anchor", Look(GREY), showlegend=i == 0, **thin)
+        figure.curve(temperatures, anchor, "one anchor", Look(GREY), width=1, size=0, showlegend=i == 0, opacity=0.5)
     figure.curve(temperatures, numbers.median(0).values, f"median of {len(numbers)} anchors", 0, width=3)
     figure.level(temperatures, m, f"all {m}, equally", 1)
     x = log("temperature (dimensionless)", temperatures)
@@ -124,12 +120,8 @@ def alignment_and_uniformity(runs: Mapping[str, Sequence[tuple[float, float]]], 
     for name, look in looks(runs).items():
         alignment, uniformity = zip(*runs[name], strict=True)
         figure.points(uniformity, alignment, name, look, size=12)
-    text = {
-        "annotation_text": "uniform points on the sphere",
-        "annotation_position": "bottom right",
-        "annotation_xshift": 6,
-    }
-    figure.add_vline(x=best, line={"color": INK, "dash": "dash", "width": 2}, **text)
+    text, line = {"text": "uniform points on the sphere", "xshift": 6}, {"color": INK, "dash": "dash", "width": 2}
+    figure.add_vline(x=best, line=line, annotation=text, annotation_position="bottom right")
     x = {"title": "uniformity (nats; further left is more even)", "range": [best - 0.15, 0.25]}
     y = from_zero("alignment (mean squared distance)")
     return figure.finish("Test images: close positives, or an evenly filled sphere", x, y, TOP_RIGHT)
@@ -138,8 +130,7 @@ def alignment_and_uniformity(runs: Mapping[str, Sequence[tuple[float, float]]], 
 def hardest_in_batch(sizes: Sequence[int], hardest: Tensor, overall: float) -> Figure:
     """Similarity of an anchor's hardest negative: in-batch (batches, len(sizes)), and `overall` in the dataset."""
     low, middle, high = (hardest.quantile(level, dim=0) for level in (0.05, 0.5, 0.95))
-    figure = Figure()
-    figure.band(sizes, low, high, f"90% of {len(hardest)} random batches", hoverinfo="skip")
+    figure = Figure().band(sizes, low, high, f"90% of {len(hardest)} random batches", hoverinfo="skip")
     figure.curve(sizes, middle, "median batch", 0, width=3)
     figure.level(sizes, overall, "hardest in the dataset", 1)
     x = log("batch size b (images)", sizes)

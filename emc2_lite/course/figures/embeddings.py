@@ -23,9 +23,8 @@ def picture_sheet(images: Tensor, title: str, columns: Sequence[str] = (), rows:
 
 def digit_map(before: Tensor, after: Tensor, labels: Tensor) -> Figure:
     """Two maps of the same images, (N, 2) each, side by side; a digit, the label (N,), stands for an image."""
-    figure = Figure().set_subplots(
-        cols=2, horizontal_spacing=0.04, subplot_titles=("before training", "after training")
-    )
+    titles = "before training", "after training"
+    figure = Figure().set_subplots(cols=2, horizontal_spacing=0.04, subplot_titles=titles)
     digits = {"mode": "text", "text": list(map(str, labels.tolist())), "textfont": {"color": INK, "size": 13}}
     for column, places in enumerate((before, after), start=1):
         figure.points(places[:, 0], places[:, 1], "", 0, size=8, hoverinfo="text", **digits, row=1, col=column)

@@ -14,8 +14,7 @@ def chain_over_visits(proposed: Tensor, held: Tensor, accepted: Tensor, steps_pe
     """One chain, step by step: (steps,) scores proposed, (steps,) scores held, (steps,) bool; burn-in is shaded."""
     step = torch.arange(1, len(proposed) + 1)
     figure = Figure()
-    rejection = Look(GREY, marker="x-thin")
-    for name, chosen, look in (("rejected", ~accepted, rejection), ("accepted", accepted, Look(GREEN))):
+    for name, chosen, look in ("rejected", ~accepted, Look(GREY, marker="x-thin")), ("accepted", accepted, Look(GREEN)):
         edge = {"color": look.colour, "width": 2}
         figure.points(step[chosen], proposed[chosen], f"{name} proposal", look, size=9, marker_line=edge)
     figure.curve(step, held, "score held", 0, size=0, line_shape="hv")
@@ -31,8 +30,7 @@ def chain_over_visits(proposed: Tensor, held: Tensor, accepted: Tensor, steps_pe
 def followed_law(target: Tensor, carried: Tensor, restarted: Tensor, temperature: float, shown: int = 12) -> Figure:
     """Shares of the `shown` most probable negatives: exact softmax (m,), the carried chain's, the restarted one's."""
     top, rank = target.argsort(descending=True)[:shown], range(1, shown + 1)
-    figure = Figure()
-    figure.bars(rank, target[top], "exact softmax", GREY)
+    figure = Figure().bars(rank, target[top], "exact softmax", GREY)
     figure.bars(rank, carried[top], "carried from batch to batch", BLUE, "/")
     figure.bars(rank, restarted[top], "started anew in each", VERMILION, "x")
     x = {"title": "negative, by its exact probability (rank)", "dtick": 1, "showgrid": False}
@@ -55,10 +53,9 @@ def bias_curves(results: Mapping[str, Sequence[GradientBias]], temperature: floa
 
 def stored_against_true(scores: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
     """Stored scores (chains,) over true scores (chains,) by name; they agree on the diagonal."""
-    figure = Figure()
     low = min(true.min().item() for _, true in scores.values())
     high = max(stored.max().item() for stored, _ in scores.values())
-    figure.curve([low, high], [low, high], "stored = true", Look(GREY, "dash"), size=0)
+    figure = Figure().curve([low, high], [low, high], "stored = true", Look(GREY, "dash"), size=0)
     for name, look in looks(scores).items():
         stored, true = scores[name]
         figure.points(true, stored, name, look.hollow())
@@ -74,8 +71,7 @@ def sampler_times(rows: Sequence[Row], device: str) -> Figure:
             times.setdefault(name, {})[int(row["size"].removeprefix("b="))] = milliseconds
     sizes = sorted(next(iter(times.values())))
     slowest_first = sorted(times, key=lambda name: -times[name][sizes[0]])
-    figure = Figure()
-    figure.curves(sizes, {name: [times[name][b] for b in sizes] for name in slowest_first})
+    figure = Figure().curves(sizes, {name: [times[name][b] for b in sizes] for name in slowest_first})
     x, y = log("batch size b (samples)", sizes), log("time (ms)")
     return figure.finish(f"A visit of 2b chains to 2b - 2 candidates each, {device}", x, y, BELOW, height=480)
 

@@ -10,10 +10,7 @@ from emc2_lite.evaluation import Interval, wilson
 
 
 def measured(rows: Sequence[Row], title: str) -> Figure:
-    """Accuracies with their intervals, a line for each kind of `features`, a marker for each `measure`.
-
-    A row has features, measure, accuracy, low and high.
-    """
+    """Accuracies of rows (by `row_of`) with their intervals: a line for each `features`, a marker for a `measure`."""
     names = list(dict.fromkeys(row["features"] for row in rows))[::-1]
     measures = list(dict.fromkeys(row["measure"] for row in rows))
     figure = Figure()
@@ -30,8 +27,7 @@ def measured(rows: Sequence[Row], title: str) -> Figure:
 def luck_of_the_test_set(accuracy: float, sizes: Sequence[int]) -> Figure:
     """Wilson's interval around one accuracy, over the number of test images."""
     bounds = [wilson(round(accuracy * size), size) for size in sizes]
-    figure = Figure()
-    figure.curve(sizes, [bound.high for bound in bounds], "highest", Look(BLUE, "dash"), size=0)
+    figure = Figure().curve(sizes, [bound.high for bound in bounds], "highest", Look(BLUE, "dash"), size=0)
     figure.curve(sizes, [bound.low for bound in bounds], "lowest", Look(BLUE, "dot"), size=0)
     figure.level(sizes, accuracy, "measured", Look(GREY))
     ticks = [100, 360, 1000, 8000, 50000]
@@ -42,9 +38,7 @@ def luck_of_the_test_set(accuracy: float, sizes: Sequence[int]) -> Figure:
 
 def best_of_many(candidates: Sequence[int], chosen: Mapping[str, Sequence[float]], true: float) -> Figure:
     """Mean reported accuracy of the best of several equally good candidates, by the images that chose the best."""
-    figure = Figure()
-    figure.curves(candidates, chosen)
-    figure.add_hline(true, line={"color": GREY, "dash": "dot"})
+    figure = Figure().curves(candidates, chosen).add_hline(true, line={"color": GREY, "dash": "dot"})
     x, title = log("candidates", candidates), "The best of many equally good candidates"
     return figure.finish(title, x, "accuracy reported, mean", ABOVE, height=380)
 
@@ -59,6 +53,6 @@ def few_labels(counts: Sequence[int], curves: Mapping[str, Tensor]) -> Figure:
 
 
 def row_of(features: str, measure: str, accuracy: Interval) -> Row:
-    """A row for `measured`."""
+    """A row for `measured`: features, measure, accuracy, and low and high, the ends of its interval."""
     bounds = {"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}
     return {"features": features, "measure": measure, **bounds}

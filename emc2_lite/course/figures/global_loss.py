@@ -29,10 +29,8 @@ def hardest(images: Tensor, shares: Tensor, labels: Sequence[int], negatives: in
 
 def memory(samples: Sequence[int], megabytes: Mapping[str, Sequence[float]]) -> Figure:
     """Memory in MB over the number of samples, one curve for each way of computing the loss."""
-    figure = Figure()
-    figure.curves(samples, megabytes)
     x, y = log("samples N, with two views each", tickformat=",~r"), log("memory, MB", tickformat=",~r")
-    return figure.finish("Scores held at once: a square against a strip", x, y, TOP_LEFT)
+    return Figure().curves(samples, megabytes).finish("Scores held at once: a square against a strip", x, y, TOP_LEFT)
 
 
 def jensen(ratios: Tensor) -> Figure:
@@ -40,8 +38,7 @@ def jensen(ratios: Tensor) -> Figure:
     mean, mean_log = ratios.mean().item(), ratios.log().mean().item()
     low, high = 0.9 * ratios.min().item(), 1.05 * ratios.max().item()
     x = [low * (high / low) ** (i / 200) for i in range(201)]
-    figure = Figure()
-    figure.curve(x, [math.log(value) for value in x], "logarithm", Look(GREY), size=0)
+    figure = Figure().curve(x, [math.log(value) for value in x], "logarithm", Look(GREY), size=0)
     figure.points(ratios, ratios.log(), f"{len(ratios)} batches", Look(BLUE).hollow())
     figure.curve([mean, mean], [mean_log, math.log(mean)], "gap", Look(VERMILION), width=3, size=0)
     figure.points([mean], [math.log(mean)], "log of the mean", Look(GREEN, marker="square"), size=13)

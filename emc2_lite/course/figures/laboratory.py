@@ -21,17 +21,15 @@ LABELS = {
 
 def interval_bars(rows: Sequence[Row], value: str, title: str, axis: str) -> Figure:
     """A point with its interval for each row, named by `method`; `value`, `value_low`, `value_high` are fields."""
-    figure = Figure()
-    _points(figure, rows, value)
-    return figure.finish(title, from_zero(axis), {"showgrid": False}, height=80 + 45 * len(rows))
+    height = 80 + 45 * len(rows)
+    return _points(Figure(), rows, value).finish(title, from_zero(axis), {"showgrid": False}, height=height)
 
 
 def curves(
     rows: Sequence[Row], x: str, value: str, *, title: str, x_title: str, y_title: str, log_x: bool = True
 ) -> Figure:
     """Means over seeds with their intervals, by method; `x`, `value`, `value_low`, `value_high` are fields."""
-    figure = Figure()
-    _curves(figure, rows, x, value)
+    figure = _curves(Figure(), rows, x, value)
     ticks = sorted({row[x] for row in rows})
     axis = log(x_title, ticks, tickangle=0) if log_x else {"title": x_title}
     return figure.finish(title, {"showgrid": False, **axis}, from_zero(y_title), ABOVE, margin_t=125, height=490)
@@ -64,8 +62,7 @@ def recovery(rows: Sequence[Row], title: str) -> Figure:
 
     A figure with a slider has the same number of curves for each value: empty ones make six.
     """
-    title = f"Bias after the encoder has jumped: {title}"
-    x = "visits of each sample since the jump"
+    x, title = "visits of each sample since the jump", f"Bias after the encoder has jumped: {title}"
     figure = curves(rows, "visits_to", "bias", title=title, x_title=x, y_title=BIAS)
     for _ in range(len(figure.data), 6):
         figure.curve([], [], "", 0, showlegend=False)
@@ -99,25 +96,25 @@ def two_curves(rows: Sequence[Row], x: str, values: Mapping[str, str], title: st
 
 def chain_distances(temperatures: Sequence[float], distances: Mapping[str, Sequence[float]]) -> Figure:
     """Mean total variation of the chains' visit ends to their softmax over temperatures, by name."""
-    figure = Figure()
-    figure.curves(temperatures, distances)
     x, y = log("temperature", temperatures), from_zero("total variation to p")
-    return figure.finish("How far the chains are from their softmax", x, y, ABOVE)
+    return Figure().curves(temperatures, distances).finish("How far the chains are from their softmax", x, y, ABOVE)
 
 
-def _points(figure: Figure, rows: Sequence[Row], value: str, floor: float = -math.inf, **place: int) -> None:
+def _points(figure: Figure, rows: Sequence[Row], value: str, floor: float = -math.inf, **place: int) -> Figure:
     """Each method's value with its interval, on a line of its own; values below `floor` are drawn at `floor`."""
     for row in reversed(rows):
         name, options = row["method"], {"error_x": _interval([row], value, floor), "showlegend": False, **place}
         figure.points([max(row[value], floor)], [name], "", look(name), size=11, **options)
+    return figure
 
 
-def _curves(figure: Figure, rows: Sequence[Row], x: str, value: str, **options: Any) -> None:
+def _curves(figure: Figure, rows: Sequence[Row], x: str, value: str, **options: Any) -> Figure:
     """Each method's values over the field `x`, with their intervals."""
     for name, own in looks(row["method"] for row in rows).items():
         chosen = [row for row in rows if row["method"] == name]
         places, values = [row[x] for row in chosen], [row[value] for row in chosen]
         figure.curve(places, values, name, own, error_y=_interval(chosen, value), **options)
+    return figure
 
 
 def _interval(rows: Sequence[Row], value: str, floor: float = -math.inf) -> dict[str, Any]:

@@ -16,9 +16,8 @@ def scored_candidates(images: Tensor, scores: Tensor, target: Tensor, anchor: Te
     for row, values, name, colour in ((2, scores, "score", BLUE), (3, target, "p", GREEN)):
         text = {"text": [f"{value:.2f}" for value in values.tolist()], "textposition": "outside", "cliponaxis": False}
         figure.bars(places[1:], values, name, colour, row=row, col=1, **text)
-    low, high = scores.min().item(), scores.max().item()
     figure.update_yaxes(visible=False, autorange="reversed", row=1)
-    figure.update_yaxes(title="score l", range=[1.35 * min(low, 0), 1.35 * high], row=2)
+    figure.update_yaxes(title="score l", range=[1.35 * min(scores.min().item(), 0), 1.35 * scores.max().item()], row=2)
     figure.update_yaxes(title="probability p", range=[0, 1.25 * target.max().item()], row=3)
     figure.update_xaxes(showgrid=False, tickvals=places, ticktext=["anchor", *map(str, places[1:])])
     figure.update_xaxes(title="candidate k", row=3)
@@ -28,11 +27,10 @@ def scored_candidates(images: Tensor, scores: Tensor, target: Tensor, anchor: Te
 def walk(scores: Tensor, proposals: Tensor, challenge: Tensor, path: Tensor, images: Tensor) -> Figure:
     """A walk step by step: scores (m,), proposals (steps,), l_j - log U_j (steps,), states held (steps,), images."""
     steps, accepted = torch.arange(1, len(path) + 1), path == proposals
+    sizes = {"column_widths": [0.06, 0.94], "row_heights": [0.42, 0.58]}
     spacing = {"horizontal_spacing": 0.01, "vertical_spacing": 0.06}
-    widths, heights = [0.06, 0.94], [0.42, 0.58]
-    places = [[None, {}], [{}, {}]]
-    figure = Figure().set_subplots(2, 2, specs=places, column_widths=widths, row_heights=heights, **spacing)
-    gaps = torch.full((len(steps),), torch.nan)  # between two stalks
+    figure = Figure().set_subplots(2, 2, specs=[[None, {}], [{}, {}]], **sizes, **spacing)
+    gaps = torch.full_like(challenge, torch.nan)  # between two stalks
     stalks = torch.stack((scores[proposals], challenge, gaps), dim=1).flatten()
     bonus = "bonus -log U on top of the proposal's score"
     figure.curve(steps.repeat_interleave(3), stalks, bonus, Look(GREY), width=1, size=0, row=1, col=2)
@@ -57,10 +55,8 @@ def walk(scores: Tensor, proposals: Tensor, challenge: Tensor, path: Tensor, ima
 
 def shares(target: Tensor, chains: Tensor, steps: int) -> Figure:
     """Exact p (m,) beside the shares of time of several chains (chains, m): mean, and lowest to highest as a bar."""
-    mean, error = spread(chains)
-    states = range(len(target))
-    figure = Figure()
-    figure.bars(states, target, "softmax, exact", GREY)
+    (mean, error), states = spread(chains), range(len(target))
+    figure = Figure().bars(states, target, "softmax, exact", GREY)
     name = f"walk of {steps:,} steps: mean of {len(chains)} walks, lowest to highest"
     figure.bars(states, mean, name, BLUE, "/", error_y={**error, "color": INK})
     x = {"title": "state", "dtick": 1, "showgrid": False}
@@ -70,8 +66,7 @@ def shares(target: Tensor, chains: Tensor, steps: int) -> Figure:
 def distance_over_steps(steps: Tensor, distances: Tensor, independent: Tensor) -> Figure:
     """Total variation of the walks' shares to p, (chains, points), over steps (points,); same for independent draws."""
     low, middle, high = (distances.quantile(level, dim=0) for level in (0.05, 0.5, 0.95))
-    figure = Figure()
-    figure.band(steps, low, high, f"5 to 95 % of {len(distances)} walks")
+    figure = Figure().band(steps, low, high, f"5 to 95 % of {len(distances)} walks")
     figure.curve(steps, middle, "median walk", 0)
     figure.curve(steps, independent, "independent draws, on average", 1, size=0)
     x, y = log("steps of the walk", exponentformat="none"), log("total variation to p")

@@ -24,10 +24,8 @@ def forgetting(distances: Tensor, bound: Tensor, worst_case: Tensor) -> Figure:
 
 def steps_needed(temperatures: Sequence[float], needed: Tensor, worst_case: Tensor, epsilon: float) -> Figure:
     """Steps until the bound on the total variation is epsilon: (temperatures, rows), and of the worst case."""
-    figure = Figure()
-    figure.curve(temperatures, worst_case, "knowing only that |⟨z, z'⟩| ≤ 1", 1)
-    low, high = needed.amin(dim=1), needed.amax(dim=1)
-    figure.band(temperatures, low, high, f"knowing p_max: all {needed.shape[1]} rows")
+    figure = Figure().curve(temperatures, worst_case, "knowing only that |⟨z, z'⟩| ≤ 1", 1)
+    figure.band(temperatures, needed.amin(dim=1), needed.amax(dim=1), f"knowing p_max: all {needed.shape[1]} rows")
     figure.curve(temperatures, needed.quantile(0.5, dim=1), "knowing p_max: median row", 0)
     y = log("steps", exponentformat="power", dtick=3, range=[0, 19])
     title = f"Steps that guarantee a total variation of at most {epsilon:g}"
@@ -60,8 +58,7 @@ def autocorrelation(lags: Tensor, curves: Mapping[float, Tensor], lambda_2: Mapp
     smooth = [10 ** (k / 20) for k in range(60)]
     for number, (temperature, values) in enumerate(curves.items()):
         figure.points(lags, values, f"temperature {temperature:g}", number, size=9)
-        bound = [lambda_2[temperature] ** k for k in smooth]
-        figure.curve(smooth, bound, "its bound lambda_2^lag", number, size=0)
+        figure.curve(smooth, [lambda_2[temperature] ** k for k in smooth], "its bound lambda_2^lag", number, size=0)
     y = {"title": "autocorrelation of the score", "range": [-0.05, 1.03]}
     return figure.finish("A cold walk repeats itself", log("lag (steps)"), y, BELOW, height=490)
 
@@ -77,8 +74,7 @@ def in_batch_error(series: Mapping[str, tuple[Sequence[float], Tensor]], floor: 
         figure.curve(ratios, errors.mean(dim=1), name, styles[name], size=0)
     noise = {"fillcolor": GREY, "opacity": 0.35, "line_width": 0}
     text = {"text": "independent draws: what noise alone gives", "yanchor": "bottom"}
-    low, high = floor.min().item(), floor.max().item()
-    figure.add_hrect(low, high, annotation=text, annotation_position="top right", **noise)
+    figure.add_hrect(floor.min().item(), floor.max().item(), annotation=text, annotation_position="top right", **noise)
     x, y = {"title": "candidates a visit / states, m / |neg(r)|", "range": [0, 1.05]}, from_zero("total variation to p")
     return figure.finish("Few candidates out of many: the error goes away", x, y, TOP_LEFT)
 

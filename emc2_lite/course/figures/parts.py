@@ -1,7 +1,7 @@
 """The parts of the figures: looks by name, curves, points, bands, bars, pictures, axes and places of the legend."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import plotly.graph_objects as go
 import torch
@@ -13,7 +13,7 @@ from emc2_lite.losses import METHODS
 
 Row = Mapping[str, Any]  # of a record
 
-# Places of the legend: above the plot, with room for it, below, where plotly makes room, and in the corners.
+# Places of the legend: above the plot with a wider margin, below the plot, and in the corners.
 # A figure with a slider has its legend above: the stored figure has the slider below.
 ABOVE = {"title_y": 0.97, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"}, "margin": {"t": 100}}
 BELOW = {"legend": {"orientation": "h", "y": 0.02, "yref": "container", "yanchor": "bottom"}}
@@ -58,8 +58,8 @@ def look(name: str, number: int = 0) -> Look:
 def looks(names: Iterable[str]) -> dict[str, Look]:
     """A look for each name of one figure, no look twice.
 
-    A further setting of a method has the colour of the method with another dash and marker. A name that is not in
-    `NAMED` has the style of its place in the figure, or another style where a method has that colour.
+    A further setting of a method has the colour of the method with another dash and marker. A name outside `NAMED` has
+    the style of its place in the figure, or another style where a method has that colour.
 
     >>> [look.colour for look in looks(["cache", "a name and its score", "SogCLR"]).values()]
     ['#009E73', '#0072B2', '#D55E00']
@@ -67,13 +67,11 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     first = {name: look(name, number) for number, name in enumerate(dict.fromkeys(names))}
     chosen: dict[str, Look] = {}
     for name, own in sorted(first.items(), key=lambda item: (not _known(item[0]), "," in item[0])):
-        if _known(name):
-            used = {other[:2] for other in chosen.values()}
-            free = [style for style in (own, *(s._replace(colour=own.colour) for s in STYLES)) if style[:2] not in used]
-        else:
-            colours = {other.colour for other in chosen.values()}
-            free = [style for style in (own, *STYLES) if style.colour not in colours]
-        chosen[name] = free[0] if free else own
+        known = bool(_known(name))
+        fields = 2 if known else 1  # colour and dash must be new, or the colour alone
+        used = {other[:fields] for other in chosen.values()}
+        styles = [own, *(style._replace(colour=own.colour) if known else style for style in STYLES)]
+        chosen[name] = next((style for style in styles if style[:fields] not in used), own)
     return {name: chosen[name] for name in first}
 
 
@@ -82,51 +80,52 @@ def _known(name: str) -> str:
 
 
 class Figure(go.Figure):
-    """A plotly figure that is drawn from parts.
+    """A plotly figure that is drawn from parts; each method returns the figure.
 
     x and y are sequences or tensors of one dimension. A look may be the number of a style. Further options go to
     plotly's trace, such as `row`, `col`, `showlegend`.
     """
 
-    def curve(self, x, y, name: str, look: Look | int, *, width: float = 2, size: float = 8, **options: Any) -> None:
+    def curve(self, x, y, name: str, look: Look | int, *, width: float = 2, size: float = 8, **options: Any) -> Self:
         """A line with markers of `size` pixels, or without markers for size 0."""
         colour, dash, marker = STYLES[look] if isinstance(look, int) else look
         style = {"line": {"color": colour, "dash": dash, "width": width}, "marker": {"symbol": marker, "size": size}}
         mode = "lines+markers" if size else "lines"
-        self.add_scatter(x=_list(x), y=_list(y), name=name, mode=mode, **style, **options)
+        return self.add_scatter(x=_list(x), y=_list(y), name=name, mode=mode, **style, **options)
 
-    def curves(self, x, values: Mapping[str, Any], **options: Any) -> None:
+    def curves(self, x, values: Mapping[str, Any], **options: Any) -> Self:
         """A curve for each name, all over the same x."""
         for name, look in looks(values).items():
             self.curve(x, values[name], name, look, **options)
+        return self
 
-    def means(self, x, draws: Tensor, name: str, look: Look | int, **options: Any) -> None:
+    def means(self, x, draws: Tensor, name: str, look: Look | int, **options: Any) -> Self:
         """A curve of the means over the first dimension of `draws`, with bars from the lowest to the highest draw."""
         mean, error = spread(draws)
-        self.curve(x, mean, name, look, error_y=error, **options)
+        return self.curve(x, mean, name, look, error_y=error, **options)
 
-    def level(self, x, value: float, name: str, look: Look | int, **options: Any) -> None:
+    def level(self, x, value: float, name: str, look: Look | int, **options: Any) -> Self:
         """A horizontal line from the first to the last x."""
-        self.curve([float(x[0]), float(x[-1])], [value, value], name, look, size=0, **options)
+        return self.curve([float(x[0]), float(x[-1])], [value, value], name, look, size=0, **options)
 
-    def points(self, x, y, name: str, look: Look | int, *, size: float = 8, **options: Any) -> None:
+    def points(self, x, y, name: str, look: Look | int, *, size: float = 8, **options: Any) -> Self:
         """Markers of `size` pixels without a line."""
         colour, _, marker = STYLES[look] if isinstance(look, int) else look
         options = {"mode": "markers", "marker": {"symbol": marker, "size": size, "color": colour}} | options
-        self.add_scatter(x=_list(x), y=_list(y), name=name, **options)
+        return self.add_scatter(x=_list(x), y=_list(y), name=name, **options)
 
-    def band(self, x, low, high, name: str, **options: Any) -> None:
+    def band(self, x, low, high, name: str, **options: Any) -> Self:
         """The blue area between two curves."""
         edge = {"x": _list(x), "mode": "lines", "line": {"width": 0}, **options}
         self.add_scatter(y=_list(high), **edge | {"showlegend": False, "hoverinfo": "skip"})
-        self.add_scatter(y=_list(low), name=name, fill="tonexty", fillcolor="rgba(0, 114, 178, 0.3)", **edge)
+        return self.add_scatter(y=_list(low), name=name, fill="tonexty", fillcolor="rgba(0, 114, 178, 0.3)", **edge)
 
-    def bars(self, x, y, name: str, colour: str, pattern: str = "", **options: Any) -> None:
+    def bars(self, x, y, name: str, colour: str, pattern: str = "", **options: Any) -> Self:
         """Bars of one colour; a pattern, such as "/", distinguishes them from other bars without the colour."""
         marker = {"color": colour, "pattern": {"shape": pattern, "solidity": 0.3}}
-        self.add_bar(x=_list(x), y=_list(y), name=name, marker=marker, **options)
+        return self.add_bar(x=_list(x), y=_list(y), name=name, marker=marker, **options)
 
-    def finish(self, title: str, x=None, y=None, place: Mapping[str, Any] | None = None, **layout: Any) -> "Figure":
+    def finish(self, title: str, x=None, y=None, place: Mapping[str, Any] | None = None, **layout: Any) -> Self:
         """Set the title, the axes (by title or by settings), the place of the legend and parts of plotly's layout."""
         for name, axis in (("xaxis", x), ("yaxis", y)):
             self.update_layout({name: {"title": axis} if isinstance(axis, str) else axis or {}})
@@ -155,16 +154,10 @@ def pictures(images: Tensor, x: float = 0, y: float = 0) -> go.Heatmap:
     rows, columns, height, width = images.shape
     framed = F.pad(images, (0, 1, 0, 1), value=torch.nan)  # an empty line between two images
     sheet = framed.transpose(1, 2).reshape(rows * (height + 1), columns * (width + 1))
-    return go.Heatmap(
-        z=[[None if value != value else round(value, 3) for value in line] for line in sheet.tolist()],
-        x=[x + j + (i - (width - 1) / 2) / (width + 1) for j in range(columns) for i in range(width + 1)],
-        y=[y + j + (i - (height - 1) / 2) / (height + 1) for j in range(rows) for i in range(height + 1)],
-        colorscale=PAPER,
-        zmin=0,
-        zmax=1,
-        showscale=False,
-        hoverinfo="skip",
-    )
+    z = [[None if value != value else round(value, 3) for value in line] for line in sheet.tolist()]
+    xs = [x + j + (i - (width - 1) / 2) / (width + 1) for j in range(columns) for i in range(width + 1)]
+    ys = [y + i + (k - (height - 1) / 2) / (height + 1) for i in range(rows) for k in range(height + 1)]
+    return go.Heatmap(z=z, x=xs, y=ys, colorscale=PAPER, zmin=0, zmax=1, showscale=False, hoverinfo="skip")
 
 
 def log(title: str | None = None, ticks: Sequence[float] | None = None, **options: Any) -> dict[str, Any]:

@@ -29,14 +29,12 @@ def colour_sheet(images: Tensor, title: str, rows: Sequence[str], columns: Seque
     middles = [4 + zoom * side / 2 + step * i for i in range(max(images.shape[:2]))]
     figure.update_xaxes(tickvals=middles[: len(columns)], ticktext=list(columns), side="top", showgrid=False, ticks="")
     figure.update_yaxes(tickvals=middles[: len(rows)], ticktext=list(rows), showgrid=False, ticks="")
-    height = 110 + step * len(images)
-    return figure.finish(title, title_y=0.97, margin={"t": 90, "b": 20}, width=720, height=height)
+    return figure.finish(title, title_y=0.97, margin={"t": 90, "b": 20}, width=720, height=110 + step * len(images))
 
 
 def learning_rates(rates: Sequence[float], warmup_steps: int) -> Figure:
     """The learning rate of each step of a run, its warm-up shaded."""
-    figure = Figure()
-    figure.curve(range(len(rates)), rates, "learning rate", 0, size=0, showlegend=False)
+    figure = Figure().curve(range(len(rates)), rates, "learning rate", 0, size=0, showlegend=False)
     figure.add_vrect(x0=0, x1=warmup_steps, fillcolor=GREY, opacity=0.25, line_width=0)
     y = {**from_zero("learning rate"), "tickformat": "~e"}
     return figure.finish(f"Warm-up of {warmup_steps} steps, then half a cosine", "step", y, height=340)
@@ -68,14 +66,11 @@ def along_the_run(rows: Sequence[Row], title: str = "Along the run") -> Figure:
 
 def page(figures: Sequence[go.Figure], title: str) -> str:
     """The figures as a page of HTML that needs no network, in the course's look."""
-    parts = [
-        go.Figure(figure)
-        .update_layout(template=template())
-        .to_html(full_html=False, include_plotlyjs=number == 0, config=CONFIG)
-        for number, figure in enumerate(figures)
-    ]
-    head = f"<!doctype html><meta charset='utf-8'><title>{escape(title)}</title>"
-    return head + "".join(parts)
+    html = f"<!doctype html><meta charset='utf-8'><title>{escape(title)}</title>"
+    for number, figure in enumerate(figures):
+        styled = go.Figure(figure).update_layout(template=template())
+        html += styled.to_html(full_html=False, include_plotlyjs=number == 0, config=CONFIG)
+    return html
 
 
 def left_out(differences: Mapping[str, float]) -> Figure:
@@ -83,9 +78,8 @@ def left_out(differences: Mapping[str, float]) -> Figure:
     floor = min(value for value in differences.values() if value > 0) / 10
     figure = Figure()
     for name, value in reversed(list(differences.items())):
-        text = {"text": [f"{value:.1e}" if value else "exactly 0"], "textposition": "middle right"}
-        options = {"mode": "markers+text", "showlegend": False, **text}
-        figure.points([max(value, floor)], [name], "", int(value > 0), size=12, **options)
+        text = {"text": [f"{value:.1e}" if value else "exactly 0"], "textposition": "middle right", "showlegend": False}
+        figure.points([max(value, floor)], [name], "", int(value > 0), size=12, mode="markers+text", **text)
     span = [math.log10(floor) - 0.3, math.log10(max(differences.values())) + 0.8]
     x = {"title": "largest difference of a weight at the end", "type": "log", "exponentformat": "power", "range": span}
     height = 120 + 42 * len(differences)
@@ -98,5 +92,4 @@ def accuracies(rows: Sequence[Row], value: str, title: str) -> Figure:
     `rows` are a sweep's `final`, of one temperature; `value` is "linear_probe" or "nearest_neighbour".
     """
     x, y = "batch size b (samples)", f"{MEASURES[value]}, share of the test set"
-    figure = curves(rows, "batch_size", value, title=title, x_title=x, y_title=y)
-    return figure.update_yaxes(rangemode="normal")
+    return curves(rows, "batch_size", value, title=title, x_title=x, y_title=y).update_yaxes(rangemode="normal")

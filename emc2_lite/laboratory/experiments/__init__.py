@@ -19,19 +19,8 @@ from emc2_lite.laboratory.gradients import GradientQuality
 from emc2_lite.laboratory.statistics import Row, over_seeds
 from emc2_lite.records import new_record
 
-__all__ = [
-    "EXACT",
-    "EXPERIMENTS",
-    "Experiment",
-    "criterion",
-    "digit_encoder",
-    "gradient_error",
-    "jump",
-    "quality",
-    "run_experiment",
-    "stationarity",
-    "training",
-]
+__all__ = ["EXACT", "EXPERIMENTS", "Experiment", "criterion", "digit_encoder", "gradient_error", "jump", "quality"]
+__all__ += ["run_experiment", "stationarity", "training"]
 
 
 class Experiment(NamedTuple):
@@ -48,9 +37,8 @@ class Experiment(NamedTuple):
     def config(self, given: Row) -> Row:
         """All parameters but `progress`, the given ones in the place of the defaults, lists as JSON has them.
 
-        Raises:
-            ValueError: on an unknown parameter, a value that its description refuses, or values that do not go
-                together.
+        Raises: ValueError: on an unknown parameter, a value that its description refuses, or values that do not go
+            together.
         """
         hints = descriptions(self.run)
         defaults = {name: p.default for name, p in inspect.signature(self.run).parameters.items() if name in hints}
