@@ -32,7 +32,7 @@ SLOW = (
     "01_contrastive_learning.ipynb",
     "test_tooling_address.py",
     "test_tooling_wheel.py",
-    "test_global_loss.py",
+    "test_global_loss_memory.py",
     "test_sweep_cells.py",
     "04_metropolis_hastings.ipynb",
     "test_course_figures.py",
