@@ -120,10 +120,9 @@ def sweep(
     `tell(cell, failure)` is called as each run ends, and the record has the rows of the runs that worked. The same call
     goes on with a sweep that was stopped.
 
-    Raises:
-        Locked: if another process is at work on the folder.
-        ValueError: if no run worked, with the reason of each, or a folder holds a run of another configuration.
-        KeyboardInterrupt, Stopped: after a signal, when the runs under way have saved their state and ended.
+    Raises: Locked: if another process works on the folder; ValueError: if no run worked, with the reason of each, or a
+        folder holds a run of another configuration; KeyboardInterrupt, Stopped: after a signal, when the active runs
+        have saved their state and ended.
     """
     output.mkdir(parents=True, exist_ok=True)
     with locked(output / LOCK, f"the sweep in {output}"):

@@ -56,8 +56,8 @@ def check_call(
     z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, encode: Callable | None, generator: object
 ) -> None:
     """Check the kinds, shapes, dtypes and devices of a criterion's arguments. No number is read."""
-    for value, name in ((z1, "z1"), (z2, "z2"), (index, "index")):
-        check_tensor(value, name)
+    check_tensor(z1, "z1")
+    check_tensor(z2, "z2")
     if z1.device != z2.device:
         raise ValueError(f"z1 is on {z1.device} and z2 on {z2.device}: both must be on one device.")
     if z1.dim() != 2 or z1.shape != z2.shape:

@@ -27,22 +27,14 @@ class LossStats(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What an estimator makes of a batch.
+    """What an estimator makes of a batch."""
 
-    weights: (2b, 2b), the repulsive weight w(r, k) of each negative, 0 at the row's own sample; detached.
-    stats: the numbers to read.
-    pull: (2b,), the weight of each row's positive; 1 if not given.
-    others: negatives from outside the batch, if any.
-    loss: a 0-dimensional tensor, the value to return; by default the mean over rows of the weighted scores.
-    store: writes the new state; called in training mode only, when nothing can be refused any more.
-    """
-
-    weights: Tensor
-    stats: Any
-    pull: Tensor | None = None
-    others: Others | None = None
-    loss: Tensor | None = None
-    store: Callable[[], object] = lambda: None
+    weights: Tensor  # (2b, 2b), the repulsive weight w(r, k) of each negative, 0 at the row's own sample; detached
+    stats: Any  # the numbers to read
+    pull: Tensor | None = None  # (2b,), the weight of each row's positive; 1 if not given
+    others: Others | None = None  # negatives from outside the batch
+    loss: Tensor | None = None  # the value to return; by default the mean over rows of the weighted scores
+    store: Callable[[], object] = lambda: None  # writes the new state, in training mode, when nothing is refused
 
 
 class Criterion(nn.Module):
@@ -66,10 +58,9 @@ class Criterion(nn.Module):
     z1 in slot 0 and z2 in slot 1. A refused call or state dict leaves the state unchanged, and so does a call after
     ``criterion.eval()``, which otherwise gives the value and the numbers of a training call.
 
-    Raises:
-        ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, on an `encode` that does not
-            reproduce the batch, and on a state that is damaged or was saved with other settings.
-        RuntimeError: on a backward pass with create_graph=True.
+    Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, on an `encode` that does not
+        reproduce the batch, and on a state that is damaged or was saved with other settings; RuntimeError: on a
+        backward pass with create_graph=True.
     """
 
     __call__: Callable[..., Tensor]
@@ -78,8 +69,7 @@ class Criterion(nn.Module):
 
     def __init__(self, temperature: float, num_samples: int | None = None):
         super().__init__()
-        self.temperature = temperature
-        self.num_samples = num_samples
+        self.temperature, self.num_samples = temperature, num_samples
         self.stats: Any = None
         self.encode_checked = False
         self.register_load_state_dict_pre_hook(_check_saved_state)

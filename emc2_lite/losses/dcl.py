@@ -22,11 +22,8 @@ class DCLLoss(Criterion):
     g_batch(r) of its own batch: on the whole, the hardest get too little and the easy ones too much. No state.
 
     Args: temperature: > 0, dimensionless.
-
     Call as any `Criterion`; `view`, `encode` and `generator` are not needed. Returns a scalar in nats, the value above.
-
     Raises: ValueError: on bad temperature, shapes, dtypes, embeddings or indices.
-
     Source: Yeh et al. 2022, Decoupled contrastive learning, equation 5 (without its weighting of positives).
 
     >>> z = torch.eye(2)  # two samples at a right angle, and both views of each alike: l is 2 and 0

@@ -93,7 +93,6 @@ class EMC2Loss(Criterion):
 
     Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
         without gradient or does not reproduce the batch, a damaged state or one of another number of samples.
-
     Source: Yau et al. 2024, Algorithm 1 and section 3; Tjelmeland 2004 for many proposals.
 
     >>> table = torch.nn.functional.normalize(torch.randn(100, 2, 8), dim=-1).requires_grad_()  # an encoder's outputs
@@ -223,8 +222,7 @@ def store(states: list[Tensor], chains: Tensor, block: TwoViewBlock, visit: Visi
     """Write the rows' last states, index, view and score, into the places `chains` (2b,) of the flat buffers."""
     index, view, score = states
     if kernels.compiles_for(index.device) and score.dtype in (torch.float32, torch.float64):
-        arrays = *states, chains, block.index, block.view, visit.column, visit.log_score
-        kernels.store(*(t.numpy() for t in arrays))
+        kernels.store(*(t.numpy() for t in (*states, chains, block.index, block.view, visit.column, visit.log_score)))
         return
     stayed, last = visit.column < 0, visit.column.clamp_min(0)
     index[chains] = torch.where(stayed, index[chains], block.index[last].int())

@@ -34,14 +34,11 @@ def on_device(device: torch.device, *lists: list[int]) -> tuple[Tensor, ...]:
 
 
 class Others(NamedTuple):
-    """Negatives from outside the batch.
+    """Negatives from outside the batch."""
 
-    embeddings: (k, d), with gradient; weights: (2b, k); place: (n,), the embedding of each of n rows' negatives.
-    """
-
-    embeddings: Tensor
-    weights: Tensor
-    place: Tensor
+    embeddings: Tensor  # (k, d), with gradient
+    weights: Tensor  # (2b, k)
+    place: Tensor  # (n,), the embedding of each of n rows' negatives
 
 
 class Encodings:

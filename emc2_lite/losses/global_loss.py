@@ -42,11 +42,8 @@ def global_contrastive_loss(
 
     Returns a scalar in nats, differentiable once.
 
-    Raises:
-        ValueError: on a wrong shape, temperature, chunk_size or include_positive, and on embeddings that are not finite
-            and normalised.
-        RuntimeError: on a backward pass with create_graph=True.
-
+    Raises: ValueError: on a wrong shape, temperature, chunk_size or include_positive, and on embeddings that are not
+        finite and normalised; RuntimeError: on a backward pass with create_graph=True.
     Source: Yuan et al. 2022 (SogCLR), equation 2; Yau et al. 2024 (EMC2), equation 1.
 
     >>> embeddings = torch.eye(2)[:, None].repeat(1, 2, 1)  # two samples at a right angle, both views of each alike

@@ -14,17 +14,13 @@ from emc2_lite.losses.sogclr import SogCLRLoss
 
 
 class Method(NamedTuple):
-    """A loss with settings, as records, experiments and figures name it.
-
-    loss: the class. colour, dash, marker: the method's look in every figure, in plotly's terms; a setting of a method
-    has the look of the method. settings: what differs from the defaults of the class.
-    """
+    """A loss with settings and its look in every figure, in plotly's terms."""
 
     loss: type[Criterion]
     colour: str
     dash: str
     marker: str
-    settings: Mapping[str, Any] = MappingProxyType({})
+    settings: Mapping[str, Any] = MappingProxyType({})  # what differs from the defaults of the class
 
 
 # Colours of Okabe and Ito 2008 that reach a contrast of 3:1 on white and on JupyterLab's dark theme, and grey.

@@ -63,7 +63,6 @@ class NegativeCacheLoss(Criterion):
 
     Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
         without gradient or does not reproduce the batch, and a damaged state.
-
     Source: Lindgren et al. 2021, Efficient training of retrieval models using negative cache, section 3; one entry a
     view slot instead of one an item.
 
@@ -91,10 +90,8 @@ class NegativeCacheLoss(Criterion):
         check_encode: bool = True,
     ):
         super().__init__(temperature, num_samples)
-        self.dim = dim
-        self.refresh = refresh
-        self.num_negatives = num_negatives
-        self.check_encode = check_encode
+        self.dim, self.refresh = dim, refresh
+        self.num_negatives, self.check_encode = num_negatives, check_encode
         self.register_buffer("cache", torch.zeros(num_samples, 2, dim))
         self.register_buffer("cache_view", torch.full((num_samples, 2), -1, dtype=torch.int64))
         self.register_buffer("cursor", torch.zeros((), dtype=torch.int64))

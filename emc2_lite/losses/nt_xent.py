@@ -23,11 +23,8 @@ class NTXentLoss(Criterion):
     and the pull of the positive is the expected sum of these weights. No state.
 
     Args: temperature: > 0, dimensionless.
-
     Call as any `Criterion`; `view`, `encode` and `generator` are not needed. Returns a scalar in nats, the value above.
-
     Raises: ValueError: on bad temperature, shapes, dtypes, embeddings or indices.
-
     Source: Chen et al. 2020, A simple framework for contrastive learning of visual representations, equation 1.
 
     >>> z = torch.eye(2)  # two samples at a right angle, and both views of each alike: l is 2 and 0

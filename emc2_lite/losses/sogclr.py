@@ -50,7 +50,6 @@ class SogCLRLoss(Criterion):
     Call as any `Criterion`; `view`, `encode` and `generator` are not needed.
 
     Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, and on a damaged state.
-
     Source: Yuan et al. 2022, Provable stochastic optimization for global contrastive learning, Algorithm 1.
 
     >>> z, criterion = torch.eye(2), SogCLRLoss(num_samples=3, temperature=0.5)

@@ -14,25 +14,17 @@ from emc2_lite.tracing import untraced
 
 @dataclass(frozen=True)
 class TwoViewBlock:
-    """Scores among the 2b rows of a batch; row r and row (r + b) mod 2b are the two views of one sample.
+    """Scores among the 2b rows of a batch; row r and row (r + b) mod 2b are the two views of one sample."""
 
-    embeddings: (2b, d), first all of z1, then all of z2, in float32 or float64, detached.
-    lengths: (2b,), the lengths of the embeddings; tolerance: how far from 1 they may be in the dtypes of z1 and z2.
-    logits: (2b, 2b), l(r, k) = <z_r, z_k> / temperature, dimensionless.
-    positive: (2b,), l(r, pos), the score of the row's other view.
-    index, view: (2b,) int64, the dataset index of each row's sample and the number of its view.
-    temperature: dimensionless; with_gradient: whether z1 or z2 needs a gradient.
-    """
-
-    embeddings: Tensor
-    lengths: Tensor
-    tolerance: float
-    logits: Tensor
-    positive: Tensor
-    index: Tensor
-    view: Tensor
+    embeddings: Tensor  # (2b, d), first all of z1, then all of z2, in float32 or float64, detached
+    lengths: Tensor  # (2b,), the lengths of the embeddings
+    tolerance: float  # the largest distance of a length from 1, in the dtypes of z1 and z2
+    logits: Tensor  # (2b, 2b), l(r, k) = <z_r, z_k> / temperature, dimensionless
+    positive: Tensor  # (2b,), l(r, pos), the score of the row's other view
+    index: Tensor  # (2b,) int64, the dataset index of each row's sample
+    view: Tensor  # (2b,) int64, the number of each row's view
     temperature: float
-    with_gradient: bool
+    with_gradient: bool  # whether z1 or z2 needs a gradient
 
     def negative_logits(self) -> Tensor:
         """The scores, -inf at the views of the row's own sample: (2b, 2b)."""

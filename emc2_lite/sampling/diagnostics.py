@@ -17,7 +17,6 @@ def transition_matrix(log_scores: Tensor) -> Tensor:
     p(z) P(z, z') = p(z') P(z', z), holds entry by entry: both sides are min(p(z), p(z')) / m.
 
     Raises: ValueError: on NaN or infinite scores, or a dtype other than float32 and float64.
-
     Source: Hastings 1970; Yau et al. 2024, section 3.
 
     >>> transition_matrix(torch.tensor([0.5, 0.25, 0.25]).log())
@@ -40,7 +39,6 @@ def spectral_gap(log_scores: Tensor) -> Tensor:
     distance to p after t steps is at most (1 - gap)^t: about 1 / gap steps forget the start.
 
     Raises: ValueError: on NaN or infinite scores, or a dtype other than float32 and float64.
-
     Source: Liu 1996, Metropolized independent sampling, with uniform proposals.
 
     >>> spectral_gap(torch.tensor([0.5, 0.25, 0.25]).log())  # 1 / (3 x 0.5)
@@ -79,7 +77,6 @@ def effective_sample_size(chain: Tensor) -> Tensor:
     have a meaning: pass scores, or an indicator of one state, not labels. A chain that never moves gets 1.
 
     Raises: ValueError: on fewer than 4 steps, or values that are not finite.
-
     Source: Geyer 1992, Practical Markov chain Monte Carlo.
 
     >>> draws = torch.randn(1000, generator=torch.Generator().manual_seed(0))

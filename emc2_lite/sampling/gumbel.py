@@ -23,7 +23,6 @@ def gumbel_max(log_scores: Tensor, *, uniforms: Tensor | None = None, generator:
 
     Raises: ValueError: on a wrong shape or dtype, on scores that are NaN, +inf, or -inf for a whole row, and on
         uniforms outside [0, 1) or given together with a generator.
-
     Source: Gumbel 1954; Yellott 1977; used over a cache of embeddings by Lindgren et al. 2021.
 
     >>> scores = torch.tensor([0.0, 1.0, -torch.inf]).expand(100_000, 3)

@@ -55,7 +55,6 @@ def metropolis_hastings(
 
     Raises: ValueError: on a wrong shape, dtype, device or backend, on scores that are NaN or +inf, and on uniforms
         outside [0, 1) or given together with a generator.
-
     Source: Metropolis et al. 1953; Hastings 1970; lines 6-12 of Algorithm 1 in Yau et al. 2024 (EMC2).
 
     >>> scores, halves = torch.tensor([[-9.0, 5.0, -9.0]]), torch.full((1, 3), 0.5)

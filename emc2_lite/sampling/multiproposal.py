@@ -53,7 +53,6 @@ def multiproposal(
 
     Raises: ValueError: on a wrong shape or dtype, on scores that are NaN or +inf, on a row with neither a proposal nor
         a state, and on uniforms outside [0, 1) or given together with a generator.
-
     Source: Tjelmeland 2004, Using all Metropolis-Hastings proposals to estimate mean values; with m = 1 it is Barker's
     rule (Barker 1965).
 

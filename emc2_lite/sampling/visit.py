@@ -11,33 +11,21 @@ from emc2_lite.tracing import untraced
 
 
 class Visit(NamedTuple):
-    """The weights of a batch's columns, and where each row's chain ends.
+    """The weights of a batch's columns, and where each row's chain ends."""
 
-    weights: (rows, columns), and held_weight: (rows,) of the state that the chain came with. They sum to 1 per row;
-        with the held state left out, weights alone do.
-    column: (rows,) int64, the column of the last state, -1 for the state that the chain came with.
-    log_score: (rows,), the score of the last state.
-    acceptance_rate: share of the steps that moved, a 0-dimensional tensor.
-    """
-
-    weights: Tensor
-    held_weight: Tensor
-    column: Tensor
-    log_score: Tensor
-    acceptance_rate: Tensor
+    weights: Tensor  # (rows, columns); with held_weight they sum to 1 per row, alone if the held state is left out
+    held_weight: Tensor  # (rows,), the weight of the state that the chain came with
+    column: Tensor  # (rows,) int64, the column of the last state, -1 for the state that the chain came with
+    log_score: Tensor  # (rows,), the score of the last state
+    acceptance_rate: Tensor  # share of the steps that moved, 0-dimensional
 
 
 class Proposals(NamedTuple):
-    """Each row's candidates, and the uniforms that decide on them.
+    """Each row's candidates, and the uniforms that decide on them."""
 
-    order: (rows, m) int32, the columns that are proposed to a row's chain, in this order.
-    log_uniforms: (rows, m), log U_j: the chain moves to candidate j iff l_j - log U_j > l_current.
-    dropped: B, the steps of burn-in; m - B are kept, repeats included.
-    """
-
-    order: Tensor
-    log_uniforms: Tensor
-    dropped: int
+    order: Tensor  # (rows, m) int32, the columns that are proposed to a row's chain, in this order
+    log_uniforms: Tensor  # (rows, m), log U_j: the chain moves to candidate j iff l_j - log U_j > l_current
+    dropped: int  # B, the steps of burn-in; m - B are kept, repeats included
 
 
 @untraced

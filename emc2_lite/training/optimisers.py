@@ -28,9 +28,7 @@ class LARS(Optimizer):
     Tensors of fewer than two dimensions (biases, the scales of norm layers) have no weight decay and r = 1.
 
     Args: lr: SimCLR's rate grows with the batch, lr = 0.3 x batch / 256.
-
     Raises: ValueError: on a setting outside its range.
-
     Source: You, Gitman and Ginsburg 2017, Large batch training of convolutional networks, in the form of SimCLR (Chen
     et al. 2020), where d, whose length is taken, includes the decay.
 
@@ -86,7 +84,6 @@ def make_optimiser(
         momentum: of "sgd" and "lars"; "adam" keeps its own two means, 0.9 and 0.999.
 
     Raises: ValueError: on another name, or a number outside its range.
-
     Source: Yau et al. 2024, appendix with the settings of each run.
 
     >>> type(make_optimiser("sgd", nn.Linear(3, 2), learning_rate=0.1, weight_decay=0, momentum=0.9)).__name__
@@ -109,7 +106,6 @@ def warmup_cosine(optimiser: Optimizer, *, warmup_steps: int, total_steps: int) 
     To resume, make optimiser and schedule as before, then load both state dicts.
 
     Raises: ValueError: unless 0 <= warmup_steps <= total_steps and total_steps >= 1.
-
     Source: Loshchilov and Hutter 2017, SGDR, without restarts; warm-up: Goyal et al. 2017.
 
     >>> warmup_cosine(SGD(nn.Linear(3, 2).parameters(), lr=2.0), warmup_steps=4, total_steps=10).get_last_lr()

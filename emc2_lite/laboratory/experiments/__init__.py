@@ -92,9 +92,7 @@ def run_experiment(name: str, config: dict[str, Any], *, progress: Callable[[str
 
     The run has one torch thread, which is fastest for the small tensors; the number of threads before is restored.
 
-    Raises:
-        KeyError: on a name that `EXPERIMENTS` lacks.
-        ValueError: on a parameter that the experiment refuses.
+    Raises: KeyError: on a name that `EXPERIMENTS` lacks; ValueError: on a parameter that the experiment refuses.
 
     >>> config = EXPERIMENTS["stationarity"].config({"horizons": [4], "measurements": 2, "seeds": 1})
     >>> run_experiment("stationarity", config, progress=lambda text: None)["seeds"]

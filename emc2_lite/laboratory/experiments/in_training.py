@@ -11,18 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emc2_lite.checks import Bounds, Distinct, Temperature, Unread, checked_settings
-from emc2_lite.laboratory.experiments.at_rest import (
-    DIM,
-    EXACT,
-    BatchSizes,
-    Digits,
-    Methods,
-    MethodsOrExact,
-    Progress,
-    Temperatures,
-    criterion,
-    digit_views,
-)
+from emc2_lite.laboratory.experiments import at_rest as shared
 from emc2_lite.laboratory.gradients import BatchSize, Count
 from emc2_lite.laboratory.statistics import Row
 from emc2_lite.laboratory.training import TrainingCurve, training_curve
@@ -36,16 +25,16 @@ Measurements = Annotated[int, Bounds(least=2, most=100_000)]
 @checked_settings
 def training(
     *,
-    methods: MethodsOrExact = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal", EXACT),
-    temperatures: Temperatures = (0.07, 0.2),
-    batch_sizes: BatchSizes = (4, 32),
-    samples: Digits = 300,
+    methods: shared.MethodsOrExact = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal", shared.EXACT),
+    temperatures: shared.Temperatures = (0.07, 0.2),
+    batch_sizes: shared.BatchSizes = (4, 32),
+    samples: shared.Digits = 300,
     visits: Count = 60,
     exact_steps: Count = 300,
     learning_rate: LearningRate = 1e-3,
     measurements: Measurements = 8,
     seeds: Count = 5,
-    progress: Progress = print,
+    progress: shared.Progress = print,
 ) -> Iterator[Row]:
     """Training from scratch: the exact global loss and the exact gradient's squared norm along the way.
 
@@ -56,17 +45,17 @@ def training(
     >>> [row["step"] for row in training(methods=["DCL"], progress=lambda text: None, **small)]
     [0, 1, 2]
     """
-    views = digit_views(samples)
-    runs = [(method, b, visits * samples // b) for b in batch_sizes for method in methods if method != EXACT]
-    runs += [(EXACT, samples, exact_steps)] * (EXACT in methods)
+    views = shared.digit_views(samples)
+    runs = [(method, b, visits * samples // b) for b in batch_sizes for method in methods if method != shared.EXACT]
+    runs += [(shared.EXACT, samples, exact_steps)] * (shared.EXACT in methods)
     for seed in range(seeds):
         for temperature, (method, batch_size, steps) in product(temperatures, runs):
             progress(f"seed {seed}, temperature {temperature}, b = {batch_size}: {method}, {steps} steps")
             torch.manual_seed(seed)
-            encoder = DigitEncoder(DIM)
+            encoder = DigitEncoder(shared.DIM)
             optimiser = torch.optim.Adam(encoder.parameters(), learning_rate)
             decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps)
-            loss = criterion(method, samples, temperature)
+            loss = shared.criterion(method, samples, temperature)
             when: dict[str, Any] = {"checkpoints": _spread(steps, measurements + 1), "after_step": decay.step}
             curve = training_curve(encoder, views, loss, batch_size=batch_size, optimiser=optimiser, seed=seed, **when)
             place = {"method": method, "temperature": temperature, "batch_size": batch_size, "seed": seed}
@@ -119,7 +108,7 @@ class Pairs(Views):
 @checked_settings
 def stationarity(
     *,
-    methods: MethodsOrExact = ("NT-Xent", "DCL", "EMC2", "EMC2 multiproposal", EXACT),
+    methods: shared.MethodsOrExact = ("NT-Xent", "DCL", "EMC2", "EMC2 multiproposal", shared.EXACT),
     horizons: Annotated[Sequence[Count], Distinct()] = (250, 1000, 4000, 16000),
     temperature: Temperature = 0.2,
     step_size: LearningRate = 0.5,
@@ -129,7 +118,7 @@ def stationarity(
     offset: Annotated[float, Bounds(least=0)] = 0.3,
     measurements: Measurements = 100,
     seeds: Count = 5,
-    progress: Progress = print,
+    progress: shared.Progress = print,
 ) -> Iterator[Row]:
     """The theorem's experiment: T steps of plain SGD with the constant step size c / sqrt(T), for several horizons T.
 
@@ -147,8 +136,8 @@ def stationarity(
             torch.manual_seed(seed)
             encoder = Anchors(samples, dim, offset)
             optimiser = torch.optim.SGD(encoder.parameters(), lr=step_size / horizon**0.5)
-            loss = criterion(method, samples, temperature, dim)
-            size = samples if method == EXACT else batch_size
+            loss = shared.criterion(method, samples, temperature, dim)
+            size = samples if method == shared.EXACT else batch_size
             to_length_one = partial(_to_length_one, encoder.anchors)
             when: dict[str, Any] = {"checkpoints": _middles(horizon, measurements), "after_step": to_length_one}
             curve = training_curve(
@@ -173,7 +162,7 @@ def gradient_error(
     *,
     data: Literal["digits", "stl10"] = "digits",
     folder: Annotated[str, Unread("data", "digits")] = "data/downloads",
-    methods: Methods = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal"),
+    methods: shared.Methods = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal"),
     samples: Annotated[int, Bounds(least=2, most=100_000)] = 500,
     temperature: Temperature = 0.2,
     batch_size: BatchSize = 4,
@@ -182,7 +171,7 @@ def gradient_error(
     weight_decay: WeightDecay = 1e-4,
     measurements: Measurements = 50,
     seeds: Count = 5,
-    progress: Progress = print,
+    progress: shared.Progress = print,
 ) -> Iterator[Row]:
     """The paper's gradient-error experiment: SGD from scratch, each gradient against the exact one where it was taken.
 
@@ -198,15 +187,15 @@ def gradient_error(
     if data == "stl10":
         views: Views = ImageViews(load_stl10("unlabelled", folder, count=samples).images, Augmentation(96))
     else:
-        views = digit_views(samples)
+        views = shared.digit_views(samples)
     steps = epochs * (samples // batch_size)
     for seed in range(seeds):
         for method in methods:
             progress(f"seed {seed}: {method}, {steps} steps")
             torch.manual_seed(seed)
-            encoder = DigitEncoder(DIM) if data == "digits" else ResNetEncoder()
+            encoder = DigitEncoder(shared.DIM) if data == "digits" else ResNetEncoder()
             optimiser = torch.optim.SGD(encoder.parameters(), learning_rate, weight_decay=weight_decay)
-            loss = criterion(method, samples, temperature, encoder.dim)
+            loss = shared.criterion(method, samples, temperature, encoder.dim)
             when: dict[str, Any] = {"checkpoints": _spread(steps - 1, measurements)}
             curve = training_curve(encoder, views, loss, batch_size=batch_size, optimiser=optimiser, seed=seed, **when)
             yield from _curve_rows({"method": method, "seed": seed}, curve)
