@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from emc2_lite.vision import Augmentation, DigitViews, ImageViews
+from emc2_lite.vision import Augmentation, DigitViews, ImageViews, view_uniforms
 
 GREY, COLOUR = torch.rand(3, 1, 8, 8), torch.rand(3, 3, 8, 8)
 MAKE = {"DigitViews": DigitViews, "ImageViews": lambda images: ImageViews(images, Augmentation(size=8))}
-VIEWS = {"DigitViews": DigitViews(GREY), "ImageViews": ImageViews(COLOUR, Augmentation(size=8))}
+VIEWS = {
+    "DigitViews": DigitViews(GREY),
+    "ImageViews": ImageViews(COLOUR, Augmentation(size=8)),
+    "view_uniforms": lambda index, view: view_uniforms(index, view, 3),
+}
 OTHERS = {"ndarray": np.zeros(2, dtype=np.int64), "list": [0, 1], "NoneType": None, "int": 1, "str": "01"}
 
 

@@ -83,14 +83,12 @@ class EMC2Loss(Criterion):
         temperature: > 0, dimensionless; the paper's beta is its inverse. A saved state serves another temperature with
             fresh scores only.
         burn_in: share of each visit's steps that is dropped, in [0, 1); "metropolis" only.
-        state: "reencoded" (Algorithm 1 of the paper) or "stored".
-        refresh_scores: see above; "reencoded" only.
+        state, refresh_scores: see above; "reencoded" with fresh scores is Algorithm 1 of the paper.
         kernel: "metropolis" (the paper's) or "multiproposal" (beyond the paper; "reencoded" only).
         check_encode: the first call in training encodes two of the batch's views again, not counted, and refuses an
             `encode` that does not reproduce them; "reencoded" only.
 
     Call as any `Criterion`; "reencoded" needs `encode`. For "metropolis" the generator serves `random_proposals` alone.
-
     Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
         without gradient or does not reproduce the batch, a damaged state or one of another number of samples.
     Source: Yau et al. 2024, Algorithm 1 and section 3; Tjelmeland 2004 for many proposals.

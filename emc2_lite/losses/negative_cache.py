@@ -60,7 +60,6 @@ class NegativeCacheLoss(Criterion):
             `encode` that does not reproduce them.
 
     Call as any `Criterion`; `encode` is needed. Time and memory of a call are O(b N d) and O(b N K).
-
     Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
         without gradient or does not reproduce the batch, and a damaged state.
     Source: Lindgren et al. 2021, Efficient training of retrieval models using negative cache, section 3; one entry a

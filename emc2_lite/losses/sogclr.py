@@ -48,7 +48,6 @@ class SogCLRLoss(Criterion):
         gamma: the share of the new mean, in (0, 1]; 0.9 in the papers.
 
     Call as any `Criterion`; `view`, `encode` and `generator` are not needed.
-
     Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, and on a damaged state.
     Source: Yuan et al. 2022, Provable stochastic optimization for global contrastive learning, Algorithm 1.
 

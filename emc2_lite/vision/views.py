@@ -27,9 +27,13 @@ def view_uniforms(index: Tensor, view: Tensor, count: int) -> Tensor:
     SplitMix64 of the pair and the column, the same on every device. A number keeps 23 bits, so that adding one half is
     exact and neither 0 nor 1 occurs.
 
+    Raises: ValueError: on an index or view that is no tensor.
+
     >>> view_uniforms(torch.tensor([3]), torch.tensor([4]), 2)
     tensor([[0.7888, 0.8122]])
     """
+    check_tensor(index, "index")
+    check_tensor(view, "view")
     step = as_signed(GAMMA)
     key = mix(mix(index + step) + view * step)
     bits = mix(key[:, None] + torch.arange(1, count + 1, device=index.device) * step)
@@ -64,7 +68,6 @@ class Views(ABC):
 
     def prefetch(self, index: Tensor, view: Tensor) -> None:
         """A hint that these views come next, which images in memory do not need."""
-        return None
 
     @torch.no_grad()
     def __call__(self, index: Tensor, view: Tensor) -> Tensor:
