@@ -68,6 +68,7 @@ class Views(ABC):
 
     def prefetch(self, index: Tensor, view: Tensor) -> None:
         """A hint that these views come next, which images in memory do not need."""
+        return None
 
     @torch.no_grad()
     def __call__(self, index: Tensor, view: Tensor) -> Tensor:
