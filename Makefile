@@ -7,7 +7,9 @@ BIN = $(VENV)/bin
 READY = $(VENV)/ready
 CHAPTERS = chapters/*.ipynb
 SOLVE = --constraint constraints.txt
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -p no:benchmark
+# One process more than there are processors: some tests wait for others.
+WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -p no:benchmark
 NBVAL = --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 # Without the mark of a finished installation, or without a working Python, the environment is made anew.
@@ -30,7 +32,7 @@ $(READY): pyproject.toml constraints.txt $(if $(WHOLE),,remake)
 	@test -n "$(WHOLE)" || { echo "Making $(VENV) ..."; $(PYTHON) -m venv --clear $(VENV); }
 	@rm -f $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --python $(BIN)/python $(SOLVE) --editable ".[dev]"
+	$(BIN)/uv pip install --python $(BIN)/python $(SOLVE) --compile-bytecode --editable ".[dev]"
 	@touch $(READY)
 
 course: setup  ## execute every chapter and say which of them work

@@ -15,6 +15,9 @@ import torch
 from foreground import in_the_foreground
 from runs import SMALL, outcome, same
 
+from emc2_lite.runs import train_run
+from emc2_lite.training import changed, read_config
+
 EMC2_LITE = [sys.executable, "-m", "emc2_lite"]
 CONFIG = "\n".join(
     f"[{name}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in section.items())
@@ -45,7 +48,8 @@ def steps(path: str) -> int:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_command_that_a_stopped_run_prints_goes_on_with_it(number):
     """Names with spaces and changed values survive: the pasted command ends with the weights of an unstopped run."""
-    long = ["-p", "training.epochs", "60", "-p", "loss.method", "NT-Xent", "-p", "training.evaluate_epochs", "0"]
+    values = {"training.epochs": 60, "loss.method": "NT-Xent", "training.evaluate_epochs": 0}
+    long = [word for name, value in values.items() for word in ("-p", name, str(value))]
     process = in_the_foreground([*EMC2_LITE, "train", "my small.toml", "--output", "a run", *long])
     wait_until(Path("a run/last.pt").exists, process)
     process.send_signal(number)
@@ -58,7 +62,7 @@ def test_the_command_that_a_stopped_run_prints_goes_on_with_it(number):
     assert done.returncode == 0, done.stderr
     assert steps("a run/last.pt") == 360
     if number == signal.SIGINT:
-        subprocess.run([*EMC2_LITE, "train", "my small.toml", "--output", "whole", *long], check=True)
+        train_run(changed(read_config("my small.toml"), **values), Path("whole"), progress=False)
         assert same(outcome(Path("a run")), {**outcome(Path("whole"))})
 
 
@@ -79,7 +83,7 @@ def test_a_signal_ends_an_evaluation_at_once_and_the_resumed_run_repeats_it(monk
     """The evaluation sends the signal to its own process; the saved state is that before the evaluation."""
     from runs import small
 
-    from emc2_lite.runs import train, train_run
+    from emc2_lite.runs import train
 
     train_run(small("NT-Xent"), tmp_path / "whole", progress=False)
     features_of, calls = train.features_of, []

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 from torch import Tensor
 
 from emc2_lite.evaluation.intervals import Interval
@@ -65,5 +65,5 @@ def jackknife(statistic: Callable[[Tensor], float], count: int) -> Interval:
 
 def _around(value: float, standard_error: float, count: int) -> Interval:
     """value +- t standard errors, t the 97.5 % point of Student's t with count - 1 degrees of freedom."""
-    reach = float(stats.t.ppf(0.975, count - 1)) * standard_error
+    reach = float(stdtrit(count - 1, 0.975)) * standard_error
     return Interval(value, value - reach, value + reach)

@@ -45,8 +45,7 @@ def spectral_gap(log_scores: Tensor) -> Tensor:
     tensor(0.6667)
     """
     log_scores = _finite(log_scores)
-    log_max_probability = log_scores.amax(dim=-1) - log_scores.logsumexp(dim=-1)
-    return (-log_max_probability).exp() / log_scores.shape[-1]
+    return (log_scores.logsumexp(dim=-1) - log_scores.amax(dim=-1)).exp() / log_scores.shape[-1]
 
 
 def total_variation(p: Tensor, q: Tensor) -> Tensor:
@@ -97,9 +96,8 @@ def effective_sample_size(chain: Tensor) -> Tensor:
     variance = covariance[..., :1]
     correlation = covariance / variance.clamp_min(torch.finfo(torch.float64).tiny)
     pairs = correlation[..., : steps - steps % 2].unflatten(-1, (-1, 2)).sum(dim=-1)
-    still_positive = (pairs > 0).cumprod(dim=-1)
-    monotone = pairs.cummin(dim=-1).values
-    inverse_efficiency = (2 * (monotone * still_positive).sum(dim=-1) - 1).clamp_min(1 / steps)
+    initial = pairs.cummin(dim=-1).values * (pairs > 0).cumprod(dim=-1)  # monotone, as long as it is positive
+    inverse_efficiency = (2 * initial.sum(dim=-1) - 1).clamp_min(1 / steps)
     constant = variance.squeeze(-1) <= 1e-24 * values.square().mean(dim=-1)
     return torch.where(constant, 1.0, steps / inverse_efficiency)
 

@@ -8,8 +8,6 @@ from html import escape
 import plotly.graph_objects as go
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.io import encode_jpeg
-from torchvision.utils import make_grid
 
 from emc2_lite.course.figures.laboratory import curves
 from emc2_lite.course.figures.parts import ABOVE, Figure, Row, from_zero
@@ -20,6 +18,9 @@ MEASURES = {"linear_probe": "linear probe", "nearest_neighbour": "1-NN"}
 
 def colour_sheet(images: Tensor, title: str, rows: Sequence[str], columns: Sequence[str], zoom: int = 2) -> Figure:
     """Colour pictures in rows and columns: (R, C, 3, S, S) in [0, 1]; `zoom` is the side of a pixel on the screen."""
+    from torchvision.io import encode_jpeg  # here, because torchvision takes seconds
+    from torchvision.utils import make_grid
+
     count, side = images.shape[1], images.shape[-1]
     pixels = F.interpolate(images.flatten(0, 1), scale_factor=zoom, mode="nearest")
     sheet = make_grid(pixels, nrow=count, padding=4, pad_value=1.0)
