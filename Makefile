@@ -9,7 +9,7 @@ CHAPTERS = chapters/*.ipynb
 SOLVE = --constraint constraints.txt
 # One process more than there are processors: some tests wait for others.
 WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -p no:benchmark
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --dist loadfile -p no:benchmark
 NBVAL = --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 # Without the mark of a finished installation, or without a working Python, the environment is made anew.
@@ -44,13 +44,13 @@ lab: setup  ## open the chapters in JupyterLab
 check: style fast  ## under a minute, while you work: style, types, the examples and the fast tests
 
 fast: setup
-	$(PYTEST) --fast tests
+	$(PYTEST) -n auto --fast tests
 
 oldest:  ## the fast tests with the lowest versions that pyproject.toml allows, in build/oldest
 	$(MAKE) fast VENV=build/oldest SOLVE="--resolution lowest-direct"
 
 test: style  ## all that CI checks: style, types, the tests, each chapter executed and compared with its stored outputs
-	$(PYTEST) --no-loadscope-reorder $(NBVAL) tests chapters
+	$(PYTEST) -n $(WORKERS) --no-loadscope-reorder $(NBVAL) tests chapters
 
 style: setup
 	$(BIN)/ruff check .
