@@ -1,21 +1,46 @@
-"""What a user calls of the losses and the samplers has an example in its docstring, and it runs."""
+"""Every example in a docstring runs, and what a user calls of the losses and the samplers has one."""
 
 import doctest
 import inspect
-import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+import emc2_lite
 from emc2_lite import losses, sampling
 
+ROOT = Path(emc2_lite.__file__).parent
+MODULES = [
+    import_module(".".join(("emc2_lite", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"))
+    for path in sorted(ROOT.rglob("*.py"))
+    if "    >>> " in path.read_text(encoding="utf-8")
+]
+EXAMPLES = {
+    f"{module.__name__}.{name}": (module, member)
+    for module in MODULES
+    for name, member in vars(module).items()
+    if getattr(member, "__module__", "") == module.__name__ and ">>> " in (inspect.getdoc(member) or "")
+}
 OWN = [getattr(package, name) for package in (losses, sampling) for name in package.__all__]
 CALLED = [one for one in OWN if inspect.isroutine(one) or (inspect.isclass(one) and issubclass(one, losses.Criterion))]
-WITHOUT = (losses.Criterion,)  # a base class
 
 
-@pytest.mark.parametrize("one", [one for one in CALLED if one not in WITHOUT], ids=lambda one: one.__name__)
-def test_there_is_an_example_and_it_runs(one):
-    names = dict(vars(sys.modules[one.__module__]))
-    (example,) = doctest.DocTestFinder(recurse=False).find(inspect.unwrap(one), one.__name__, globs=names)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_example_runs(name):
+    module, member = EXAMPLES[name]
+    (example,) = doctest.DocTestFinder(recurse=False).find(inspect.unwrap(member), name, globs=dict(vars(module)))
     result = doctest.DocTestRunner().run(example)
     assert result.attempted and not result.failed
+
+
+def test_no_example_is_forgotten():
+    """Each text with an example belongs to a module's function or class."""
+    written = sum(path.read_text(encoding="utf-8").count(">>> ") for path in ROOT.rglob("*.py"))
+    found = {inspect.unwrap(member): inspect.getdoc(member).count(">>> ") for _, member in EXAMPLES.values()}
+    assert sum(found.values()) == written
+
+
+@pytest.mark.parametrize("one", [one for one in CALLED if one is not losses.Criterion], ids=lambda one: one.__name__)
+def test_losses_and_samplers_have_an_example(one):
+    assert ">>> " in inspect.getdoc(one)
