@@ -69,9 +69,12 @@ def nearest_neighbour_accuracy(features: Tensor, labels: Tensor, test_features: 
     >>> nearest_neighbour_accuracy(torch.eye(2), torch.tensor([0, 1]), torch.eye(2), torch.tensor([0, 0]))
     0.5
     """
-    features, labels, test_features, test_labels = labelled_parts(features, labels, test_features, test_labels)
+    return _share_right(*labelled_parts(features, labels, test_features, test_labels))
+
+
+def _share_right(features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> float:
     nearest = nearest_neighbours(features, test_features, 1)[1][:, 0]
-    return (labels[nearest] == test_labels).double().mean().item()
+    return int((labels[nearest] == test_labels).sum()) / len(test_labels)
 
 
 @checked_settings
@@ -102,6 +105,5 @@ def few_shot_accuracy(
     accuracies = []
     for _ in range(draws):
         chosen = torch.cat([members[:shots] for members in shuffled_members(labels, generator)])
-        nearest = nearest_neighbours(features[chosen], test_features, 1)[1][:, 0]
-        accuracies.append(int((labels[chosen[nearest]] == test_labels).sum()) / len(test_labels))
+        accuracies.append(_share_right(features[chosen], labels[chosen], test_features, test_labels))
     return torch.tensor(accuracies, dtype=torch.float64)
