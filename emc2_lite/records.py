@@ -28,7 +28,7 @@ def read_record(name: str) -> Row:
 
     Raises: FileNotFoundError: if there is no such record; ValueError: if the file is not a record.
 
-    >>> read_record("training")["device"]
+    >>> read_record("quality")["device"]
     'cpu'
     """
     paths = [FOLDER / f"{name}.json"]

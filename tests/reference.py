@@ -1,6 +1,8 @@
 """The method's formulas in plain loops, float64, without any of the library's code."""
 
+import itertools
 import math
+from typing import NamedTuple
 
 import torch
 
@@ -163,58 +165,115 @@ def weighted_gradient(table, temperature, weight, pull=lambda r: 1.0):
     return gradient
 
 
-def emc2(chains, table, index, view, order, uniforms, *, temperature, burn_in, state, refresh_scores=True, trap=None):
-    """One call on views of a table (N, V, d); `chains` {(sample, slot): (sample, view, score)} is changed in place.
+class Chain(NamedTuple):
+    """What a chain of EMC2 keeps."""
 
-    `trap` puts in a mistake of public implementations that test_traps.py names. Returns the surrogate, the weights
-    [(in-batch {column: weight}, carried-over weight)] of the rows, and the pairs to encode without and with gradient,
-    each a set: all scores are fresh, except those without effect.
+    view: tuple[int, int]
+    score: float  # at the last visit
+    embedding: torch.Tensor | None = None  # when the view was last seen
+
+
+def emc2(chains, table, index, view, draws, *, temperature, burn_in=0.5, held, kernel, reencode=1.0, trap=None):
+    """One call on views of a table (N, V, d); `chains` {(sample, slot): Chain} is changed in place.
+
+    `draws` are those of `trials.draws`; without coins (None) views count with their mean weight. `trap` puts in a
+    mistake of public implementations that test_traps.py names. Returns the surrogate, the weights [(in-batch
+    {column: weight}, carried-over weight)] of the rows, and the pairs to encode without and with gradient, each a set:
+    all scores are fresh, except those without effect.
     """
     b = len(index)
     names = [(int(index[r % b]), int(view[r // b, r % b])) for r in range(2 * b)]
-    z = [table[name] for name in names]
+    z, many = [table[name] for name in names], kernel == "multiproposal"
     total, all_weights, scored, encoded, stored = 0.0, [], set(), set(), {}
     for r in range(2 * b):
         chain = names[r][0], 0 if trap == "one chain for both views" else r // b
-        candidates = order[r].tolist()
-        assert sorted(candidates) == [k for k in range(2 * b) if names[k][0] != names[r][0]]
-        held = chains.get(chain)
-        held_score = -math.inf
-        if held is not None:
-            held_score = held[2]
-            if state == "reencoded" and refresh_scores and trap != "a score that is never refreshed":
-                if held[:2] not in names and not forgets_its_start(z, r, candidates, uniforms[r], temperature, burn_in):
-                    scored.add(held[:2])
-                with torch.no_grad():
-                    held_score = (z[r] @ table[held[:2]] / temperature).item()
-        scores = [(z[r] @ z[k] / temperature).item() for k in candidates]
-        states, _, last_score = metropolis_hastings(scores, held_score, uniforms[r].tolist())
-        m = len(candidates)
-        dropped = math.floor(burn_in * m)
-        kept, divisor = states[dropped:], m - dropped
-        assert len(kept) == divisor
-        if trap == "one step fewer than the divisor":
-            kept = kept[1:]
-        weights = {candidates[j]: kept.count(j) / divisor for j in range(m) if j in kept}
-        carried = kept.count(-1) / divisor
-        if trap == "burn-in subtracted twice":
-            carried = kept[dropped:].count(-1) / divisor
-        if trap == "index -1 as the last column":
-            weights[candidates[-1]] = weights.get(candidates[-1], 0) + carried
-            carried = 0
-        if state == "stored" and trap != "mass dropped without renormalising":
+        name, start, memory = chains.get(chain, Chain(None, -math.inf))
+        outside = name is not None and name not in names
+        if name in names:
+            memory = table[name].detach()
+        if name is not None and held in ("encoded", "remembered") and trap != "a score that is never refreshed":
+            if outside and held == "encoded":
+                memory = table[name].detach()
+                if many or not forgets_its_start(z, r, *(draw[r] for draw in draws[:2]), temperature, burn_in):
+                    scored.add(name)
+            start = (z[r].detach() @ memory / temperature).item()
+        if many:
+            weights, carried, last, last_score = many_proposals(z, names, r, name, start, draws, temperature)
+        else:
+            weights, carried, last, last_score = kept_steps(z, names, r, start, draws, temperature, burn_in, trap)
+        all_weights.append((weights, carried))
+        counted = carried
+        if outside and draws[-1] is not None:
+            counted = (draws[-1][r].item() < reencode * carried) / (reencode or 1)
+        if held == "dropped" and trap != "mass dropped without renormalising":
             weights = {k: w / (1 - carried) for k, w in weights.items()}
-        elif carried > 0:
-            if held[:2] not in names:
-                encoded.add(held[:2])
-            total = total + carried * (z[r] @ table[held[:2]]) / temperature
+        elif counted > 0:
+            total = total + counted * (z[r] @ table[name]) / temperature
+        if outside and held == "remembered":
+            total = total + (carried - counted) * (z[r] @ memory) / temperature
+        if outside and held != "dropped" and counted > 0:
+            encoded.add(name)
+            memory = table[name].detach()
         for k, w in weights.items():
             total = total + w * (z[r] @ z[k]) / temperature
         total = total - z[r] @ z[(r + b) % (2 * b)] / temperature
-        all_weights.append((weights, carried))
-        stored[chain] = (*(held[:2] if states[-1] < 0 else names[candidates[states[-1]]]), last_score)
+        stored[chain] = Chain(name, last_score, memory)
+        if last >= 0:
+            stored[chain] = Chain(names[last], last_score, z[last].detach())
     chains.update(stored)
     return total / (2 * b), all_weights, scored, encoded
+
+
+def kept_steps(z, names, r, start, draws, temperature, burn_in, trap):
+    """A visit by Metropolis-Hastings: the weights, in the batch and carried over, the last column and its score."""
+    candidates, uniforms = (draw[r].tolist() for draw in draws[:2])
+    assert sorted(candidates) == [k for k in range(len(z)) if names[k][0] != names[r][0]]
+    scores = [(z[r] @ z[k] / temperature).item() for k in candidates]
+    states, _, last_score = metropolis_hastings(scores, start, uniforms)
+    m = len(candidates)
+    dropped = math.floor(burn_in * m)
+    kept, divisor = states[dropped:], m - dropped
+    assert len(kept) == divisor
+    if trap == "one step fewer than the divisor":
+        kept = kept[1:]
+    weights = {candidates[j]: kept.count(j) / divisor for j in range(m) if j in kept}
+    carried = kept.count(-1) / divisor
+    if trap == "burn-in subtracted twice":
+        carried = kept[dropped:].count(-1) / divisor
+    if trap == "index -1 as the last column":
+        weights[candidates[-1]] = weights.get(candidates[-1], 0) + carried
+        carried = 0
+    return weights, carried, -1 if states[-1] < 0 else candidates[states[-1]], last_score
+
+
+def many_proposals(z, names, r, held, start, draws, temperature):
+    """As `kept_steps`: a heat bath over views of the held sample, then a step to one view of each other sample."""
+    exchange, half, move = (draw[r].tolist() for draw in draws[:3])
+    scores = {k: (z[r] @ z[k] / temperature).item() for k in range(len(z)) if names[k][0] != names[r][0]}
+    here = names.index(held) if held in names else -1
+
+    def drawn(logits, uniforms):
+        return max(logits, key=lambda k: logits[k] - math.log(-math.log(uniforms[1 + k])))
+
+    twins = {k: score for k, score in scores.items() if held is not None and names[k][0] == held[0]}
+    place = here if held is None else drawn(twins if here >= 0 else twins | {-1: start}, exchange)
+    now = scores.get(place, start)
+    first = {k for k in scores if (half[k % len(half)] < 0.5) == (k < len(half))}
+    steps, staying = [], []
+    for urn in (first, scores.keys() - first):
+        urn = scores.keys() if held is None else urn - twins.keys()
+        raw = {k: math.exp(score) for k, score in {-1: now, **{k: scores[k] for k in urn}}.items()}
+        q = {k: number / sum(raw.values()) for k, number in raw.items()}
+        steps.append({k: q[k] / (1 - min(q[k], q[-1])) for k in urn})
+        # A chain stays where its proposal, drawn with probability q(z') / (1 - q(z)), is refused.
+        staying.append(sum(q[k] / (1 - q[-1]) - steps[-1][k] for k in urn) if urn else 1.0)
+    weights = {k: sum(step.get(k, 0) for step in steps) / 2 for k in scores}
+    last = drawn({k: math.log(p) for k, p in {-1: staying[0], **steps[0]}.items() if p > 0}, move)
+    score, stays = scores.get(last, now), sum(staying) / 2
+    if place not in (-1, here):  # the twin is the state that the second step starts from
+        weights[place] += stays
+        stays, last = 0.0, place if last < 0 else last
+    return weights, stays, last, score
 
 
 def forgets_its_start(z, r, candidates, uniforms, temperature, burn_in):
@@ -248,10 +307,23 @@ def visit_law(log_scores, orders, burn_in):
     return kernel, kept
 
 
-def multiproposal_law(log_scores, sets):
+def heat_bath(together):
+    """The law of the next state, (1 + m,): the softmax over the state, which is first, and its proposals."""
+    return torch.softmax(together, 0)
+
+
+def metropolised(together):
+    """The same for the metropolised step: propose z' with q(z') / (1 - q(z)), then accept or refuse as Metropolis."""
+    q, others = torch.softmax(together, 0).tensor_split([1])
+    there, back = others / (1 - q), q / (1 - others)
+    law = there * (others * back / (q * there)).clamp(max=1).nan_to_num(0)  # a place without a proposal
+    return torch.cat((1 - law.sum(0, keepdim=True), law))
+
+
+def multiproposal_law(log_scores, sets, step=metropolised):
     """The exact law of one step of many proposals: `sets(z)` lists the equally likely sets proposed from state z.
 
-    Returns kernel[z, z'], the law of the next state and also the mean of its softmax weights.
+    Returns kernel[z, z'], the law of the next state and also the mean of its weights.
     """
     n = len(log_scores)
     kernel = torch.zeros(n, n, dtype=torch.float64)
@@ -259,8 +331,28 @@ def multiproposal_law(log_scores, sets):
         proposed = list(sets(z))
         for proposals in proposed:
             together = [z, *proposals]
-            kernel[z, together] += torch.softmax(log_scores[together], 0) / len(proposed)
+            kernel[z].index_add_(0, torch.tensor(together), step(log_scores[together]) / len(proposed))
     return kernel
+
+
+def one_view_a_sample(samples, b):
+    """Sets of one random view of each of b - 1 random samples of two views, z's left out if it is among them.
+
+    State 2 j + u is view u of sample j.
+    """
+
+    def sets(z):
+        for batch in itertools.combinations(range(samples), b - 1):
+            for views in itertools.product(range(2), repeat=b - 1):
+                yield [2 * j + u for j, u in zip(batch, views, strict=True) if j != z // 2]
+
+    return sets
+
+
+def second_eigenvalue(kernel, p):
+    """The largest below 1, of a kernel that is reversible for p."""
+    root = p.sqrt()
+    return torch.linalg.eigvalsh(root[:, None] * kernel / root)[-2].item()
 
 
 def stationary_law(kernel):

@@ -36,7 +36,8 @@ LOSSES = {
     "cache": {"refresh": 0.05},
     "EMC2": {},
     "EMC2 multiproposal": {"kernel": "multiproposal"},
-    "EMC2 stored": {"state": "stored"},
+    "EMC2 remembered": {"held": "remembered", "reencode": 0.5},
+    "EMC2 dropped": {"held": "dropped"},
 }
 
 

@@ -13,11 +13,13 @@ from emc2_lite.losses import EMC2Loss, NegativeCacheLoss, SogCLRLoss, global_con
 TABLE = embedding_table(num_samples=10, dim=4)
 INDEX = torch.tensor([3, 1, 7])
 VIEW = torch.tensor([[0, 0, 0], [1, 1, 1]])
+REMEMBERED = ("EMC2 remembered", "EMC2 multiproposal remembered")
 
 
 def batch(**changes):
     z1, z2 = TABLE[INDEX].unbind(1)
-    return {"z1": z1, "z2": z2, "index": INDEX, "view": VIEW, "encode": lambda i, v: TABLE[i, v]} | changes
+    names = {"index": INDEX, "view": VIEW, "generator": torch.Generator().manual_seed(0)}
+    return {"z1": z1, "z2": z2, **names, "encode": lambda i, v: TABLE[i, v]} | changes
 
 
 def visited(name):
@@ -26,6 +28,8 @@ def visited(name):
     criterion(**batch())
     if name.startswith("EMC2"):
         criterion.chain_index[:, 0], criterion.chain_index[:, 1] = 0, 9
+    if name in REMEMBERED:
+        criterion.chain_embedding.copy_(TABLE)  # the highest possible scores
     return criterion
 
 
@@ -109,7 +113,7 @@ NO_ENCODING = {
 }
 FOR = dict.fromkeys(LOSSES, BAD_BATCHES)
 FOR |= {name: FOR[name] | OUT_OF_RANGE for name in LOSSES if name not in ("NT-Xent", "DCL")}
-FOR |= {name: FOR[name] | NO_ENCODING for name in ("cache", "EMC2", "EMC2 multiproposal")}
+FOR |= {name: FOR[name] | NO_ENCODING for name in ("cache", "EMC2", "EMC2 multiproposal", *REMEMBERED)}
 
 
 @pytest.mark.parametrize(
@@ -121,19 +125,20 @@ def test_a_bad_batch_is_refused_in_one_sentence_and_changes_nothing(name, senten
         assert sentence in refusal_of(lambda: criterion(**batch(**FOR[name][sentence])))
 
 
-def test_embeddings_of_another_length_than_the_cache_s_are_refused():
+@pytest.mark.parametrize(("name", "kept"), {"cache": "cache", **dict.fromkeys(REMEMBERED, "memory")}.items())
+def test_embeddings_of_another_length_than_the_kept_ones_are_refused(name, kept):
     wide = embedding_table(num_samples=10, dim=5)
-    criterion = visited("cache")
+    criterion = visited(name)
     with Untouched(criterion):
         z1, z2 = wide[INDEX].unbind(1)
         sentence = refusal_of(lambda: criterion(z1, z2, INDEX, encode=lambda i, v: wide[i, v]))
-    assert "z1 has d = 5, but the cache was made for dim = 4" in sentence
+    assert f"z1 has d = 5, but the {kept} was made for dim = 4" in sentence
 
 
 @pytest.mark.parametrize("kernel", ["metropolis", "multiproposal"])
 def test_a_call_refused_after_sampling_does_not_change_the_chains(kernel):
     """Slot 0 is captive and needs an encoding with gradient, at the end; slot 1 is new and would have moved."""
-    criterion = EMC2Loss(num_samples=10, temperature=0.2, refresh_scores=False, kernel=kernel)
+    criterion = EMC2Loss(num_samples=10, temperature=0.2, held="stale", kernel=kernel)
     criterion.chain_index[:, 0], criterion.chain_score[:, 0] = 9, 1000
     with Untouched(criterion):
         sentence = refusal_of(lambda: criterion(**batch(encode=lambda i, v: math.nan * TABLE[i, v])))
@@ -168,7 +173,7 @@ def test_encodings_without_gradient_are_checked_too(name):
         assert "What encode returned holds NaN" in refusal_of(lambda: criterion(**broken))
 
 
-@pytest.mark.parametrize("name", ["cache", "EMC2", "EMC2 without refresh", "EMC2 multiproposal"])
+@pytest.mark.parametrize("name", ["cache", "EMC2", "EMC2 stale", "EMC2 multiproposal", *REMEMBERED])
 def test_an_encoding_without_gradient_is_refused_where_it_counts(name):
     """Temperature 0.001; batch views at right angles, all others in their middle, 577 nats nearer than a batch view."""
     table = torch.tensor([1.0, 1, 1, 0]).div(math.sqrt(3)).repeat(10, 2, 1)
@@ -179,6 +184,8 @@ def test_an_encoding_without_gradient_is_refused_where_it_counts(name):
         criterion.cache_view.copy_(torch.arange(2).expand(10, 2))
     else:
         criterion.chain_index[:], criterion.chain_score[:] = 9, 577
+    if name in REMEMBERED:
+        criterion.chain_embedding.copy_(table)
     z1, z2 = table.requires_grad_()[INDEX].unbind(1)
 
     def call():
@@ -198,16 +205,17 @@ BAD_SETTINGS = {
     "burn_in is 0.4, and nothing reads it where kernel is 'multiproposal'": lambda: EMC2Loss(
         10, 0.2, burn_in=0.4, kernel="multiproposal"
     ),
-    "state is 'cached': use one of reencoded, stored": lambda: EMC2Loss(10, 0.2, state="cached"),
+    "held is 'cached': use one of encoded, remembered, stale, dropped": lambda: EMC2Loss(10, 0.2, held="cached"),
     "kernel is 'gibbs': use one of metropolis, multiproposal": lambda: EMC2Loss(10, 0.2, kernel="gibbs"),
     "kernel is None: use one of": lambda: EMC2Loss(10, 0.2, kernel=None),
-    'kernel is "multiproposal" and state "stored"': lambda: EMC2Loss(10, 0.2, state="stored", kernel="multiproposal"),
-    "refresh_scores is 'false': it must be true or false": lambda: EMC2Loss(10, 0.2, refresh_scores="false"),
-    "refresh_scores is False, and nothing reads it where state is 'stored'": lambda: EMC2Loss(
-        10, 0.2, state="stored", refresh_scores=False
+    'kernel is "multiproposal" and held "dropped"': lambda: EMC2Loss(10, 0.2, held="dropped", kernel="multiproposal"),
+    'held is "remembered" and dim None: pass dim': lambda: EMC2Loss(10, 0.2, held="remembered"),
+    "reencode is 1.5: it must be a number from 0 to 1": lambda: EMC2Loss(
+        10, 0.2, held="remembered", dim=4, reencode=1.5
     ),
-    "check_encode is False, and nothing reads it where state is 'stored'": lambda: EMC2Loss(
-        10, 0.2, state="stored", check_encode=False
+    "reencode is 0.5, and nothing reads it where held is 'encoded'": lambda: EMC2Loss(10, 0.2, reencode=0.5),
+    "check_encode is False, and nothing reads it where held is 'dropped'": lambda: EMC2Loss(
+        10, 0.2, held="dropped", check_encode=False
     ),
     "num_samples is 1: it must be a whole number of 2 or more": lambda: EMC2Loss(1, 0.2),
     "num_samples is '5': it must be a whole number": lambda: EMC2Loss(num_samples="5", temperature=0.2),
@@ -226,7 +234,7 @@ BAD_SETTINGS = {
         10, 4, 0.2, num_negatives=0
     ),
     "num_negatives is 1.5": lambda: NegativeCacheLoss(10, 4, 0.2, num_negatives=1.5),
-    "EMC2 has no setting 'gamma': it has burn_in, state": lambda: make_criterion(
+    "EMC2 has no setting 'gamma': it has burn_in, held": lambda: make_criterion(
         "EMC2", num_samples=10, dim=4, temperature=0.2, gamma=0.9
     ),
     "chunk_size is '4': it must be a whole number": lambda: global_contrastive_loss(TABLE, 0.2, chunk_size="4"),
@@ -244,6 +252,13 @@ DAMAGE = {
         "The saved chains hold samples -2 to -2 of 10": {"chain_index": torch.full((10, 2), -2)},
         "The saved chains have shape (10, 1)": {"chain_view": torch.zeros(10, 1)},
         "The saved chains have shape ()": {"chain_score": torch.zeros(())},
+    },
+    "EMC2 remembered": {
+        "The saved chains have shape (10, 2, 5)": {"chain_embedding": torch.zeros(10, 2, 5)},
+        "The saved chains remember vectors that are not of length 1": {"chain_embedding": torch.full((10, 2, 4), 1.0)},
+        "The saved chains remember vectors that are not of length 1, or NaN: the state is damaged": {
+            "chain_embedding": nan_at_one_place(torch.full((10, 2, 4), 0.5))
+        },
     },
     "SogCLR": {
         "The saved averages have shape (10,), but this loss was made for 10 samples": {"log_u": torch.zeros(10)},
@@ -271,7 +286,7 @@ def test_a_damaged_state_is_refused_before_anything_is_loaded(name, sentence):
         assert sentence in refusal_of(lambda: criterion.load_state_dict(other.state_dict() | DAMAGE[name][sentence]))
 
 
-STATEFUL = {"SogCLR": "averages", "cache": "cache entries", "EMC2": "chains"}
+STATEFUL = {"SogCLR": "averages", "cache": "cache entries", "EMC2": "chains", "EMC2 remembered": "chains"}
 
 
 @pytest.mark.parametrize(("name", "kept"), STATEFUL.items())

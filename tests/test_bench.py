@@ -13,7 +13,7 @@ SOME = [
     "bench_losses.py::test_nt_xent[32]",
     "bench_losses.py::test_loss[EMC2-32]",
     "bench_losses.py::test_global_loss[4000-32]",
-    "bench_steps.py::test_digits_step[EMC2 stored]",
+    "bench_steps.py::test_digits_step[EMC2 dropped]",
     "bench_data.py::test_views[32]",
     "bench_data.py::test_nearest_neighbours[1000]",
 ]

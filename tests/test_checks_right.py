@@ -9,7 +9,7 @@ from solutions import load
 from torch.nn import functional as F
 
 from emc2_lite.course.checks.contrastive import batch_logits, effective_negatives, paired_nt_xent
-from emc2_lite.course.checks.emc2 import kept_weights, stored_state, stored_variant
+from emc2_lite.course.checks.emc2 import coin_weights, dropped_variant, kept_weights, stored_state
 from emc2_lite.course.checks.evaluation import paired_difference, score_interval, vote
 from emc2_lite.course.checks.global_loss import global_loss, log_sum_from_batch, row_weights
 from emc2_lite.course.checks.laboratory import many_proposals, relative_price, squared_bias
@@ -141,8 +141,10 @@ RIGHT = [
         lambda states, m, b: torch.bincount(states[int(b * m) :] % (m + 1), minlength=m + 1) / (m - int(b * m)),
     ),
     (stored_state, lambda last, candidates, held: [*candidates, held][last]),
-    (stored_variant, lambda weights, held: (weights / weights.sum()).nan_to_num()),
-    (stored_variant, lambda weights, held: F.normalize(weights, p=1, dim=0)),
+    (dropped_variant, lambda weights, held: (weights / weights.sum()).nan_to_num()),
+    (dropped_variant, lambda weights, held: F.normalize(weights, p=1, dim=0)),
+    (coin_weights, lambda w, rho, u: (0, w) if u >= w * rho else [1 / rho, (w * rho - 1) / rho]),
+    (coin_weights, lambda w, rho, u: torch.tensor([1.0, -1.0]) * (u < rho * w) / (rho or 1) + torch.tensor([0, w])),
     (squared_bias, lambda first, second, e: sum((first - e) * (second - e)) / e.norm() ** 2),
     (relative_price, lambda b, encoded, with_gradient: 1 + (encoded + 2 * with_gradient) / 6 / b),
     (

@@ -267,7 +267,7 @@ METROPOLIS = [
     (metropolis.steps_to_forget, lambda s, t, e: math.ceil(math.log(e) / math.log1p(-math.exp(-2 / t)))),
 ]
 
-# Chapter 05. b is the burn-in.
+# Chapter 05. b is the burn-in, w the carried-over weight, rho is reencode, u the coin.
 
 
 def kept_shares(kept, m):
@@ -297,16 +297,24 @@ EMC2 = [
     (emc2.stored_state, lambda last, candidates, held: held if last == -1 else candidates[min(last, 2)]),
     (emc2.stored_state, lambda last, candidates, held: held if last == -1 else sorted(candidates)[last]),
     (emc2.stored_state, lambda last, candidates, held: held if last == -1 else (candidates[last][0], held[1])),
-    (emc2.stored_variant, lambda weights, held: weights * (1 - held)),
+    (emc2.dropped_variant, lambda weights, held: weights * (1 - held)),
     (
-        emc2.stored_variant,
+        emc2.dropped_variant,
         lambda weights, held: weights / (1 - held) if held < 1 else torch.ones_like(weights) / len(weights),
     ),
-    (emc2.stored_variant, lambda weights, held: torch.softmax(weights, 0)),
-    (emc2.stored_variant, lambda weights, held: weights + held / len(weights)),
-    (emc2.stored_variant, lambda weights, held: weights * (1 + held)),
-    (emc2.stored_variant, lambda weights, held: (weights > 0) / (weights > 0).sum().clamp_min(1)),
-    (emc2.stored_variant, lambda weights, held: weights / (1 - held + 1e-3)),
+    (emc2.dropped_variant, lambda weights, held: torch.softmax(weights, 0)),
+    (emc2.dropped_variant, lambda weights, held: weights + held / len(weights)),
+    (emc2.dropped_variant, lambda weights, held: weights * (1 + held)),
+    (emc2.dropped_variant, lambda weights, held: (weights > 0) / (weights > 0).sum().clamp_min(1)),
+    (emc2.dropped_variant, lambda weights, held: weights / (1 - held + 1e-3)),
+    (emc2.coin_weights, lambda w, rho, u: (rho, w - rho) if u < rho * w else (0.0, w)),
+    (emc2.coin_weights, lambda w, rho, u: (1 / rho, w - 1 / rho) if u < w else (0.0, w)),
+    (emc2.coin_weights, lambda w, rho, u: (1 / (rho * w), w - 1 / (rho * w)) if u < rho * w else (0.0, w)),
+    (emc2.coin_weights, lambda w, rho, u: (1 / rho, w - 1 / rho) if 1 - u < rho * w else (0.0, w)),
+    (emc2.coin_weights, lambda w, rho, u: (rho * w, w - rho * w)),
+    (emc2.coin_weights, lambda w, rho, u: (1 / rho, 1 - 1 / rho) if u < rho * w else (0.0, 1.0)),
+    (emc2.coin_weights, lambda w, rho, u: (1 / rho, 1 / rho - w) if u < rho * w else (0.0, w)),
+    (emc2.coin_weights, lambda w, rho, u: (1 / rho, w - 1 / rho) if u < rho * w else (0.0, 0.0)),
 ]
 
 # Chapter 06. f and s are the two runs, e is the exact gradient; b samples, n encodings, g with gradient; h is held.

@@ -126,10 +126,10 @@ def test_values_are_changed_by_name():
 
 
 def test_a_named_value_that_nothing_reads_is_refused_even_as_the_default():
-    sentence = "loss.refresh_scores is True, and nothing reads it where loss.state is 'stored': leave it out."
+    sentence = "loss.reencode is 1.0, and nothing reads it where loss.held is 'stale': leave it out."
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        changed(Config(), **{"loss.state": "stored", "loss.refresh_scores": True})
-    assert from_dict({"loss": {"state": "stored", "refresh_scores": True}}).loss.settings["refresh_scores"]
+        changed(Config(), **{"loss.held": "stale", "loss.reencode": 1.0})
+    assert from_dict({"loss": {"held": "stale", "reencode": 1.0}}).loss.settings["reencode"] == 1
 
 
 def test_another_method_drops_the_settings_of_the_old_one():

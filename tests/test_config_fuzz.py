@@ -23,7 +23,7 @@ scalars = st.one_of(
     st.sampled_from([0, -1, 2**63, 2**64, 10**400]),
     st.floats(),
     st.text(max_size=8),
-    st.sampled_from(["EMC2", "SogCLR", "digits", "folder", "resnet18", "adam", "multiproposal", "stored", "cuda"]),
+    st.sampled_from(["EMC2", "SogCLR", "digits", "folder", "resnet18", "adam", "multiproposal", "remembered", "cuda"]),
 )
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2)

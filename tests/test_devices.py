@@ -6,7 +6,7 @@ import pytest
 import reference
 import torch
 from elsewhere import DEVICE, Elsewhere
-from trials import LOSSES, Encoder, without_compiled_code
+from trials import EMC2, LOSSES, Encoder, without_compiled_code
 
 CPU = torch.device("cpu")
 SAMPLES, VISITS = 20, 12
@@ -48,8 +48,7 @@ def test_every_loss_gives_the_numbers_of_the_cpu(name, monkeypatch):
 
 # One wait checks the batch, one tells which views count and checks the encodings that were scored, and one checks the
 # encodings with gradient.
-WAITS = dict.fromkeys(LOSSES, 1) | dict.fromkeys(("EMC2", "EMC2 without refresh", "EMC2 multiproposal"), 3)
-WAITS["cache"] = 3
+WAITS = dict.fromkeys(LOSSES, 1) | dict.fromkeys(("cache", *EMC2), 3) | {"EMC2 dropped": 1}
 
 
 @pytest.mark.parametrize(("name", "most"), WAITS.items())

@@ -6,22 +6,23 @@ import math
 import pytest
 import reference
 import torch
-from trials import Encoder, proposals, random_visit, without_compiled_code
+from trials import Encoder, assert_visits_are_those_of_the_method, random_visit, without_compiled_code
 
 from emc2_lite.losses import EMC2Loss, random_proposals
-from emc2_lite.losses.emc2 import draw_proposals, start_is_forgotten
 from emc2_lite.losses.two_view import two_view_block
+from emc2_lite.losses.visits import draw_proposals, start_is_forgotten
 from emc2_lite.sampling import ChainRun, metropolis_visit
 from emc2_lite.sampling.visit import kept_shares
 
 MODES = {
-    "reencoded": {"state": "reencoded", "check_encode": False},
-    "without refresh": {"state": "reencoded", "refresh_scores": False, "check_encode": False},
-    "stored": {"state": "stored"},
+    "encoded": {"held": "encoded", "check_encode": False},
+    "stale": {"held": "stale", "check_encode": False},
+    "dropped": {"held": "dropped"},
+    "remembered": {"held": "remembered", "reencode": 0.5, "check_encode": False},
     "multiproposal": {"kernel": "multiproposal", "check_encode": False},
 }
 every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES.keys())
-metropolis_modes = pytest.mark.parametrize("mode", list(MODES.values())[:3], ids=list(MODES)[:3])
+metropolis_modes = pytest.mark.parametrize("mode", list(MODES.values())[:4], ids=list(MODES)[:4])
 
 
 def set_chains(criterion, index, view, score=0.0):
@@ -34,42 +35,9 @@ def set_chains(criterion, index, view, score=0.0):
 @pytest.mark.parametrize(("burn_in", "compiled"), [(0, True), (0.5, True), (0.7, True), (0.9, True), (0.5, False)])
 @metropolis_modes
 def test_every_visit_is_that_of_the_method(mode, burn_in, compiled, monkeypatch):
-    """60 successive visits, replayed by a plain loop from the same random numbers: weights, gradient, state, price."""
     if not compiled:
         without_compiled_code(monkeypatch)
-    samples, views, b, temperature = 9, 3, 4, 0.2
-    table = reference.unit_vectors(samples, views, 3).requires_grad_()
-    criterion = EMC2Loss(samples, temperature, burn_in, **mode).double()
-    generator, encoder, chains = torch.Generator().manual_seed(0), Encoder(table), {}
-    visits_with_a_carried_over_term = 0
-    for _ in range(60):
-        index, view = random_visit(samples, views, b, generator)
-        replay = generator.clone_state()
-        loss = criterion(table[index, view[0]], table[index, view[1]], index, view, encoder, generator)
-
-        order, uniforms = proposals(b, replay)
-        settings = {"state": mode["state"], "refresh_scores": mode.get("refresh_scores", True)}
-        plain, weights, scored, encoded = reference.emc2(
-            chains, table, index, view, order, uniforms, temperature=temperature, burn_in=burn_in, **settings
-        )
-        torch.testing.assert_close(loss, plain, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(
-            torch.autograd.grad(loss, table), torch.autograd.grad(plain, table), rtol=1e-11, atol=1e-12
-        )
-        for (sample, slot), (held, held_view, score) in chains.items():
-            assert criterion.chain_index[sample, slot] == held and criterion.chain_view[sample, slot] == held_view
-            assert criterion.chain_score[sample, slot].item() == pytest.approx(score, abs=1e-12)
-            assert held != sample
-        carried = [weight for _, weight in weights]
-        visits_with_a_carried_over_term += any(carried)
-        stats = criterion.stats
-        assert stats.carried_over_share.item() == pytest.approx(sum(w > 0 for w in carried) / (2 * b))
-        assert (stats.views_encoded, stats.views_encoded_with_gradient) == (len(scored) + len(encoded), len(encoded))
-        assert [(sorted(pairs), grad) for pairs, grad in encoder.asked] == [
-            (sorted(pairs), grad) for pairs, grad in ((scored, False), (encoded, True)) if pairs
-        ]
-        encoder.asked.clear()
-    assert visits_with_a_carried_over_term > 20
+    assert_visits_are_those_of_the_method(EMC2Loss(9, 0.2, burn_in, dim=3, **mode).double())
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
@@ -107,7 +75,7 @@ def test_weights_of_a_row_sum_to_one(mode):
     """If every pair has the same score, attraction and repulsion cancel for every path of the chains."""
     table = torch.ones(7, 2, 1)
     for burn_in, b in itertools.product((0, 0.3, 0.5, 0.7, 0.99), (2, 3, 5)):
-        criterion = EMC2Loss(7, 0.5, burn_in, **mode)
+        criterion = EMC2Loss(7, 0.5, burn_in, dim=1, **mode)
         generator = torch.Generator().manual_seed(0)
         for _ in range(5):
             index, view = random_visit(7, 2, b, generator)
@@ -172,14 +140,14 @@ def call_with_uniforms(criterion, rows, encode, uniform):
             order, uniforms = random_proposals(b, like, generator)
             return order, torch.full_like(uniforms, uniform)
 
-        patch.setattr("emc2_lite.losses.emc2.random_proposals", fixed)
+        patch.setattr("emc2_lite.losses.visits.random_proposals", fixed)
         return criterion(rows[:b], rows[b:], torch.arange(b), None, encode)
 
 
 def test_without_encoding_a_captive_row_has_no_repulsion():
     b, temperature = 3, 0.07
     rows = torch.eye(2 * b, dtype=torch.float64).requires_grad_()
-    criterion = EMC2Loss(10, temperature, state="stored").double()
+    criterion = EMC2Loss(10, temperature, held="dropped").double()
     set_chains(criterion, 9, 5, score=5.4)
     gradient = torch.autograd.grad(call_with_uniforms(criterion, rows, None, 0.5), rows)[0]
     positives = rows.detach().roll(b, dims=0)
@@ -190,7 +158,7 @@ def test_without_encoding_a_captive_row_has_no_repulsion():
 def test_refresh_frees_a_chain_from_a_score_of_the_past():
     """A stale score of 1,000 nats holds a chain for ever; today's score is 0 and the chain moves on."""
     rows, encode = torch.eye(6, dtype=torch.float64), lambda i, v: -torch.eye(6, dtype=torch.float64)[:1]
-    stale, fresh = EMC2Loss(10, 0.07, refresh_scores=False, check_encode=False), EMC2Loss(10, 0.07, check_encode=False)
+    stale, fresh = EMC2Loss(10, 0.07, held="stale", check_encode=False), EMC2Loss(10, 0.07, check_encode=False)
     for criterion in (stale, fresh):
         set_chains(criterion, 9, 5, score=1000)
         call_with_uniforms(criterion, rows, encode, 0.5)
@@ -213,7 +181,7 @@ def test_a_chain_that_stayed_stores_its_fresh_score():
 def test_each_view_slot_has_its_own_chain():
     """Slot 0's chains are captive and slot 1's are new: after the visit only slot 1 has moved."""
     rows = torch.eye(6)
-    criterion = EMC2Loss(10, 0.07, state="stored")
+    criterion = EMC2Loss(10, 0.07, held="dropped")
     criterion.chain_index[:, 0], criterion.chain_view[:, 0], criterion.chain_score[:, 0] = 9, 5, 1000
     call_with_uniforms(criterion, rows, None, 0.5)
     assert (criterion.chain_index[:, 0] == 9).all() and (criterion.chain_score[:, 0] == 1000).all()
@@ -226,7 +194,7 @@ def test_a_sample_is_never_its_own_negative(mode):
     """All views of a sample are alike and far from the others, so every chain would choose its own sample."""
     table = torch.nn.functional.one_hot(torch.arange(6)).double()[:, None].expand(6, 4, 6)
     every_step_kept = {} if "kernel" in mode else {"burn_in": 0}
-    criterion, generator = EMC2Loss(6, 0.07, **mode, **every_step_kept), torch.Generator().manual_seed(0)
+    criterion, generator = EMC2Loss(6, 0.07, dim=6, **mode, **every_step_kept), torch.Generator().manual_seed(0)
     for _ in range(40):
         index, view = random_visit(6, 4, 3, generator)
         criterion(table[index, view[0]], table[index, view[1]], index, view, Encoder(table), generator)
@@ -244,7 +212,7 @@ def test_candidates_come_in_an_order_drawn_per_row():
     rows, index = torch.ones(6, 1), torch.arange(3)
     counts, generator = torch.zeros(3, 2, 3, 2), torch.Generator().manual_seed(0)
     for _ in range(2_000):
-        criterion = EMC2Loss(3, 1.0, state="stored")
+        criterion = EMC2Loss(3, 1.0, held="dropped")
         criterion(rows[:3], rows[3:], index, generator=generator)
         for sample, slot in itertools.product(range(3), range(2)):
             counts[sample, slot, criterion.chain_index[sample, slot], criterion.chain_view[sample, slot]] += 1
@@ -265,7 +233,7 @@ def test_gradient_flows_to_the_encoder_through_the_carried_over_view():
 
 def test_readable_loss_is_the_in_batch_contrast():
     rows = reference.unit_vectors(8, 5)
-    criterion = EMC2Loss(4, 0.2, state="stored")
+    criterion = EMC2Loss(4, 0.2, held="dropped")
     criterion(rows[:4], rows[4:], torch.arange(4))
     plain = reference.global_loss(torch.stack((rows[:4], rows[4:]), dim=1), 0.2).item()
     assert criterion.stats.loss.item() == pytest.approx(plain, rel=1e-12)

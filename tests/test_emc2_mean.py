@@ -104,14 +104,21 @@ def relative_error(criterion, checkpoints):
 
 
 def test_emc2_gradient_tends_to_the_exact_one():
-    """64 samples, batches of 4, this seed: 0.33 after 2,000 steps, 0.17 after 20,000, with 0.1 of sampling noise."""
+    """64 samples, batches of 4, this seed: 0.36 after 2,000 steps, 0.15 after 20,000, with 0.1 of sampling noise."""
     early, late = relative_error(EMC2Loss(64, TEMPERATURE), (2_000, 20_000))
     assert late < 0.25 and late < early
+
+
+def test_emc2_gradient_with_a_quarter_of_the_held_views_encoded_tends_to_the_exact_one():
+    """This seed: 0.48 after 1,000 steps, 0.22 after 6,000, with 0.2 of sampling noise; the memory in half precision."""
+    criterion = EMC2Loss(64, TEMPERATURE, held="remembered", dim=8, reencode=0.25)
+    early, late = relative_error(criterion, (1_000, 6_000))
+    assert late < 0.35 and late < early
 
 
 def test_nt_xent_gradient_does_not_tend_to_the_exact_one():
     assert relative_error(NTXentLoss(TEMPERATURE), (6_000,))[0] > 0.9
 
 
-def test_emc2_gradient_with_stored_states_does_not_tend_to_the_exact_one():
-    assert relative_error(EMC2Loss(64, TEMPERATURE, state="stored"), (10_000,))[0] > 0.8
+def test_emc2_gradient_with_dropped_states_does_not_tend_to_the_exact_one():
+    assert relative_error(EMC2Loss(64, TEMPERATURE, held="dropped"), (10_000,))[0] > 0.8

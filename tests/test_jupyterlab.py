@@ -38,8 +38,9 @@ SMALL = {
     "05_emc2": {
         "tables": 1,
         "checkpoints": [20, 40],
-        "training_seeds": 1,
+        "training_seeds": 2,
         "training_steps": 20,
+        "coin_steps": 20,
         "profile_steps": 8,
     },
     "06_the_gradient_laboratory": {

@@ -1,15 +1,17 @@
 """The experiments' rows hold the laboratory's measurements, under the names and in the units of the records."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
 
 from emc2_lite.laboratory import training_curve
-from emc2_lite.laboratory.experiments import EXPERIMENTS
+from emc2_lite.laboratory.experiments import EXPERIMENTS, trained_at_price
 from emc2_lite.laboratory.experiments.at_rest import _edges
 from emc2_lite.laboratory.experiments.in_training import _middles
-from emc2_lite.losses import EMC2Loss, NTXentLoss
+from emc2_lite.laboratory.experiments.mapping import MadeViews
+from emc2_lite.losses import EMC2Loss, NTXentLoss, global_contrastive_loss
+from emc2_lite.training import train
 from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
 
 VIEWS = DigitViews(load_digits("train").images[:12])
@@ -41,25 +43,9 @@ def test_gradient_error_is_a_curve_of_plain_sgd_from_scratch():
             assert [row[name] for row in mine] == getattr(curve, name).tolist(), (method, name)
 
 
-def test_training_gives_every_method_the_same_visits_and_the_exact_gradient_its_own_steps():
-    rows = rows_of(
-        "training", samples=12, temperatures=[0.3], batch_sizes=[3, 4], visits=2, exact_steps=4, measurements=2,
-        seeds=1, methods=["DCL", "exact gradient"],
-    )  # fmt: skip
-    assert [(row["method"], row["batch_size"], row["step"]) for row in rows] == [
-        *(("DCL", 3, step) for step in (0, 4, 8)),
-        *(("DCL", 4, step) for step in (0, 3, 6)),
-        *(("exact gradient", 12, step) for step in (0, 2, 4)),
-    ]
-    assert len({row["loss"] for row in rows if row["step"] == 0}) == 1  # from the same weights
-    for row in rows:
-        exact = row["squared_error"] < 1e-6 * row["squared_norm"]
-        assert exact == (row["method"] == "exact gradient")
-
-
 def assert_windows(rows, expected, methods=("DCL", "EMC2")):
-    for method in methods:
-        mine = [row for row in rows if row["method"] == method]
+    for method, ruler in product(methods, ("embeddings", "weights")):
+        mine = [row for row in rows if (row["method"], row["ruler"]) == (method, ruler)]
         assert [(row["visits_from"], row["visits_to"]) for row in mine] == expected
         for row in mine:
             assert row["rmse"] > row["bias"] >= 0
@@ -82,7 +68,7 @@ def test_windows_of_quality_end_when_a_chain_has_met_its_proposals():
     """
     rows = rows_of(
         "quality", samples=32, batch_sizes=[8], temperatures=[0.002], training_steps=1, proposals=[0, 14, 854],
-        seeds=1, methods=["EMC2"],
+        seeds=1, methods=["EMC2"], views=["stored"],
     )  # fmt: skip
     assert_windows(rows, [(0, 25), (25, 61)], methods=("EMC2",))
 
@@ -116,9 +102,63 @@ def test_a_run_measures_every_step_at_most():
     for name, parameters, fewest in (
         ("gradient-error", few | {"measurements": 4}, 3),
         ("stationarity", {"horizons": [200, 99]}, 99),
-        ("training", {"visits": 1, "samples": 32, "batch_sizes": [4, 16]}, 2),
-        ("training", {"methods": ["exact gradient"], "exact_steps": 7}, 7),
     ):
         with pytest.raises(ValueError, match=rf"and the shortest run has {fewest} steps: measure less often"):
             EXPERIMENTS[name].config(parameters)
-    EXPERIMENTS["training"].config({"methods": ["exact gradient"], "visits": 1, "batch_sizes": [200]})
+
+
+PLACE = {"method": "NT-Xent", "temperature": 0.2, "batch_size": 4, "views": "stored", "seed": 3}
+SMALL = PLACE | {"samples": 12, "visits": 4, "oracle_views": 3, "learning_rate": 1e-2}
+
+
+def table_of(encoder, numbers):
+    index = torch.arange(12)
+    with torch.no_grad():
+        return torch.stack([encoder(VIEWS(index, torch.full_like(index, number))) for number in numbers], dim=1)
+
+
+@pytest.mark.parametrize(("kind", "numbers"), [("stored", (0, 1)), ("endless", [2**40 + v for v in range(3)])])
+def test_a_cell_is_a_run_from_scratch_and_its_exact_loss_at_the_end(kind, numbers):
+    """NT-Xent, 4 visits of 12 samples by batches of 4: 12 steps, at a rate that falls linearly to 0."""
+    torch.manual_seed(3)
+    encoder = DigitEncoder(32)
+    optimiser = torch.optim.Adam(encoder.parameters(), 1e-2)
+    decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, 12)
+    how = {"batch_size": 4, "seed": 3, "fixed_views": kind == "stored", "after_step": decay.step}
+    train(encoder, VIEWS, NTXentLoss(0.2), steps=12, optimiser=optimiser, **how)
+    table = table_of(encoder, numbers)
+    flat = table.flatten(0, 1)
+    other = torch.arange(len(flat))[:, None] // len(numbers) != torch.arange(len(flat)) // len(numbers)
+    row = trained_at_price(**SMALL | {"views": kind})
+    assert row == PLACE | {
+        "views": kind,
+        "visits": 4,
+        "loss": pytest.approx(global_contrastive_loss(table, 0.2).item(), abs=1e-3),
+        "steps": 12,
+        "relative_price": 1.0,
+        "mean_cosine": pytest.approx((flat @ flat.T)[other].mean().item(), abs=1e-3),
+    }
+
+
+def test_a_method_that_encodes_again_takes_fewer_steps_for_the_same_price():
+    """72 encodings a visit, 24 a step of NT-Xent. At this temperature chains stay, and held views are encoded again."""
+    row = trained_at_price(**SMALL | {"method": "EMC2", "temperature": 0.002, "visits": 20})
+    assert row["steps"] < 60
+    spent = row["relative_price"] * 24 * row["steps"]
+    assert 20 * 72 <= spent < 20 * 72 + 14 * 4
+
+
+def test_stored_views_are_the_views_that_are_made_each_time():
+    made = MadeViews(VIEWS, (5, 2))
+    index = torch.tensor([3, 0, 3])
+    assert torch.equal(made(index, torch.tensor([0, 1, 1])), VIEWS(index, torch.tensor([5, 2, 2])))
+    assert torch.equal(made.originals(index), VIEWS.originals(index)) and len(made) == 12
+
+
+def test_cells_of_the_map_cover_the_grid_with_whole_seeds_first_and_the_longest_runs_first():
+    cells = EXPERIMENTS["map"].cells(EXPERIMENTS["map"].config({"batch_sizes": [32, 2], "seeds": 2}))
+    assert len(cells) == 8 * 3 * 2 * 2 * 2 == len({tuple(cell.values()) for cell in cells})
+    assert [cell["seed"] for cell in cells] == 96 * [0] + 96 * [1]
+    assert [cell["batch_size"] for cell in cells] == 2 * (48 * [2] + 48 * [32])
+    budgets = [cell["visits"] for cell in EXPERIMENTS["patience"].cells(EXPERIMENTS["patience"].config({"seeds": 1}))]
+    assert budgets == 14 * [180] + 14 * [60] + 14 * [20]

@@ -15,13 +15,13 @@ def tensor(*shape, seed):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("chunk_size", [512, 7, 1])
-def test_pull_back_equals_autograd_through_the_encoder(chunk_size):
+@pytest.mark.parametrize(("num_views", "chunk_size"), [(2, 512), (2, 7), (2, 1), (5, 7)])
+def test_pull_back_equals_autograd_through_the_encoder(num_views, chunk_size):
     torch.manual_seed(0)
     encoder = DigitEncoder(8)
-    table = view_table(encoder, DIGITS, chunk_size=chunk_size)
+    table = view_table(encoder, DIGITS, num_views, chunk_size=chunk_size)
     index = torch.arange(20)
-    z = torch.stack([encoder(DIGITS(index, torch.full_like(index, v))) for v in (0, 1)], dim=1)
+    z = torch.stack([encoder(DIGITS(index, torch.full_like(index, v))) for v in range(num_views)], dim=1)
     torch.testing.assert_close(table, z.detach())
     assert not table.requires_grad
     grads = torch.autograd.grad(global_contrastive_loss(z, 0.2), list(encoder.parameters()))

@@ -32,7 +32,7 @@ class Watched(EMC2Loss):
 
 def captive(**settings):
     """Chains that hold view 1 of the next sample, with a score that no candidate can beat."""
-    criterion = Watched(12, 0.2, refresh_scores=False, **settings)
+    criterion = Watched(12, 0.2, held="stale", **settings)
     criterion.chain_index[:] = ((torch.arange(12) + 1) % 12)[:, None]
     criterion.chain_view[:] = 1
     criterion.chain_score[:] = 1e6

@@ -8,11 +8,14 @@ import torch
 
 from emc2_lite.cli.options import columns
 from emc2_lite.laboratory import (
+    Interval,
     chain_mixing,
+    disjoint,
     embedding_table,
     exact_gradient,
     gradient_bias,
     gradient_quality,
+    leads,
     of_seeds,
 )
 from emc2_lite.laboratory.experiments import EXPERIMENTS, criterion
@@ -43,6 +46,35 @@ def test_the_jackknife_leaves_out_each_block_once():
     asked = []
     jackknife(lambda chosen: float(asked.append(chosen.tolist()) or 0), 3)
     assert sorted(asked) == [[0, 1], [0, 1, 2], [0, 2], [1, 2]]
+
+
+def losses(**methods):
+    return [{"method": name, "seed": seed, "loss": x} for name, xs in methods.items() for seed, x in enumerate(xs)]
+
+
+def test_a_lead_is_paired_by_seed():
+    """A lies 1, 2 and 3 below B, whatever the order of rows: mean -2, standard error 1 / sqrt(3), t 4.302653."""
+    rows = losses(A=[10.0, 0.0, 5.0], B=[11.0, 2.0, 8.0], C=[0.0, 0.0, 0.0])
+    reach = 4.302653 / 3**0.5
+    for order in (rows, rows[::-1]):
+        lead = leads(order, "A", "B")
+        assert (lead.wins, lead.seeds) == (3, 3)
+        assert lead.difference == pytest.approx((-2, -2 - reach, -2 + reach), rel=1e-6)
+    behind = leads(rows, "B", "A")
+    assert (behind.wins, behind.difference.value) == (0, 2)
+
+
+def test_a_tie_in_a_seed_is_no_win_and_another_value_may_be_compared():
+    rows = [row | {"steps": row["seed"]} for row in losses(A=[1.0, 1.0], B=[1.0, 2.0])]
+    assert leads(rows, "A", "B").wins == 1
+    assert leads(rows, "A", "B", value="steps")[:2] == (0, 2)
+
+
+def test_intervals_that_touch_are_not_disjoint():
+    low, high = Interval(1, 0, 2), Interval(4, 3, 5)
+    assert disjoint(low, high) and disjoint(high, low)
+    for other in (Interval(2.5, 2, 3), Interval(1, 0.5, 1.5), Interval(1, -1, 6), low):
+        assert not disjoint(low, other) and not disjoint(other, low)
 
 
 def test_rows_become_means_over_seeds():
@@ -85,9 +117,9 @@ def test_the_outcome_has_the_last_step_of_a_curve_and_every_window():
              for s in (0, 1) for t in (0, 50, 9)]  # fmt: skip
     (end,) = EXPERIMENTS["gradient-error"].final(curve)
     assert (end["step"], end["loss"], end["seeds"]) == (50, 50.5, 2)
-    measured = dict.fromkeys(["bias", "rmse", "cosine", "views_encoded", "views_encoded_with_gradient"], 1.0)
+    measured = dict.fromkeys(EXPERIMENTS["jump"].values, 1.0)
     windows = [
-        {"method": "A", "seed": seed, "visits_from": start, "visits_to": start + 1} | measured
+        {"method": "A", "seed": seed, "visits_from": start, "visits_to": start + 1, "ruler": "weights"} | measured
         for seed in (0, 1)
         for start in (0, 1)
     ]
@@ -130,6 +162,8 @@ REFUSALS = {
     "batch_size is 7: it must be": lambda: mixing(batch_size=7),
     "table has shape (6, 1, 4): pass (N, 2, d), two views a sample.": lambda: mixing(TABLE[:, :1]),
     "An interval needs at least 2 seeds, and there are 1 values.": lambda: of_seeds([1.0]),
+    "A has 4 rows for 2 seeds: pass one row a seed.": lambda: leads(2 * losses(A=[1.0, 2.0]), "A", "B"),
+    "A has the seeds [0, 1] and B [0]: pass pairs.": lambda: leads(losses(A=[1.0, 2.0], B=[1.0]), "A", "B"),
     "method is 'SimCLR': use one of NT-Xent, DCL, SogCLR, cache, EMC2,": lambda: criterion("SimCLR", 6, 0.2),
     "method is 'SogCLR, gamma=0.7': use one of": lambda: criterion("SogCLR, gamma=0.7", 6, 0.2),
     "samples is 1438: it must be a whole number from 2 to 1,437.": lambda: digit_views(1438),

@@ -7,13 +7,13 @@ import pytest
 import reference
 import torch
 from torch.nn import functional as F
-from trials import LOSSES, Encoder, call
+from trials import EMC2, LOSSES, Encoder, call, make
 
 from emc2_lite.losses import EMC2Loss, NegativeCacheLoss
 from emc2_lite.training import train
 from emc2_lite.vision import Augmentation, DigitEncoder, DigitViews, ImageViews, ResNetEncoder, load_digits
 
-ENCODING = ["cache", "EMC2", "EMC2 without refresh", "EMC2 multiproposal"]
+ENCODING = ["cache", *(name for name in EMC2 if name != "EMC2 dropped")]
 TABLE, INDEX = reference.unit_vectors(8, 2, 5, dtype=torch.float32), torch.tensor([3, 6, 1])
 VIEWS = DigitViews(load_digits("train").images[:64])
 SENTENCE = "encode put one of the batch's own views .* from its embedding in the batch, and rounding explains 0.02"
@@ -68,8 +68,8 @@ def test_the_check_can_be_left_out():
 
 def test_losses_that_encode_nothing_do_not_call_encode():
     encoder = Encoder(TABLE)
-    for name in ("NT-Xent", "DCL", "SogCLR", "EMC2 stored"):
-        call(LOSSES[name](8, 5, 0.2), TABLE, INDEX, None, encoder)
+    for name in ("NT-Xent", "DCL", "SogCLR", "EMC2 dropped", "EMC2 remembered, reencode=0"):
+        call(make(name)(8, 5, 0.2), TABLE, INDEX, None, encoder)
     call(LOSSES["EMC2"](8, 5, 0.2).eval(), TABLE, INDEX, None, encoder)
     assert not encoder.asked
 

@@ -1,7 +1,8 @@
-"""Many proposals at once: a draw from the softmax over the set and the state, reversible if the set is symmetric."""
+"""Many proposals at once: a metropolised step to a state of the set, reversible if the set is symmetric."""
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import reference
@@ -17,22 +18,26 @@ ALIKE = RANDOM[::2].repeat_interleave(2) + 0.1 * RANDOM
 some_scores = pytest.mark.parametrize("scores", [RANDOM, ALIKE], ids=["random", "views alike"])
 
 
-def test_weights_are_a_softmax_over_the_proposals_and_the_state():
+def test_weights_are_the_probabilities_of_a_metropolised_step():
+    """q(z') / (1 - min(q(z), q(z'))), q the softmax over state and proposals: once in full, once as propose, accept."""
     scores = torch.tensor([[0.3, -1.2, 2.0], [5.0, 5.0, -math.inf], [-800.0, 900.0, 0.0]], dtype=torch.float64)
-    held = torch.tensor([1.1, -math.inf, 899.0], dtype=torch.float64)
+    held = torch.tensor([1.1, 4.0, 899.0], dtype=torch.float64)
     result = multiproposal(scores, held, generator=torch.Generator().manual_seed(0))
     for row in range(3):
         everything = [held[row].item(), *scores[row].tolist()]
         raw = [math.exp(score - max(everything)) for score in everything]
+        q, *others = [number / sum(raw) for number in raw]
+        weights = [number / (1 - min(q, number)) for number in others]
         found = [result.held_weight[row].item(), *result.weights[row].tolist()]
-        assert found == pytest.approx([number / sum(raw) for number in raw], rel=1e-12)
+        assert found == pytest.approx([1 - sum(weights), *weights], rel=1e-12, abs=1e-15)
+        assert found == pytest.approx(reference.metropolised(torch.tensor(everything).double()).tolist(), abs=1e-6)
         assert result.log_score[row].item() == everything[1 + result.state[row]]
     assert result.state.dtype == torch.int64 and result.weights.dtype == torch.float64
 
 
 def test_draws_follow_the_weights():
     """Null: the next states of 20,000 chains are multinomial with the weights; chi-square, false-alarm rate 1e-5."""
-    scores, held = RANDOM.expand(20_000, -1), torch.full((20_000,), 1.0, dtype=torch.float64)
+    scores, held = RANDOM.expand(20_000, -1), torch.full((20_000,), 4.0, dtype=torch.float64)
     result = multiproposal(scores, held, generator=torch.Generator().manual_seed(0))
     probabilities = torch.cat((result.held_weight[:1], result.weights[0]))
     assert_multinomial(result.state + 1, probabilities)
@@ -40,11 +45,11 @@ def test_draws_follow_the_weights():
     assert torch.equal(result.log_score, expected)
 
 
-def test_one_proposal_is_barker_s_rule():
-    """The chain moves with probability 1 / (1 + exp(l(state) - l(proposal)))."""
-    scores, held = torch.tensor([[0.4], [-3.0]]).double(), torch.tensor([1.0, -1.0]).double()
+def test_one_proposal_is_the_rule_of_metropolis():
+    """The chain moves with probability min(1, exp(l(proposal) - l(state)))."""
+    scores, held = torch.tensor([[0.4], [-3.0], [2.0]]).double(), torch.tensor([1.0, -1.0, 1.5]).double()
     found = multiproposal(scores, held).weights.squeeze(1)
-    assert found.tolist() == pytest.approx([1 / (1 + math.exp(0.6)), 1 / (1 + math.exp(2.0))])
+    assert found.tolist() == pytest.approx([math.exp(-0.6), math.exp(-2.0), 1])
 
 
 def test_a_new_chain_takes_a_proposal_and_a_chain_without_proposals_stays():
@@ -58,15 +63,15 @@ def test_a_new_chain_takes_a_proposal_and_a_chain_without_proposals_stays():
 
 
 def test_uniforms_are_the_state_s_first():
-    """Given or drawn, (rows, 1 + m); the largest of score - log(-log U) is the next state."""
-    scores, held = RANDOM.expand(40, -1), torch.zeros(40, dtype=torch.float64)
+    """Given or drawn, (rows, 1 + m); the largest of log P(z -> z') - log(-log U) is the next state."""
+    scores, held = RANDOM.expand(40, -1), torch.full((40,), 4.0, dtype=torch.float64)
     uniforms = random_uniforms((40, 1 + 2 * SAMPLES), held.dtype, held.device, torch.Generator().manual_seed(3))
     given = multiproposal(scores, held, uniforms=uniforms)
     drawn = multiproposal(scores, held, generator=torch.Generator().manual_seed(3))
     assert all(torch.equal(a, b) for a, b in zip(given, drawn, strict=True))
     for row in range(40):
-        everything = [held[row].item(), *scores[row].tolist()]
-        perturbed = [s - math.log(-math.log(u)) for s, u in zip(everything, uniforms[row].tolist(), strict=True)]
+        law = [given.held_weight[row].item(), *given.weights[row].tolist()]
+        perturbed = [math.log(p) - math.log(-math.log(u)) for p, u in zip(law, uniforms[row].tolist(), strict=True)]
         assert given.state[row].item() == perturbed.index(max(perturbed)) - 1
     assert (given.state == -1).any() and (given.state >= 0).any()
 
@@ -86,15 +91,7 @@ def distinct_states(m):
     return lambda z: itertools.combinations([k for k in range(2 * SAMPLES) if k != z], m)
 
 
-def one_view_a_sample(b):
-    """One random view of each of b - 1 random other samples, with z's sample left out if it is among them."""
-
-    def sets(z):
-        for batch in itertools.combinations(range(SAMPLES), b - 1):
-            for views in itertools.product(range(2), repeat=b - 1):
-                yield [2 * j + u for j, u in zip(batch, views, strict=True) if j != z // 2]
-
-    return sets
+one_view_a_sample = partial(reference.one_view_a_sample, SAMPLES)
 
 
 def the_views_left_over(b):
@@ -125,10 +122,11 @@ SYMMETRIC |= {f"the views left over, b = {b}": the_views_left_over(b) for b in (
 
 
 @some_scores
+@pytest.mark.parametrize("step", [reference.metropolised, reference.heat_bath], ids=["metropolised", "heat bath"])
 @pytest.mark.parametrize("sets", SYMMETRIC.values(), ids=SYMMETRIC.keys())
-def test_with_symmetric_sets_the_kernel_is_reversible(sets, scores):
+def test_with_symmetric_sets_the_kernel_is_reversible(sets, step, scores):
     """Detailed balance entry by entry, for any number of proposals; so p is stationary, and the weights' mean is p."""
-    p, kernel = torch.softmax(scores, 0), reference.multiproposal_law(scores, sets)
+    p, kernel = torch.softmax(scores, 0), reference.multiproposal_law(scores, sets, step)
     flow = p[:, None] * kernel
     torch.testing.assert_close(flow, flow.T, rtol=0, atol=1e-12)
     torch.testing.assert_close(kernel.sum(dim=1), torch.ones_like(p), rtol=0, atol=1e-12)
@@ -154,8 +152,37 @@ def test_with_two_views_of_a_sample_in_the_set_it_is_not(sets, b, scores):
 @some_scores
 @pytest.mark.parametrize("b", [2, 3, 4])
 def test_the_average_of_both_sets_has_the_right_mean(b, scores):
-    """For z from p: the average of the softmaxes of a set and of its left-over views has mean p."""
+    """For z from p: the average of the weights of a set and of its left-over views has mean p."""
     p = torch.softmax(scores, 0)
     first = reference.multiproposal_law(scores, one_view_a_sample(b))
     other = reference.multiproposal_law(scores, the_views_left_over(b))
     torch.testing.assert_close(p @ (first + other) / 2, p, rtol=0, atol=1e-12)
+
+
+@some_scores
+@pytest.mark.parametrize("sets", SYMMETRIC.values(), ids=SYMMETRIC.keys())
+def test_the_chain_leaves_its_state_at_least_as_often_as_under_a_heat_bath(sets, scores):
+    """Peskun's order, entry by entry; so the second eigenvalue is no larger."""
+    p = torch.softmax(scores, 0)
+    kernel, ancestor = (
+        reference.multiproposal_law(scores, sets, step) for step in (reference.metropolised, reference.heat_bath)
+    )
+    off = ~torch.eye(len(p), dtype=torch.bool)
+    assert (kernel - ancestor)[off].min() > -1e-14 and (kernel - ancestor)[off].max() > 1e-3
+    assert reference.second_eigenvalue(kernel, p) <= reference.second_eigenvalue(ancestor, p) + 1e-12
+
+
+@pytest.mark.parametrize("scale", [0.3, 1, 3])
+@pytest.mark.parametrize(("n", "m"), [(2, 1), (2, 5), (3, 3), (4, 4), (5, 3), (8, 1), (8, 2)])
+def test_the_rate_has_a_closed_form_bound(n, m, scale):
+    """m independent uniform proposals from all n states: the second eigenvalue is at most 1 - m / (2 n p_max + m - 1).
+
+    With one proposal a heat bath is Barker's rule, which Metropolis dominates.
+    """
+    scores = scale * torch.randn(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    p = torch.softmax(scores, 0)
+    bound = 1 - m / (2 * n * p.max().item() + m - 1)
+    for step in (reference.metropolised, reference.heat_bath):
+        kernel = reference.multiproposal_law(scores, lambda z: itertools.product(range(n), repeat=m), step)
+        torch.testing.assert_close(p[:, None] * kernel, (p[:, None] * kernel).T, rtol=0, atol=1e-12)
+        assert reference.second_eigenvalue(kernel, p) <= bound + 1e-12

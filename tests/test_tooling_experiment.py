@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from click.testing import CliRunner
 from foreground import in_the_foreground
 
 from emc2_lite import cli
-from emc2_lite.laboratory.experiments import EXPERIMENTS
+from emc2_lite.laboratory.experiments import EXPERIMENTS, trained_at_price
+from emc2_lite.locking import locked
 from emc2_lite.records import FIELDS
 
 SMALL = {"seeds": 1, "samples": 12, "epochs": 1, "measurements": 2, "methods": '["NT-Xent"]'}
@@ -126,8 +128,8 @@ OTHERS = {
     "batch_sizes holds 4 more than once": ("quality", "batch_sizes", "[4, 4]"),
     "batch_sizes is 400: it must be at most the number of samples, 200": ("quality", "batch_sizes", "[4, 400]"),
     "runs is 2: it must be a whole number of 3 or more": ("quality", "runs", "2"),
-    "visits is 0: it must be a whole number from 1": ("training", "visits", "0"),
-    "samples is 1438: it must be a whole number from 2 to 1,437": ("training", "samples", "1438"),
+    "visits is 0: it must be a whole number from 1": ("map", "visits", "0"),
+    "samples is 1438: it must be a whole number from 2 to 1,437": ("map", "samples", "1438"),
 }
 
 
@@ -195,3 +197,140 @@ def test_an_interrupted_experiment_says_so_exits_130_and_leaves_nothing():
     assert errors.strip() == "Interrupted. No record was written."
     assert output == ""
     assert files() == []
+
+
+GRID = {
+    "methods": ["DCL", "EMC2"],
+    "batch_sizes": [6, 3],
+    "temperatures": [0.2],
+    "samples": 12,
+    "visits": 2,
+    "seeds": 2,
+}
+
+
+def run_map(*arguments: str, **parameters):
+    given = [part for key, value in (GRID | parameters).items() for part in ("-p", key, str(value))]
+    return CliRunner().invoke(cli.main, ["experiment", "map", *given, *arguments])
+
+
+def metrics(path="build/records/map.json"):
+    return json.loads(Path(path).read_text())["metrics"]
+
+
+def test_the_map_has_a_row_for_each_run_in_any_number_of_processes():
+    result = run_map()
+    assert result.exit_code == 0, result.output
+    assert files() == ["build/records/map.json"]  # nothing is kept of a whole map
+    assert [(row["seed"], row["batch_size"], row["views"], row["method"]) for row in metrics()] == list(
+        product((0, 1), (3, 6), ("stored", "endless"), ("DCL", "EMC2"))
+    )
+    head, *rows, _ = result.stdout.splitlines()
+    assert head.split()[:5] == ["method", "temperature", "batch_size", "views", "seeds"] and len(rows) == 8
+    assert result.stderr.splitlines()[-1].endswith(
+        "16 of 16: method EMC2, temperature 0.2, batch_size 6, views endless, seed 1: done"
+    )
+    assert run_map("--jobs", "2", "--output", "two.json").exit_code == 0
+    assert metrics("two.json") == metrics()
+
+
+def failing(seed, batch_size, **settings):
+    if (seed, batch_size) == (1, 3):
+        raise ValueError("the embeddings are not normalised")
+    return trained_at_price(seed=seed, batch_size=batch_size, **settings)
+
+
+def test_a_cell_that_fails_is_told_and_tried_again_and_costs_no_other(monkeypatch):
+    whole = run_map("--output", "whole.json")
+    with monkeypatch.context() as patch:
+        patch.setitem(EXPERIMENTS, "map", EXPERIMENTS["map"]._replace(cell=failing))
+        result = run_map()
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert result.stderr.count(": ValueError: the embeddings are not normalised\n") == 4
+    assert result.stderr.endswith(
+        "Error: 4 of 16 cells failed, for the reasons above: build/records/map.json has the others; the same command "
+        "tries the failed ones again\n"
+    )
+    assert metrics() == [row for row in metrics("whole.json") if (row["seed"], row["batch_size"]) != (1, 3)]
+    again = run_map()
+    assert again.exit_code == 0
+    assert "12 of 16 cells are in build/records/map.json.cells\n" in again.stderr
+    assert again.stderr.count(": done\n") == 4 and whole.stderr.count(": done\n") == 16
+    assert metrics() == metrics("whole.json")
+    assert files() == ["build/records/map.json", "whole.json"]
+
+
+def test_a_map_of_failures_is_no_record(monkeypatch):
+    monkeypatch.setitem(EXPERIMENTS, "map", EXPERIMENTS["map"]._replace(cell=lambda **cell: 1 / 0))
+    result = run_map()
+    assert result.exit_code == 1 and files() == []
+    assert result.stderr.splitlines()[-1] == (
+        "Error: No cell worked; the last one's reason: ZeroDivisionError: division by zero"
+    )
+
+
+def test_an_interrupted_map_goes_on_and_ends_with_the_same_record():
+    """Ctrl-C after 2 of 16 cells; the next line was being written when the power failed."""
+    given = [part for key, value in (GRID | {"visits": 20}).items() for part in ("-p", key, str(value))]
+    command = [sys.executable, "-m", "emc2_lite", "experiment", "map", "--jobs", "2", *given]
+    process = in_the_foreground(command)
+    try:
+        while not re.match(r"\[ *\d+ s\] 2 of 16: ", process.stderr.readline()):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and output == ""
+    assert errors.splitlines()[-1] == (
+        "Interrupted. build/records/map.json.cells has the cells that are finished: the same command goes on with the "
+        "others."
+    )
+    assert files() == ["build/records/map.json.cells"]
+    kept = Path("build/records/map.json.cells")
+    finished = kept.read_text().count("\n")
+    assert 2 <= finished < 16
+    with kept.open("a") as lines:
+        lines.write('[{"method": "DCL", "temp')
+    went_on = run_map(visits=20)
+    assert went_on.exit_code == 0, went_on.output
+    assert went_on.stderr.count(": done\n") == 16 - finished
+    assert run_map("--output", "whole.json", visits=20).exit_code == 0
+    assert metrics() == metrics("whole.json")
+    assert files() == ["build/records/map.json", "whole.json"]
+
+
+def test_cells_of_other_parameters_are_neither_taken_for_finished_nor_lost():
+    cells = EXPERIMENTS["map"].cells(EXPERIMENTS["map"].config(GRID))
+    kept = Path("build/records/map.json.cells")
+    kept.parent.mkdir(parents=True)
+    kept.write_text(text := json.dumps([cells[0], {"loss": 0.0, "seconds": 1.0}]) + "\n")
+    result = run_map(visits=1)
+    assert result.exit_code == 0 and "cells are in" not in result.stderr
+    assert all(row["loss"] for row in metrics())
+    assert kept.read_text() == text
+
+
+MAP_REFUSALS = {
+    "Invalid value for '--jobs': 0 is not in the range x>=1.": (("map", "--jobs", "0"), 2),
+    "jump runs in one process: leave out --jobs": (("jump", "--jobs", "2"), 2),
+    "views holds 'moving': use one of stored, endless.": (("map", "-p", "views", "['moving']"), 2),
+    "oracle_views is 1: it must be a whole number from 2 to 64.": (("map", "-p", "oracle_views", "1"), 2),
+    "batch_sizes is 160: it must be at most the number of samples, 100.": (("map", "-p", "samples", "100"), 2),
+    "visits holds 20 more than once: name each value once.": (("patience", "-p", "visits", "[20, 20]"), 2),
+    "damaged.json.cells is no file of finished cells: delete it, or choose another --output.": (
+        ("map", "--output", "damaged.json"), 1),
+    "another process is at work on the cells of busy.json: wait until it ends": (("map", "--output", "busy.json"), 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sentence", "arguments", "code"), [(s, *words) for s, words in MAP_REFUSALS.items()])
+def test_a_map_that_cannot_run_is_refused_in_one_sentence(sentence, arguments, code):
+    Path("damaged.json.cells").write_text('{"not": "cells"}\n')
+    with locked(Path("busy.json.lock"), "a test"):
+        Path("busy.json.lock").write_text("")
+        before = files()
+        result = CliRunner().invoke(cli.main, ["experiment", *arguments])
+        assert files() == before
+    assert (result.exit_code, isinstance(result.exception, SystemExit)) == (code, True)
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {sentence}")

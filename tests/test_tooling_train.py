@@ -164,7 +164,7 @@ def test_the_help_names_the_shipped_configurations():
 
 
 ONE_EPOCH = ["-p", "training.epochs", "1"]
-GRID = ["sweep", "small.toml", "--methods", "NT-Xent,EMC2 stored", "--batch-sizes", "8,16", "--seeds", "2", *ONE_EPOCH]
+GRID = ["sweep", "small.toml", "--methods", "NT-Xent,EMC2 dropped", "--batch-sizes", "8,16", "--seeds", "2", *ONE_EPOCH]
 FOLDER = Path("build/sweeps/small")
 
 
@@ -174,7 +174,7 @@ def test_a_sweep_makes_a_record_a_table_and_a_figure():
     record = json.loads((FOLDER / "record.json").read_text())
     assert tuple(record) == FIELDS
     places = [(row["method"], row["batch_size"], row["seed"]) for row in record["metrics"]]
-    assert places == [(m, b, s) for s in (0, 1) for b in (8, 16) for m in ("NT-Xent", "EMC2 stored")]
+    assert places == [(m, b, s) for s in (0, 1) for b in (8, 16) for m in ("NT-Xent", "EMC2 dropped")]
     first = record["final"][0]
     own = [row["linear_probe"] for row in rows_where(record["metrics"], method="NT-Xent", batch_size=8)]
     assert first["linear_probe"] == pytest.approx(sum(own) / 2)
@@ -183,10 +183,10 @@ def test_a_sweep_makes_a_record_a_table_and_a_figure():
     assert len(table) == 2 + 4
     assert table[2].startswith(f"| NT-Xent | 0.2 | 8 | 2 | {first['linear_probe']:.3f} (")
     page = (FOLDER / "figure.html").read_text()
-    assert "EMC2 stored" in page and "<script src=" not in page
+    assert "EMC2 dropped" in page and "<script src=" not in page
     assert [line.split()[0] for line in result.stdout.splitlines()[1:5]] == ["NT-Xent", "EMC2", "NT-Xent", "EMC2"]
-    config = json.loads((FOLDER / "EMC2_stored-t0.2-b16-s1" / "record.json").read_text())["config"]
-    assert (config["loss"]["state"], config["training"]["batch_size"], config["training"]["seed"]) == ("stored", 16, 1)
+    config = json.loads((FOLDER / "EMC2_dropped-t0.2-b16-s1" / "record.json").read_text())["config"]
+    assert (config["loss"]["held"], config["training"]["batch_size"], config["training"]["seed"]) == ("dropped", 16, 1)
 
 
 def test_a_sweep_goes_on_where_it_stopped_and_not_with_another_configuration(monkeypatch):

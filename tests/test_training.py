@@ -1,11 +1,14 @@
 """The training loop."""
 
+from itertools import islice
+
 import pytest
 import torch
 from runs import weights
 
 from emc2_lite.losses import EMC2Loss, NTXentLoss, global_contrastive_loss
 from emc2_lite.training import TrainingStep, train, views_of_epoch
+from emc2_lite.training.loop import training_steps
 from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
 
 DIGITS = load_digits("train")
@@ -13,7 +16,7 @@ VIEWS = DigitViews(DIGITS.images[:50])
 CRITERIA = {
     "NT-Xent": lambda: NTXentLoss(0.2),
     "EMC2": lambda: EMC2Loss(50, 0.2),
-    "EMC2 stored": lambda: EMC2Loss(50, 0.2, state="stored"),
+    "EMC2 dropped": lambda: EMC2Loss(50, 0.2, held="dropped"),
 }
 every_criterion = pytest.mark.parametrize("make", CRITERIA.values(), ids=CRITERIA)
 
@@ -57,6 +60,28 @@ def test_training_lowers_the_exact_global_loss(make):
     after, history = trained(make(), steps=200, fixed_views=True)
     assert len(history) == 200
     assert exact(after) < exact(before) - 0.5
+
+
+@every_criterion
+def test_steps_taken_one_by_one_are_those_of_train(make):
+    """No step is taken before it is asked for, and the callback gets its number."""
+    encoder, history = trained(make(), steps=6, learning_rate=1e-2)
+    torch.manual_seed(1)
+    other, numbers = DigitEncoder(), []
+    start = weights(other)
+    steps = training_steps(
+        other, VIEWS, make(), torch.optim.Adam(other.parameters(), 1e-2), batch_size=8, on_gradient=numbers.append
+    )
+    assert torch.equal(weights(other), start) and numbers == []
+    assert [stats.loss.item() for stats in islice(steps, 6)] == [stats.loss.item() for stats in history]
+    assert torch.equal(weights(other), weights(encoder)) and numbers == list(range(6))
+
+
+@pytest.mark.parametrize("batch_size", [1, 51])
+def test_a_batch_size_that_the_images_do_not_allow_is_refused_before_the_first_step(batch_size):
+    encoder = DigitEncoder()
+    with pytest.raises(ValueError, match=f"batch_size is {batch_size}: it must be from 2 to the number of images, 50"):
+        training_steps(encoder, VIEWS, NTXentLoss(0.2), torch.optim.Adam(encoder.parameters()), batch_size=batch_size)
 
 
 def test_an_epoch_shows_each_sample_at_most_once_in_new_views():

@@ -9,7 +9,7 @@ import math
 import pytest
 import reference
 import torch
-from trials import Encoder, call, gradient_of, proposals, random_visit
+from trials import Encoder, call, draws, gradient_of, random_visit
 
 from emc2_lite.losses import (
     DCLLoss,
@@ -32,31 +32,31 @@ def stacked_gradients(losses, table):
 
 
 EMC2_TRAPS = [
-    ("one step fewer than the divisor", "reencoded"),
-    ("burn-in subtracted twice", "reencoded"),
-    ("index -1 as the last column", "reencoded"),
-    ("a score that is never refreshed", "reencoded"),
-    ("one chain for both views", "reencoded"),
-    ("mass dropped without renormalising", "stored"),
+    ("one step fewer than the divisor", "encoded"),
+    ("burn-in subtracted twice", "encoded"),
+    ("index -1 as the last column", "encoded"),
+    ("a score that is never refreshed", "encoded"),
+    ("one chain for both views", "encoded"),
+    ("mass dropped without renormalising", "dropped"),
 ]
 
 
-@pytest.mark.parametrize(("trap", "state"), EMC2_TRAPS, ids=[trap for trap, _ in EMC2_TRAPS])
-def test_emc2(trap, state):
+@pytest.mark.parametrize(("trap", "held"), EMC2_TRAPS, ids=[trap for trap, _ in EMC2_TRAPS])
+def test_emc2(trap, held):
     """20 visits while the weights move; the gradients of all of them together, from the same random numbers."""
     samples, b, temperature = 6, 3, 0.1
     start, drift = reference.unit_vectors(samples, 2, 3), reference.unit_vectors(samples, 2, 3, seed=1)
-    criterion, generator = EMC2Loss(samples, temperature, state=state).double(), torch.Generator().manual_seed(0)
+    criterion, generator = EMC2Loss(samples, temperature, held=held).double(), torch.Generator().manual_seed(0)
     gradients, chains = {"library": [], None: [], trap: []}, {None: {}, trap: {}}
     for step in range(20):
         table = torch.nn.functional.normalize(start + 0.1 * step * drift, dim=-1).requires_grad_()
         index, view = random_visit(samples, 2, b, generator)
         replay = generator.clone_state()
         losses = {"library": call(criterion, table, index, view, Encoder(table), generator)}
-        order, uniforms = proposals(b, replay)
+        numbers = draws(b, replay, held)
         for which in (None, trap):
-            settings = {"temperature": temperature, "burn_in": 0.5, "state": state, "trap": which}
-            losses[which] = reference.emc2(chains[which], table, index, view, order, uniforms, **settings)[0]
+            settings = {"temperature": temperature, "held": held, "kernel": "metropolis", "trap": which}
+            losses[which] = reference.emc2(chains[which], table, index, view, numbers, **settings)[0]
         for which, loss in losses.items():
             gradients[which].append(torch.autograd.grad(loss, table, retain_graph=True)[0])
     assert_right_and_not_trapped(*(torch.stack(gradients[which]) for which in ("library", None, trap)))

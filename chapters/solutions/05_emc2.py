@@ -23,8 +23,14 @@ def stored_state(last, candidates, held):
     return held if last == -1 else candidates[last]
 
 
-def stored_variant(weights, held_weight):
+def dropped_variant(weights, held_weight):
     """What is left sums to 1 - w(r, 0); a row that never left its carried-over state has nothing to repel."""
     if held_weight == 1:
         return torch.zeros_like(weights)
     return weights / (1 - held_weight)
+
+
+def coin_weights(held_weight, reencode, coin):
+    """c has the mean w(r, 0), whatever reencode is: its value, 1 / reencode, times its chance, reencode w(r, 0)."""
+    encoded = 1 / reencode if coin < reencode * held_weight else 0.0
+    return encoded, held_weight - encoded

@@ -1,6 +1,7 @@
 """The command that runs an experiment of the laboratory."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -9,42 +10,81 @@ from emc2_lite.cli.options import check_writable, columns, literals, parameters_
 from emc2_lite.cli.sentences import in_a_sentence
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+WORDS = "File for the record.  [default: build/records/NAME.json]"
+
+
+def default_output(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path:
+    return value or Path("build/records") / f"{ctx.params['name'].replace('-', '_')}.json"
+
+
+def interrupted() -> str:
+    kept = kept_beside(click.get_current_context().params["output"])
+    if kept.exists():
+        return f"Interrupted. {kept} has the cells that are finished: the same command goes on with the others."
+    return "Interrupted. No record was written."
+
+
+def kept_beside(output: Path) -> Path:
+    """The file that keeps finished cells until the record is written."""
+    return output.with_name(f"{output.name}.cells")
 
 
 @click.command()
-@click.argument("name")
-@click.option("--output", type=FILE, help="File for the record.  [default: build/records/NAME.json]")
+@click.argument("name", is_eager=True)
+@click.option("--output", type=FILE, callback=default_output, help=WORDS)
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, for experiments of hours."
+)
 @parameters_option("Set a parameter of the experiment, such as -p seeds 2; may be repeated.")
-@in_a_sentence(lambda: "Interrupted. No record was written.")
-def experiment(name, output, parameters):
+@in_a_sentence(interrupted)
+def experiment(name, output, jobs, parameters):
     """Run an experiment of the gradient laboratory and write its record.
 
     \b
     gradient-error  the paper's: each gradient against the exact one, from scratch
                     (-p data stl10 for the paper's images, in data/downloads)
     jump            what stale states cost when the encoder has moved
-    quality         bias, error and direction of every estimator's gradient
+    map             training at equal price: who leads at which batch size,
+                    temperature and kind of views (hours; --jobs 2)
+    patience        the same at one place, for runs of several lengths (hours)
+    published       the paper's figure 2: photographs, a ResNet-18, and the exact
+                    loss at beta and at beta squared (hours)
+    quality         bias, noise and price of every estimator's gradient
     stationarity    the exact gradient's squared norm over the number of steps
-    training        training from scratch, and the exact global loss
+    untrained       where figure 2 begins: a new ResNet-18, by norm and projector
+    variants        what else could pay: variants of EMC2, and other methods of
+                    2024 to 2026, at one place of the map (hours)
 
-    With the default parameters these are the runs of data/records: minutes to an hour each. The table at the end has
-    means over seeds; the record also has every measurement, the settings and the versions.
+    With the default parameters these are the runs of data/records: minutes to an hour each, and hours where it says so.
+    Those that take hours keep what is finished beside the record, and the same command goes on when it was stopped. The
+    table at the end has means over seeds; the record also has every measurement, the settings and the versions.
     """
     from emc2_lite.laboratory.experiments import EXPERIMENTS, run_experiment
+    from emc2_lite.laboratory.experiments.cells import forget
+    from emc2_lite.locking import locked
     from emc2_lite.records import write_record
 
     if name not in EXPERIMENTS:
         raise click.UsageError(f"there is no experiment {name!r}: use one of {', '.join(EXPERIMENTS)}")
-    output = output or Path("build/records") / f"{name.replace('-', '_')}.json"
     try:
         config = EXPERIMENTS[name].config(literals(parameters))
     except ValueError as problem:
         raise click.UsageError(str(problem)) from None
+    cells, kept = EXPERIMENTS[name].cells(config), kept_beside(output)
+    if jobs > 1 and not cells:
+        raise click.UsageError(f"{name} runs in one process: leave out --jobs")
     check_writable(output.parent)
     started = time.perf_counter()
-    record = run_experiment(
-        name, config, progress=lambda text: click.echo(f"[{time.perf_counter() - started:6.0f} s] {text}", err=True)
-    )
-    click.echo(columns(record["final"]))
-    write_record(output, record)
+
+    def progress(text: str) -> None:
+        click.echo(f"[{time.perf_counter() - started:6.0f} s] {text}", err=True)
+
+    with locked(kept.with_suffix(".lock"), f"the cells of {output}") if cells else nullcontext():
+        record = run_experiment(name, config, progress=progress, jobs=jobs, kept=kept)
+        click.echo(columns(record["final"]))
+        write_record(output, record)
+        if failed := cells and len(cells) - len(record["metrics"]):
+            words = f"{failed} of {len(cells)} cells failed, for the reasons above: {output} has the others; "
+            raise click.ClickException(f"{words}the same command tries the failed ones again")
+        forget(kept, cells)
     click.echo(f"{output} ({record['seconds']:.0f} s)")

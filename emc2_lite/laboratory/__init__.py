@@ -9,10 +9,12 @@ from emc2_lite.laboratory.gradients import (
     gradient_quality,
 )
 from emc2_lite.laboratory.mixing import ChainMixing, chain_mixing
+from emc2_lite.laboratory.price import step_price, visit_price
 from emc2_lite.laboratory.profile import median_profile, step_profile
-from emc2_lite.laboratory.statistics import Interval, of_seeds, over_seeds
+from emc2_lite.laboratory.statistics import Interval, Lead, disjoint, leads, of_seeds, over_seeds
 from emc2_lite.laboratory.training import TrainingCurve, training_curve
 
-__all__ = ["ChainMixing", "GradientBias", "GradientQuality", "Interval", "TrainingCurve", "chain_mixing"]
-__all__ += ["embedding_table", "exact_gradient", "gradient_bias", "gradient_quality", "median_profile", "of_seeds"]
-__all__ += ["over_seeds", "pull_back", "step_profile", "training_curve", "view_table"]
+__all__ = ["ChainMixing", "GradientBias", "GradientQuality", "Interval", "Lead", "TrainingCurve", "chain_mixing"]
+__all__ += ["disjoint", "embedding_table", "exact_gradient", "gradient_bias", "gradient_quality", "leads"]
+__all__ += ["median_profile", "of_seeds", "over_seeds", "pull_back", "step_price", "step_profile", "training_curve"]
+__all__ += ["view_table", "visit_price"]

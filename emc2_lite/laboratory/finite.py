@@ -11,30 +11,32 @@ from emc2_lite.losses import global_contrastive_loss
 from emc2_lite.vision.views import Views
 
 ChunkSize = Annotated[int, Bounds(least=1, most=10**9)]
+ViewCount = Annotated[int, Bounds(least=1, most=65_536)]
 
 
 @checked_settings
-def view_table(encoder: nn.Module, views: Views, *, chunk_size: ChunkSize = 512) -> Tensor:
-    """Embeddings of views 0 and 1 of every sample, without gradient: (N, 2, d).
+def view_table(encoder: nn.Module, views: Views, num_views: ViewCount = 2, *, chunk_size: ChunkSize = 512) -> Tensor:
+    """Embeddings of views 0 to V - 1 of every sample, without gradient: (N, V, d).
 
     Args:
         encoder: images -> (k, d) embeddings.
         views: views of N images, such as `DigitViews`.
+        num_views: V; 2 are the stored views, more stand for endless ones.
         chunk_size: images to encode at a time.
 
     >>> from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
     >>> view_table(DigitEncoder(8), DigitViews(load_digits("train").images[:5])).shape
     torch.Size([5, 2, 8])
     """
-    row = torch.arange(2 * len(views), device=next(encoder.parameters()).device)
+    row = torch.arange(num_views * len(views), device=next(encoder.parameters()).device)
     with torch.no_grad():
-        parts = [encoder(views(part // 2, part % 2)) for part in row.split(chunk_size)]
-    return torch.cat(parts).unflatten(0, (-1, 2))
+        parts = [encoder(views(part // num_views, part % num_views)) for part in row.split(chunk_size)]
+    return torch.cat(parts).unflatten(0, (-1, num_views))
 
 
 @checked_settings
 def pull_back(encoder: nn.Module, views: Views, gradient: Tensor, *, chunk_size: ChunkSize = 512) -> Tensor:
-    """The gradient in the encoder's weights of sum <gradient, embeddings>, flat: (N, 2, d) -> (P,).
+    """The gradient in the encoder's weights of sum <gradient, embeddings>, flat: (N, V, d) -> (P,).
 
     The map is linear, so one call with the mean of many steps' gradients at a fixed encoder gives the mean in the
     weights. Rows that are zero are not encoded.
@@ -45,12 +47,12 @@ def pull_back(encoder: nn.Module, views: Views, gradient: Tensor, *, chunk_size:
     True
     """
     check_tensor(gradient, "gradient")
-    rows = gradient.flatten(0, 1)
+    rows, num_views = gradient.flatten(0, 1), gradient.shape[1]
     touched = rows.abs().amax(dim=1).nonzero().squeeze(1)
     weights = trained_weights(encoder)
     total = torch.zeros(sum(p.numel() for p in weights), dtype=rows.dtype, device=rows.device)
     for part in touched.split(chunk_size) if len(touched) else ():
-        embeddings = encoder(views(part // 2, part % 2))
+        embeddings = encoder(views(part // num_views, part % num_views))
         grads = torch.autograd.grad(embeddings, weights, rows[part].to(embeddings), allow_unused=True)
         total += flat(grads, weights)
     return total

@@ -33,6 +33,7 @@ class Estimate(NamedTuple):
     stats: Any  # the numbers to read
     pull: Tensor | None = None  # (2b,), the weight of each row's positive; 1 if not given
     others: Others | None = None  # negatives from outside the batch
+    constant: Tensor | None = None  # (2b, d), of each row the weighted sum of negatives that get no gradient
     loss: Tensor | None = None  # the value to return; by default the mean over rows of the weighted scores
     store: Callable[[], object] = lambda: None  # writes the new state, in training mode, when nothing is refused
 
@@ -95,7 +96,7 @@ class Criterion(nn.Module):
                     "move the loss, loss.to(z1.device)."
                 )
         block = two_view_block(z1, z2, index, view, self.temperature)
-        weights, stats, pull, others, loss, store = self.estimate(block, encode, generator)
+        weights, stats, pull, others, constant, loss, store = self.estimate(block, encode, generator)
         if self.training:
             store()
         self.stats = stats
@@ -103,7 +104,7 @@ class Criterion(nn.Module):
         own[0, 1], own[1, 0] = (-1, -1) if pull is None else pull.neg().chunk(2)
         embeddings, others_weights, _ = others or (None, None, None)
         with full_precision(z1):
-            return _Weighting.apply(z1, z2, embeddings, others_weights, block, weights, loss)
+            return _Weighting.apply(z1, z2, embeddings, others_weights, constant, block, weights, loss)
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: Generator | None) -> Estimate:
         """The estimate; each estimator calls `admit` before it relies on the batch, and writes no state itself."""
@@ -157,32 +158,36 @@ class _Weighting(torch.autograd.Function):
 
         dF / dz_r = sum over k of [w(r, k) + w(k, r)] z_k / (2b T) + sum over other views o of w(r, o) e_o / (2b T),
         dF / de_o = sum over r of w(r, o) z_r / (2b T).
+
+    Row r of `constant` is the sum over further views of w(r, o) e_o; these e_o get no gradient.
     """
 
     @staticmethod
-    def forward(ctx, z1, z2, others, others_weights, block, weights, loss):
+    def forward(ctx, z1, z2, others, others_weights, constant, block, weights, loss):
         rows = block.embeddings
         ctx.scale, ctx.dtypes = 1 / (len(rows) * block.temperature), (z1.dtype, z2.dtype)
-        ctx.save_for_backward(rows, weights, others, others_weights)
+        ctx.save_for_backward(rows, weights, others, others_weights, constant)
         if loss is not None:
             return loss.clone()  # a tensor of its own: in-place changes must not reach the readable numbers
         loss = torch.dot(weights.view(-1), block.logits.view(-1)) / len(rows)
-        if others is None:
-            return loss
-        return loss + ctx.scale * torch.dot((rows @ others.T).view(-1), others_weights.view(-1))
+        if others is not None:
+            loss = loss + ctx.scale * torch.dot((rows @ others.T).view(-1), others_weights.view(-1))
+        return loss if constant is None else loss + ctx.scale * torch.dot(rows.view(-1), constant.view(-1))
 
     @staticmethod
     def backward(ctx, grad):
         refuse_second_derivatives()
-        rows, weights, others, others_weights = ctx.saved_tensors
+        rows, weights, others, others_weights, constant = ctx.saved_tensors
         scale, others_gradient = grad * ctx.scale, None
         with full_precision(rows):
             gradient = (weights + weights.T) @ rows
             if others is not None:
                 gradient += others_weights @ others
                 others_gradient = (others_weights.T @ rows).mul_(scale)
+            if constant is not None:
+                gradient += constant
         first, second = gradient.mul_(scale).chunk(2)
-        return first.to(ctx.dtypes[0]), second.to(ctx.dtypes[1]), others_gradient, None, None, None, None
+        return first.to(ctx.dtypes[0]), second.to(ctx.dtypes[1]), others_gradient, None, None, None, None, None
 
 
 def _check_saved_state(criterion: Criterion, state_dict: dict, prefix: str, _, strict: bool, *__) -> None:

@@ -1,6 +1,5 @@
 """EMC2: negatives from one Markov chain per (sample, view slot), carried from batch to batch."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, ClassVar, Literal, NamedTuple
@@ -9,13 +8,15 @@ import torch
 from torch import Generator, Tensor
 
 from emc2_lite import kernels
-from emc2_lite.checks import Bounds, Temperature, Unread, checked_settings
-from emc2_lite.losses.checks import LONGEST
+from emc2_lite.checks import Bounds, Share, Temperature, Unread, Width, checked_settings
+from emc2_lite.losses.checks import LONGEST, normalised
 from emc2_lite.losses.criterion import Criterion, Estimate, Samples
 from emc2_lite.losses.encoding import Encode, Encodings, Others, encode_others, on_device, read_checked
-from emc2_lite.losses.two_view import TwoViewBlock, random_proposals
-from emc2_lite.sampling import Proposals, Visit, metropolis_visit, random_uniforms
-from emc2_lite.sampling.multiproposal import one_step
+from emc2_lite.losses.two_view import TwoViewBlock
+from emc2_lite.losses.visits import Held, draw_proposals, many_proposals, start_is_forgotten
+from emc2_lite.sampling import Visit, metropolis_visit, random_uniforms
+
+_ENCODES_NOTHING = Unread("held", "dropped")
 
 
 class EMC2Stats(NamedTuple):
@@ -24,7 +25,7 @@ class EMC2Stats(NamedTuple):
     loss: mean over rows of -l(r, pos) + log sum of exp l(r, k) over the in-batch negatives, nats; it compares steps of
         one batch size. (The value that `forward` returns only carries the gradient.)
     acceptance_rate: share of the chains' steps that moved; a chain whose start is forgotten starts as a new one.
-    carried_over_share: share of rows that count their carried-over view.
+    carried_over_share: share of rows with w(r, 0) > 0, whose carried-over view has weight.
     views_encoded: views that the call encoded again, in encodings; views_encoded_with_gradient: the part with gradient.
     """
 
@@ -35,15 +36,13 @@ class EMC2Stats(NamedTuple):
     views_encoded_with_gradient: int
 
 
-class Held(NamedTuple):
-    """The views that the rows' chains hold, each (2b,): sample (-1 for a new chain), view number and stored score."""
+class CarriedOver(NamedTuple):
+    """What a visit makes of the views that the chains held before."""
 
-    sample: Tensor
-    view: Tensor
-    score: Tensor
-
-
-Visited = tuple[Visit, Others | None, int]  # and views outside the batch that count, and how many were scored first
+    others: Others | None = None  # those encoded with gradient
+    constant: Tensor | None = None  # (2b, d), those remembered, times their weights
+    memory: Tensor | None = None  # (2b, d), the embeddings of the held views, as far as they are known
+    scored: int = 0  # views encoded without gradient
 
 
 class EMC2Loss(Criterion):
@@ -57,41 +56,57 @@ class EMC2Loss(Criterion):
         loss = mean over rows r of  -l(r, pos) + sum_k w(r, k) l(r, k) + w(r, 0) l(r, carried-over view),
 
     with l = <., .> / temperature. The last state is stored. The carried-over view, which the chain held before, is of
-    an earlier batch, and its embedding is gone:
+    an earlier batch, and its embedding is gone. `held` says what takes its place; a view that this batch brings again
+    always counts with today's embedding.
 
-    * ``state="reencoded"`` encodes the carried-over views with w(r, 0) > 0 again, with gradient, each once.
-      ``refresh_scores=True`` first encodes carried-over views without gradient, so that chains start from today's
-      scores. Views in the batch, and views that the chain leaves during burn-in whatever their score
-      (`start_is_forgotten`), need no encoding. ``refresh_scores=False`` starts from stored scores: cheaper, but scores
-      of an untrained encoder can hold a chain for ever.
-    * ``state="stored"`` encodes nothing: chains start from stored scores, the last term is left out, and the other
-      weights are divided by 1 - w(r, 0), or are all 0. Cheap, and biased at low temperature.
+    * "encoded" is Algorithm 1. Carried-over views are encoded without gradient, so that chains start from today's
+      scores; those with w(r, 0) > 0 are encoded again with gradient. A chain that leaves during burn-in whatever its
+      score (`emc2_lite.losses.visits.start_is_forgotten`) needs no score.
+    * "remembered" keeps e, the embedding of the held view when last seen, and starts from <z_r, e> / temperature. A
+      share of the carried-over views is encoded, with gradient: c(r) = 1 / reencode with probability
+      reencode w(r, 0), otherwise 0, and
 
-    With fixed weights the mean gradient of "reencoded" tends to the exact one, but for two errors of the proposals: a
-    batch draws them without replacement (an error of order m / |neg(r)|), and brings both views of a sample, which
-    score alike (a bias that a larger dataset does not remove).
+          w(r, 0) l(r, carried-over view)  becomes
+          c(r) l(r, carried-over view) + (w(r, 0) - c(r)) <z_r, e> / temperature,
 
-    ``kernel="multiproposal"`` has neither error, no loop and no burn-in: it makes one step of
-    `emc2_lite.sampling.multiproposal`, whose docstring has the proof. Its set has one random view of each other sample
-    in the batch, but none of the held view's sample. The left-over views make a second set; w is the mean of both
-    softmaxes, and the first set moves the chain. w(r, 0) is 1 if the chain stays and 0 if it moves: the softmax weight
-    in the mean, and only the views of chains that stay are encoded. A new chain takes DCL's softmax, over all m
-    negatives.
+      where e gets no gradient. c(r) has the mean w(r, 0): given the weights w, the mean of the gradient is that of
+      the view encoded again, for every reencode above 0 and every e; a smaller reencode encodes less and has more
+      noise. So at fixed weights the mean gradient is that of "encoded". In training e is from when the view was last
+      in its batch or encoded again, and the score that the chain starts from is stale in that one factor. With
+      reencode = 0 nothing is encoded, and the carried-over view gets no gradient: a bias.
+    * "stale" starts from the score at the last visit, and encodes views with w(r, 0) > 0 as "encoded" does. Scores of
+      an untrained encoder can hold a chain for ever.
+    * "dropped" starts from that score too, encodes nothing, leaves the last term out and divides the other weights by
+      1 - w(r, 0), or makes them 0. Biased at low temperature, where the held views are the hard negatives.
+
+    With fixed weights, and slots that show the same view at each visit, the mean gradient of "encoded" tends to the
+    exact one, but for two errors of the proposals: a batch draws them without replacement (an error of order
+    m / |neg(r)|), and brings both views of a sample, which score alike (a bias that a larger dataset does not remove).
+    Where a slot shows a new view at each visit, the chain's target is new each time too, and w is late by a visit.
+
+    ``kernel="multiproposal"`` has no loop, no burn-in and neither error of the proposals: its two steps
+    (`emc2_lite.losses.visits.many_proposals`, `emc2_lite.sampling.multiproposal`) are exactly reversible. w are the
+    probabilities of the second step. w(r, 0) is rarely 0, so "encoded" and "stale" too encode a view with probability
+    w(r, 0), which then counts 1. A new chain takes DCL's softmax over all m negatives.
 
     Args:
-        num_samples: N, the number of samples in the dataset; the state is (N, 2), 16 bytes a chain.
-        temperature: > 0, dimensionless; the paper's beta is its inverse. A saved state serves another temperature with
-            fresh scores only.
+        num_samples: N, the number of samples in the dataset; the state is (N, 2), 16 bytes a chain, 32 a sample.
+        temperature: > 0, dimensionless; the paper's beta is its inverse. A saved state serves another temperature
+            unless `held` is "stale" or "dropped".
         burn_in: share of each visit's steps that is dropped, in [0, 1); "metropolis" only.
-        state, refresh_scores: see above; "reencoded" with fresh scores is Algorithm 1 of the paper.
-        kernel: "metropolis" (the paper's) or "multiproposal" (beyond the paper; "reencoded" only).
+        held: how a carried-over view is treated, see above; "dropped" with "metropolis" only.
+        kernel: "metropolis" (the paper's) or "multiproposal" (beyond the paper).
+        dim: d, the length of an embedding; "remembered" needs it, for a memory in half precision: 4 d bytes a sample
+            more.
+        reencode: rho in [0, 1], the share of the carried-over weight that is encoded again; "remembered" only.
         check_encode: the first call in training encodes two of the batch's views again, not counted, and refuses an
-            `encode` that does not reproduce them; "reencoded" only.
+            `encode` that does not reproduce them.
 
-    Call as any `Criterion`; "reencoded" needs `encode`. For "metropolis" the generator serves `random_proposals` alone.
+    Call as any `Criterion`; `encode` is needed but where held is "dropped", or "remembered" with reencode = 0. For
+    "metropolis" the generator serves `random_proposals`, and the choice of the remembered views to encode.
     Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
         without gradient or does not reproduce the batch, a damaged state or one of another number of samples.
-    Source: Yau et al. 2024, Algorithm 1 and section 3; Tjelmeland 2004 for many proposals.
+    Source: Yau et al. 2024, Algorithm 1 and section 3; "remembered" and "multiproposal" are this library's.
 
     >>> table = torch.nn.functional.normalize(torch.randn(100, 2, 8), dim=-1).requires_grad_()  # an encoder's outputs
     >>> criterion, index = EMC2Loss(num_samples=100, temperature=0.2), torch.arange(4)
@@ -105,6 +120,7 @@ class EMC2Loss(Criterion):
     chain_index: Tensor
     chain_view: Tensor
     chain_score: Tensor
+    chain_embedding: Tensor
 
     @checked_settings
     def __init__(
@@ -112,152 +128,162 @@ class EMC2Loss(Criterion):
         num_samples: Samples,
         temperature: Temperature,
         burn_in: Annotated[float, Bounds(least=0, below=1), Unread("kernel", "multiproposal")] = 0.5,
-        state: Literal["reencoded", "stored"] = "reencoded",
-        refresh_scores: Annotated[bool, Unread("state", "stored")] = True,
+        held: Literal["encoded", "remembered", "stale", "dropped"] = "encoded",
         kernel: Literal["metropolis", "multiproposal"] = "metropolis",
-        check_encode: Annotated[bool, Unread("state", "stored")] = True,
+        dim: Width | None = None,
+        reencode: Annotated[Share, Unread("held", "encoded", "stale", "dropped")] = 1.0,
+        check_encode: Annotated[bool, _ENCODES_NOTHING] = True,
     ):
         super().__init__(temperature, num_samples)
-        if kernel == "multiproposal" and state == "stored":
+        if kernel == "multiproposal" and held == "dropped":
             raise ValueError(
-                'kernel is "multiproposal" and state "stored": without its carried-over state that kernel is hardly '
-                'more than DCL; use state="reencoded", or DCLLoss.'
+                'kernel is "multiproposal" and held "dropped": without its carried-over state that kernel is hardly '
+                'more than DCL; use held="remembered", or DCLLoss.'
             )
-        self.burn_in, self.kernel, self.state = burn_in, kernel, state
-        self.refresh_scores, self.check_encode = refresh_scores, check_encode
+        if held == "remembered" and dim is None:
+            raise ValueError('held is "remembered" and dim None: pass dim, the length of an embedding.')
+        self.burn_in, self.held, self.kernel = burn_in, held, kernel
+        self.dim, self.reencode, self.check_encode = dim, reencode, check_encode
         self.register_buffer("chain_index", torch.full((num_samples, 2), -1, dtype=torch.int32))
         self.register_buffer("chain_view", torch.zeros((num_samples, 2), dtype=torch.int64))
         self.register_buffer("chain_score", torch.full((num_samples, 2), -torch.inf))
+        if held == "remembered":
+            self.register_buffer("chain_embedding", torch.zeros((num_samples, 2, dim or 0), dtype=torch.float16))
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: Generator | None) -> Estimate:
         # The indices are not checked yet: one outside the buffers would end a CUDA process.
         chains = block.chains().clamp_(0, 2 * self.num_samples - 1)
-        states = [buffer.view(-1) for buffer in (self.chain_index, self.chain_view, self.chain_score)]
-        index, view, score = (buffer.index_select(0, chains) for buffer in states)
-        held = Held(index, view, score.to(block.logits))
-        kernel = self.multiproposal if self.kernel == "multiproposal" else self.metropolis
-        visit, others, scored = kernel(block, held, encode, generator)
-        encoded = 0 if others is None else len(others.embeddings)
+        sample, view, score = (buffer.index_select(0, chains) for buffer in self.flat_buffers())
+        same = (sample[:, None] == block.index) & (view[:, None] == block.view)
+        column = torch.where(same.any(dim=1), same.int().argmax(dim=1), -1)
+        held = Held(sample, view, score.to(block.logits), column)
+
+        forgotten = torch.zeros_like(column, dtype=torch.bool)
+        if self.kernel == "multiproposal":
+            visit_from = partial(many_proposals, block, held, generator=generator)
+        else:
+            proposals = draw_proposals(block, self.burn_in, generator)
+            left_out = self.held == "dropped"
+            visit_from = partial(metropolis_visit, block.logits, proposals=proposals, leave_out_held=left_out)
+            if self.held == "encoded":
+                forgotten = start_is_forgotten(block, proposals)
+        if self.held == "dropped":
+            self.admit(block)
+            visit, carried = visit_from(held.score), CarriedOver()
+        else:
+            visit, carried = self.carry_over(block, chains, held, forgotten, visit_from, encode, generator)
+        encoded = 0 if carried.others is None else len(carried.others.embeddings)
         stats = EMC2Stats(
             loss=(block.softmax()[1] - block.positive).mean(),
             acceptance_rate=visit.acceptance_rate,
             carried_over_share=visit.held_weight.count_nonzero() / len(chains),
-            views_encoded=scored + encoded,
+            views_encoded=carried.scored + encoded,
             views_encoded_with_gradient=encoded,
         )
-        return Estimate(visit.weights, stats, others=others, store=partial(store, states, chains, block, visit))
+        keep = partial(self.store, chains, block, visit, carried.memory)
+        return Estimate(visit.weights, stats, others=carried.others, constant=carried.constant, store=keep)
 
-    def metropolis(
-        self, block: TwoViewBlock, held: Held, encode: Encode | None, generator: Generator | None
-    ) -> Visited:
-        """Metropolis-Hastings over all negatives of a row."""
-        proposals = draw_proposals(block, self.burn_in, generator)
-        if self.state == "stored":
-            self.admit(block)
-            return metropolis_visit(block.logits, held.score, proposals, leave_out_held=True), None, 0
-        skipped = start_is_forgotten(block, proposals) if self.refresh_scores else torch.zeros_like(held.sample)
-        visit_from = partial(metropolis_visit, block.logits, proposals=proposals)
-        return self.reencoded(block, held, skipped, encode, visit_from)
+    def carry_over(
+        self,
+        block: TwoViewBlock,
+        chains: Tensor,
+        held: Held,
+        forgotten: Tensor,
+        visit_from: Callable[[Tensor], Visit],
+        encode: Encode | None,
+        generator: Generator | None,
+    ) -> tuple[Visit, CarriedOver]:
+        """The visit that `visit_from` makes from the held views' scores, (2b,), and what becomes of these views.
 
-    def multiproposal(
-        self, block: TwoViewBlock, held: Held, encode: Encode | None, generator: Generator | None
-    ) -> Visited:
-        """One step with many proposals."""
-        visit_from = partial(many_proposals, block, held.sample, generator=generator)
-        return self.reencoded(block, held, torch.zeros_like(held.sample), encode, visit_from)
-
-    def reencoded(
-        self, block: TwoViewBlock, held: Held, skipped: Tensor, encode: Encode | None, visit_from: Callable
-    ) -> Visited:
-        """The visit that `visit_from` makes from the held views' scores (2b,), and the encodings of views that count.
-
-        The held views of rows in `skipped`, (2b,), have no effect and are not encoded.
+        The held views of rows in `forgotten`, (2b,) bool, have no effect and are not encoded.
         """
-        if encode is None:
-            raise ValueError(
-                'EMC2Loss(state="reencoded") was called without encode: pass encode(index, view) -> (k, d) embeddings, '
-                'or choose state="stored" and accept its bias.'
-            )
-        indices, views, held_indices, held_views, skip = self.admit(block, held.sample, held.view, skipped)
-        batch = list(zip(indices, views, strict=True))
-        names = list(zip(held_indices, held_views, strict=True))
-        self.check_encode_once(block, batch, encode)
-        columns = {name: column for column, name in enumerate(batch)}
-        found = [columns.get(name, -1) for name in names]
-        outside = [r for r, column in enumerate(found) if column < 0 <= held_indices[r] and not skip[r]]
-        column, rows = on_device(block.index.device, found, outside)
-        start, again = held.score, None
-        if self.refresh_scores:
-            start = block.logits.gather(1, column.clamp_min(0)[:, None]).squeeze(1).where(column >= 0, -torch.inf)
-        if self.refresh_scores and outside:
+        outside = held.outside
+        indices, views, *held_names, due = self.admit(block, held.sample, held.view, outside & ~forgotten)
+        names = list(zip(*held_names, strict=True))
+        if self.reencode > 0:
+            self.check_encode_once(block, list(zip(indices, views, strict=True)), self.needed(encode))
+
+        here, place = held.column >= 0, held.column.clamp_min(0)
+        start = block.logits.gather(1, place[:, None]).squeeze(1).where(here, -torch.inf)
+        memory, again = None, None
+        if self.held == "stale":
+            start = held.score
+        elif self.held == "remembered":
+            memory = torch.where(here[:, None], block.embeddings[place], self.recall(block, chains))
+            start = torch.where(outside, (block.embeddings * memory).sum(dim=1) / block.temperature, start)
+        elif rows := [row for row, is_due in enumerate(due) if is_due]:
             with torch.no_grad():
-                again = Encodings(encode, [names[r] for r in outside], block.embeddings)
-                products = block.embeddings[rows] * again.embeddings[again.place]
-                start[rows] = products.sum(dim=1) / block.temperature
+                again = Encodings(self.needed(encode), [names[row] for row in rows], block.embeddings)
+                (places,) = on_device(block.index.device, rows)
+                products = block.embeddings[places] * again.embeddings[again.place]
+                start[places] = products.sum(dim=1) / block.temperature
 
         visit = visit_from(start)
-        in_batch = visit.held_weight.where(column >= 0, 0)
-        visit.weights.scatter_add_(1, column.clamp_min(0)[:, None], in_batch[:, None])
-        if not outside:
-            return visit, None, 0
-        (counts,) = read_checked(again, visit.held_weight[rows] > 0)
-        counting = [r for r, counted in zip(outside, counts, strict=True) if counted]
-        others = encode_others(block, encode, [names[r] for r in counting], counting, visit.held_weight)
-        return visit, others, len(again.embeddings) if again else 0
+        visit.weights.scatter_add_(1, place[:, None], visit.held_weight.where(here, 0)[:, None])
+        weight = visit.held_weight.where(outside, 0)
+        counted, others = self.counted(weight, generator), None
+        if self.reencode > 0:
+            (counts,) = read_checked(again, counted > 0)
+            rows = [row for row, counts_in in enumerate(counts) if counts_in]
+            others = encode_others(block, self.needed(encode), [names[row] for row in rows], rows, counted)
+        constant = None
+        if memory is not None:
+            constant = (weight - counted)[:, None] * memory
+            if others is not None:
+                (places,) = on_device(block.index.device, rows)
+                memory[places] = others.embeddings.detach()[others.place]
+        return visit, CarriedOver(others, constant, memory, len(again.embeddings) if again else 0)
+
+    def counted(self, weight: Tensor, generator: Generator | None) -> Tensor:
+        """c(r), with which the view encoded again counts, of mean `weight` = w(r, 0): (2b,)."""
+        if self.held != "remembered" and self.kernel == "metropolis":
+            return weight
+        coins = random_uniforms(weight.shape, weight.dtype, weight.device, generator)
+        return (coins < self.reencode * weight).to(weight) / (self.reencode or 1)
+
+    def needed(self, encode: Encode | None) -> Encode:
+        if encode is None:
+            raise ValueError(
+                f"EMC2Loss(held={self.held!r}) was called without encode: pass encode(index, view) -> (k, d) "
+                'embeddings, or encode nothing: held="remembered" with reencode=0, or "dropped", and accept the bias.'
+            )
+        return encode
+
+    def recall(self, block: TwoViewBlock, chains: Tensor) -> Tensor:
+        """The remembered embeddings of the rows' held views: (2b, d)."""
+        if block.embeddings.shape[1] != self.dim:
+            raise ValueError(f"z1 has d = {block.embeddings.shape[1]}, but the memory was made for dim = {self.dim}.")
+        return self.chain_embedding.flatten(0, 1).index_select(0, chains).to(block.embeddings)
+
+    def flat_buffers(self) -> list[Tensor]:
+        return [buffer.view(-1) for buffer in (self.chain_index, self.chain_view, self.chain_score)]
+
+    def store(self, chains: Tensor, block: TwoViewBlock, visit: Visit, memory: Tensor | None) -> None:
+        """Write the rows' last states into the places `chains` (2b,) of the buffers."""
+        index, view, score = self.flat_buffers()
+        stayed, last = visit.column < 0, visit.column.clamp_min(0)
+        if memory is not None:
+            latest = torch.where(stayed[:, None], memory, block.embeddings[last])
+            self.chain_embedding.view(2 * self.num_samples, -1)[chains] = latest.to(self.chain_embedding)
+        if kernels.compiles_for(index.device) and score.dtype in (torch.float32, torch.float64):
+            batch = block.index, block.view, visit.column, visit.log_score
+            kernels.store(*(t.numpy() for t in (index, view, score, chains, *batch)))
+            return
+        index[chains] = torch.where(stayed, index[chains], block.index[last].int())
+        view[chains] = torch.where(stayed, view[chains], block.view[last])
+        score[chains] = visit.log_score.to(score)
 
     def check_saved(self, saved: dict[str, Tensor]) -> None:
-        index = saved.get("chain_index")
-        if index is not None and not (index.min() >= -1 and index.max() < self.num_samples):
+        index, memory = saved.get("chain_index"), saved.get("chain_embedding")
+        if index is None:
+            return
+        if not (index.min() >= -1 and index.max() < self.num_samples):
             raise ValueError(
                 f"The saved chains hold samples {int(index.min())} to {int(index.max())} of {self.num_samples}: "
                 "the state is damaged; load an earlier one."
             )
-
-
-def store(states: list[Tensor], chains: Tensor, block: TwoViewBlock, visit: Visit) -> None:
-    """Write the rows' last states, index, view and score, into the places `chains` (2b,) of the flat buffers."""
-    index, view, score = states
-    if kernels.compiles_for(index.device) and score.dtype in (torch.float32, torch.float64):
-        kernels.store(*(t.numpy() for t in (*states, chains, block.index, block.view, visit.column, visit.log_score)))
-        return
-    stayed, last = visit.column < 0, visit.column.clamp_min(0)
-    index[chains] = torch.where(stayed, index[chains], block.index[last].int())
-    view[chains] = torch.where(stayed, view[chains], block.view[last])
-    score[chains] = visit.log_score.to(score)
-
-
-def draw_proposals(block: TwoViewBlock, burn_in: float, generator: Generator | None) -> Proposals:
-    """Each row's negatives in random order, and a uniform for each."""
-    order, uniforms = random_proposals(len(block.logits) // 2, block.logits, generator)
-    return Proposals(order, uniforms.log_(), math.floor(burn_in * order.shape[1]))
-
-
-def start_is_forgotten(block: TwoViewBlock, proposals: Proposals) -> Tensor:
-    """Whether a row's visit is the same wherever its chain starts: (2b,) bool.
-
-    No score exceeds |z_r| |z_k| / temperature. If a proposal of the burn-in, or the first one after it, beats that
-    ceiling, l_j - log U_j > ceiling, then the chain moves to it from any state, and the start has no effect.
-    """
-    offered = slice(proposals.dropped + 1)
-    challenge = block.logits.gather(1, proposals.order[:, offered].long()) - proposals.log_uniforms[:, offered]
-    longest = LONGEST * (1 + 1e-5)  # a score is rounded
-    return challenge.amax(dim=1) > block.lengths * longest / block.temperature
-
-
-def many_proposals(block: TwoViewBlock, held_index: Tensor, held_score: Tensor, generator: Generator | None) -> Visit:
-    """One step over a symmetric set of each row's negatives; the weights average it and the set of the other views."""
-    logits = block.negative_logits()
-    b = len(logits) // 2
-    first = random_uniforms((2 * b, b), logits.dtype, logits.device, generator) < 0.5
-    first = torch.cat((first, ~first), dim=1)
-    allowed = held_index[:, None] != block.index
-    new = (held_index < 0)[:, None]
-    move, other = (
-        one_step(
-            torch.cat((held_score[:, None], logits.masked_fill(~(allowed & (chosen | new)), -torch.inf)), dim=1),
-            random_uniforms((2 * b, 1 + 2 * b), logits.dtype, logits.device, generator),
-        )
-        for chosen in (first, ~first)
-    )
-    stayed = (move.state < 0).to(logits)
-    return Visit((move.weights + other.weights) / 2, stayed, move.state, move.log_score, 1 - stayed.mean())
+        if memory is not None and (index >= 0).any() and not normalised(memory[index >= 0], LONGEST - 1):
+            raise ValueError(
+                "The saved chains remember vectors that are not of length 1, or NaN: the state is damaged; "
+                "load an earlier one."
+            )

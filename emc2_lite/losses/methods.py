@@ -27,6 +27,7 @@ class Method(NamedTuple):
 _SOGCLR = Method(SogCLRLoss, "#D55E00", "dot", "diamond")
 _CACHE = Method(NegativeCacheLoss, "#009E73", "dashdot", "triangle-up")
 _EMC2 = Method(EMC2Loss, "#0072B2", "solid", "cross")
+_REMEMBERED = _EMC2._replace(dash="dash", marker="star", settings={"held": "remembered", "reencode": 0.5})
 
 METHODS: dict[str, Method] = {
     "NT-Xent": Method(NTXentLoss, "#797979", "solid", "circle"),
@@ -34,9 +35,15 @@ METHODS: dict[str, Method] = {
     "SogCLR": _SOGCLR,
     "cache": _CACHE,
     "EMC2": _EMC2,
-    "EMC2 multiproposal": _EMC2._replace(dash="dash", marker="x", settings={"kernel": "multiproposal"}),
-    "EMC2 stored": _EMC2._replace(dash="dot", marker="square-open", settings={"state": "stored"}),
-    "EMC2 without refresh": _EMC2._replace(dash="dashdot", marker="circle-open", settings={"refresh_scores": False}),
+    "EMC2 multiproposal": _EMC2._replace(dash="longdash", marker="x", settings={"kernel": "multiproposal"}),
+    "EMC2 multiproposal remembered": _REMEMBERED._replace(
+        dash="longdashdot", marker="star-open", settings={**_REMEMBERED.settings, "kernel": "multiproposal"}
+    ),
+    "EMC2 remembered": _REMEMBERED,
+    "EMC2 remembered, reencode=0": _REMEMBERED._replace(settings={"held": "remembered", "reencode": 0.0}),
+    "EMC2 remembered, reencode=1": _REMEMBERED._replace(settings={"held": "remembered"}),
+    "EMC2 stale": _EMC2._replace(dash="dashdot", marker="circle-open", settings={"held": "stale"}),
+    "EMC2 dropped": _EMC2._replace(dash="dot", marker="square-open", settings={"held": "dropped"}),
     "EMC2, burn_in=0": _EMC2._replace(settings={"burn_in": 0.0}),
     "EMC2, burn_in=0.75": _EMC2._replace(settings={"burn_in": 0.75}),
     "SogCLR, gamma=0.1": _SOGCLR._replace(settings={"gamma": 0.1}),

@@ -63,7 +63,8 @@ class NegativeCacheLoss(Criterion):
     Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
         without gradient or does not reproduce the batch, and a damaged state.
     Source: Lindgren et al. 2021, Efficient training of retrieval models using negative cache, section 3; one entry a
-    view slot instead of one an item.
+    view slot instead of one an item. The authors' code multiplies pull and push by one minus the positive's share: the
+    loss with the positive in its sum.
 
     >>> table = torch.nn.functional.normalize(torch.randn(100, 2, 8), dim=-1).requires_grad_()  # an encoder's outputs
     >>> criterion, index = NegativeCacheLoss(num_samples=100, dim=8, temperature=0.2, refresh=0.5), torch.arange(50, 54)

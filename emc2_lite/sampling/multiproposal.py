@@ -1,4 +1,4 @@
-"""Many proposals at once: the next state is drawn from the softmax over a random set and the current state."""
+"""Many proposals at once: one step of a chain to any state of a random set, or none."""
 
 from typing import NamedTuple
 
@@ -15,8 +15,8 @@ class ManyProposals(NamedTuple):
 
     weights: (rows, m), the probability of moving to each proposal.
     held_weight: (rows,), the probability of staying; with `weights` it sums to 1 in each row.
-    state: (rows,) int64, the position of the drawn state; -1 is the state the chain came with.
-    log_score: (rows,), the score of the drawn state.
+    state: (rows,) int64, the position of the next state; -1 is the state the chain came with.
+    log_score: (rows,), the score of the next state.
     """
 
     weights: Tensor
@@ -29,17 +29,26 @@ class ManyProposals(NamedTuple):
 def multiproposal(
     log_scores: Tensor, initial_log_score: Tensor, *, uniforms: Tensor | None = None, generator: Generator | None = None
 ) -> ManyProposals:
-    """One step of one chain per row: draw the next state from softmax over the row's proposals and its current state.
+    """One step of one chain per row, to one of the row's proposals or to none: a metropolised Gibbs step.
 
-    Let S be the proposals, z the state and T = S + {z}: the chain moves to z' in T with probability exp l(z') / Z(T),
-    Z(T) = sum over T of exp l. Let the sets be drawn symmetrically: from each z' in T the rest of T is proposed as
-    often as S is from z, P(S | z) = P(T - {z'} | z'). Then, with any number of proposals,
+    Let S be the proposals, z the state, T = S + {z} and q the softmax of l over T. The chain proposes z' in S with
+    probability q(z') / (1 - q(z)) and accepts with probability min(1, (1 - q(z)) / (1 - q(z'))). Together,
 
-        p(z) P(S | z) exp l(z') / Z(T)  =  exp(l(z) + l(z')) P(S | z) / (Z Z(T))
+        P(z -> z') = q(z') / (1 - min(q(z), q(z'))),      P(z -> z) = 1 - the sum over S.
 
-    is the same when z and z' change places: the chain is reversible for p = softmax(l) over all states. Hence p is
-    stationary, and for z drawn from p the sum over k of weights(k) f(k), plus held_weight f(z), has the mean of f under
-    p, with less variance than f(next state).
+    Let the sets be drawn symmetrically: from each z' in T the rest of T is proposed as often as S is from z,
+    P(S | z) = P(T - {z'} | z'). Then, with any number of proposals and p = softmax(l) over all states,
+
+        p(z) P(S | z) P(z -> z')  =  exp(l(z) + l(z')) P(S | z) / (Z Z(T) (1 - min(q(z), q(z'))))
+
+    is the same when z and z' change places, Z and Z(T) being the sums of exp l over all states and over T: the chain is
+    reversible for p. Hence p is stationary, and for z drawn from p the sum over k of weights(k) f(k), plus
+    held_weight f(z), has the mean of f under p.
+
+    The ancestor draws z' from q itself, z included (`heat_bath`): iterated sampling importance resampling, i-SIR. It
+    leaves z less often than this step, P(z -> z') >= q(z'), so its averages over a run have at least this step's
+    variance (Peskun 1973). With n states and m independent uniform proposals the second eigenvalue of either is at most
+    1 - m / (2 n p_max + m - 1).
 
     Uniform sets of distinct states without z are symmetric. So are sets with one random view for each of some random
     samples, z's sample left out. Sets with both views of each sample are not symmetric: from z', the set with one view
@@ -53,23 +62,32 @@ def multiproposal(
 
     Raises: ValueError: on a wrong shape or dtype, on scores that are NaN or +inf, on a row with neither a proposal nor
         a state, and on uniforms outside [0, 1) or given together with a generator.
-    Source: Tjelmeland 2004, Using all Metropolis-Hastings proposals to estimate mean values; with m = 1 it is Barker's
-    rule (Barker 1965).
+    Source: Liu 1996, Peskun's theorem and a modified discrete-state Gibbs sampler; Tjelmeland 2004, Using all
+    Metropolis-Hastings proposals to estimate mean values, for the heat bath. With m = 1 it is the rule of Metropolis.
 
     >>> step = multiproposal(torch.zeros(1, 3), torch.zeros(1))  # four states of one score
     >>> step.weights, step.held_weight
-    (tensor([[0.2500, 0.2500, 0.2500]]), tensor([0.2500]))
+    (tensor([[0.3333, 0.3333, 0.3333]]), tensor([0.]))
     """
     log_scores = checked_scores(log_scores, dims=2)
     initial = checked_initial(initial_log_score, log_scores)
     together = torch.cat((initial[:, None], log_scores), dim=1)
     if together.amax(dim=1).isneginf().any():
         raise ValueError("A row of log_scores and its initial_log_score are -inf throughout: give one a finite score.")
-    return one_step(together, given_or_drawn(uniforms, together, generator))
+    return metropolised(together, given_or_drawn(uniforms, together, generator))
 
 
-def one_step(together: Tensor, uniforms: Tensor) -> ManyProposals:
+def metropolised(together: Tensor, uniforms: Tensor) -> ManyProposals:
     """`multiproposal` after its checks: the scores of the state and of its proposals, (rows, 1 + m), and uniforms."""
-    drawn = perturbed_argmax(together, uniforms)
-    weights = together.softmax(dim=1)
-    return ManyProposals(weights[:, 1:], weights[:, 0], drawn - 1, together.gather(1, drawn[:, None]).squeeze(1))
+    q = together.softmax(dim=1)
+    held, others = q[:, :1], q[:, 1:]
+    weights = others / (1 - torch.minimum(held, others))
+    held_weight = 1 - weights.sum(dim=1)
+    held_weight[held_weight < together.shape[1] * torch.finfo(q.dtype).eps] = 0  # rounding alone
+    drawn = perturbed_argmax(torch.cat((held_weight[:, None], weights), dim=1).log_(), uniforms)
+    return ManyProposals(weights, held_weight, drawn - 1, together.gather(1, drawn[:, None]).squeeze(1))
+
+
+def heat_bath(together: Tensor, uniforms: Tensor) -> Tensor:
+    """A draw from the softmax over the state and its proposals, (rows, 1 + m): the position of each, -1 the state's."""
+    return perturbed_argmax(together, uniforms) - 1

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -139,6 +140,35 @@ class TrainingStep:
         return norm
 
 
+def training_steps(
+    encoder: nn.Module,
+    views: Views,
+    criterion: Criterion | nn.Module,
+    optimiser: torch.optim.Optimizer,
+    *,
+    batch_size: int,
+    fixed_views: bool = False,
+    seed: int = 0,
+    on_gradient: Callable[[int], object] = lambda step: None,
+) -> Iterator[Any]:
+    """Train the encoder in place without end, and yield `criterion.stats` after each step.
+
+    The arguments are those of `train`. A caller stops by taking no more steps.
+
+    Raises: ValueError: as `EpochSampler` and `TrainingStep`.
+    """
+    generator = torch.Generator(next(encoder.parameters()).device).manual_seed(seed)
+    batches = EpochSampler(len(views), batch_size, generator)
+    update = TrainingStep(encoder, views, criterion, optimiser, generator)
+
+    def taken(step: int, epoch_and_index: tuple[int, Tensor]) -> Any:
+        epoch, index = epoch_and_index
+        update(index, views_of_epoch(epoch, index, fixed=fixed_views), partial(on_gradient, step))
+        return criterion.stats
+
+    return map(taken, count(), batches)
+
+
 def train(
     encoder: nn.Module,
     views: Views,
@@ -167,13 +197,10 @@ def train(
 
     Raises: ValueError: as `EpochSampler` and `TrainingStep`.
     """
-    generator = torch.Generator(next(encoder.parameters()).device).manual_seed(seed)
-    batches = EpochSampler(len(views), batch_size, generator)
     optimiser = optimiser or torch.optim.Adam(encoder.parameters(), learning_rate)
-    update = TrainingStep(encoder, views, criterion, optimiser, generator)
+    how: dict[str, Any] = {"batch_size": batch_size, "fixed_views": fixed_views, "seed": seed}
     history = []
-    for step, (epoch, index) in zip(range(steps), batches, strict=False):
-        update(index, views_of_epoch(epoch, index, fixed=fixed_views), partial(on_gradient, step))
+    for stats in islice(training_steps(encoder, views, criterion, optimiser, on_gradient=on_gradient, **how), steps):
         after_step()
-        history.append(criterion.stats)
+        history.append(stats)
     return history

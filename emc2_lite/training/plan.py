@@ -22,7 +22,7 @@ class Plan(NamedTuple):
     seconds_per_step: measured, without evaluation and without the decoding of files. seconds: of all steps.
     encoder_share: share of the step spent on the encoder's forward and backward pass, with the batch in memory.
     encoded_again: views that the loss encodes again, for each view of the batch. The chains of EMC2 need not encode a
-        start that they forget (`emc2_lite.losses.emc2.start_is_forgotten`). How many they forget depends on the
+        start that they forget (`emc2_lite.losses.visits.start_is_forgotten`). How many they forget depends on the
         encoder's training, so the plan counts and times every start as encoded: a run may be faster.
     """
 
@@ -57,7 +57,7 @@ def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torc
     images = image.expand(samples, *shape)
     run = Run(config, ImageViews(images, config.views) if config.views else DigitViews(images), device)
     criterion = run.criterion
-    forgets = isinstance(criterion, EMC2Loss) and criterion.state == "reencoded" and criterion.refresh_scores
+    forgets = isinstance(criterion, EMC2Loss) and criterion.held == "encoded"
     batches = EpochSampler(min(samples, 4 * b), b, torch.Generator(device).manual_seed(0))
     steps, passes, encoded = [], [], []
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Exercises of chapter 05; in the mistakes: burn-in b."""
+"""Exercises of chapter 05; in the mistakes: burn-in b, carried-over weight w, reencode rho, coin u."""
 
 import math
 
@@ -66,8 +66,8 @@ stored_state = Exercise(
     },
 )
 
-stored_variant = Exercise(
-    "stored_variant",
+dropped_variant = Exercise(
+    "dropped_variant",
     lambda weights, held_weight: weights / (1 - held_weight) if held_weight < 1 else torch.zeros_like(weights),
     cases=[
         (torch.tensor([0.5, 0.0, 0.25, 0.0]), 0.25),
@@ -83,5 +83,44 @@ stored_variant = Exercise(
         "A row that kept no in-batch step has no repulsion: 0 / 0 is not a number, so return zeros": (
             lambda weights, held_weight: weights / (1 - torch.tensor(held_weight))
         ),
+    },
+)
+
+
+def _coin_weights(held_weight, reencode, coin):
+    encoded = 1 / reencode if coin < reencode * held_weight else 0.0
+    return encoded, held_weight - encoded
+
+
+coin_weights = Exercise(
+    "coin_weights",
+    _coin_weights,
+    cases=[
+        (0.5, 0.5, 0.1),
+        (0.5, 0.5, 0.3),
+        (1.0, 1.0, 0.7),
+        (1 / 3, 0.25, 0.05),
+        (0.5, 1.0, 0.3),
+        (0.5, 1.0, 0.6),
+        (0.0, 0.5, 0.01),
+        (0.5, 0.0, 0.2),
+    ],
+    mistakes={
+        "The mean of c is reencode w(r, 0), too small: a view that is encoded counts 1 / reencode": (
+            lambda w, rho, u: (1.0, w - 1.0) if u < rho * w else (0.0, w)
+        ),
+        "The mean of c is w(r, 0) squared: a view that is encoded counts 1 / reencode": (
+            lambda w, rho, u: (w / rho, w - w / rho) if u < rho * w else (0.0, w)
+        ),
+        "The mean of c is 1: the chance of encoding is reencode w(r, 0)": (
+            lambda w, rho, u: (1 / rho, w - 1 / rho) if u < rho else (0.0, w)
+        ),
+        "The two weights sum to w(r, 0): the remembered embedding gets w(r, 0) - c": (
+            lambda w, rho, u: (_coin_weights(w, rho, u)[0], w)
+        ),
+        "Do not cut w(r, 0) - c at 0: where c is too much, it takes the excess back": (
+            lambda w, rho, u: (_coin_weights(w, rho, u)[0], max(_coin_weights(w, rho, u)[1], 0.0))
+        ),
+        "The weight of the view encoded again comes first": lambda w, rho, u: _coin_weights(w, rho, u)[::-1],
     },
 )

@@ -1,5 +1,6 @@
 """Figures of chapter 05: chains that live across batches."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from emc2_lite.course.figures.parts import ABOVE, BELOW, BOTTOM_RIGHT, Figure, Look, Row, from_zero, log, looks
 from emc2_lite.course.style import BLUE, GREEN, GREY, PURPLE, VERMILION
-from emc2_lite.laboratory import GradientBias
+from emc2_lite.laboratory import GradientBias, TrainingCurve
 
 
 def chain_over_visits(proposed: Tensor, held: Tensor, accepted: Tensor, steps_per_visit: int, burn_in: float) -> Figure:
@@ -40,15 +41,59 @@ def followed_law(target: Tensor, carried: Tensor, restarted: Tensor, temperature
 
 def bias_curves(results: Mapping[str, Sequence[GradientBias]], temperature: float) -> Figure:
     """Error of the mean gradient over the averaged steps: for each name thin curves of the tables, and their mean."""
+    steps = {name: torch.stack([run.steps for run in runs]) for name, runs in results.items()}
+    errors = {name: torch.stack([run.error for run in runs]) for name, runs in results.items()}
+    x = log("steps averaged", next(iter(steps.values()))[0].tolist())
+    title = f"How far the mean gradient is from the exact one, temperature {temperature:g}"
+    return _thin_and_mean(steps, errors).finish(title, x, from_zero("relative error (dimensionless)"), BELOW)
+
+
+def price_curves(results: Mapping[str, Sequence[TrainingCurve]]) -> Figure:
+    """Exact loss over encodings spent: for each name thin curves of the seeds, and their mean."""
+    prices = {name: torch.stack([run.price for run in runs]) for name, runs in results.items()}
+    losses = {name: torch.stack([run.loss for run in runs]) for name, runs in results.items()}
+    title, x = "Training at equal price", from_zero("price so far (encodings)")
+    return _thin_and_mean(prices, losses).finish(title, x, "exact global loss (nats)", BELOW)
+
+
+def _thin_and_mean(x: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Figure:
+    """For each name a thin curve of each row of x and y, (rows, points), and a bold one of the means over rows."""
     figure = Figure()
     faint = {"opacity": 0.5, "showlegend": False, "hoverinfo": "skip"}
-    for name, look in looks(results).items():
-        errors, steps = torch.stack([run.error for run in results[name]]), results[name][0].steps.tolist()
-        for error in errors:
-            figure.curve(steps, error, name, look, width=1, size=0, **faint)
-        figure.curve(steps, errors.mean(dim=0), name, look, width=3, size=9)
-    x, y = log("steps averaged", steps), from_zero("relative error (dimensionless)")
-    return figure.finish(f"How far the mean gradient is from the exact one, temperature {temperature:g}", x, y, BELOW)
+    for name, look in looks(y).items():
+        for row in zip(x[name], y[name], strict=True):
+            figure.curve(*row, name, look, width=1, size=0, **faint)
+        figure.curve(x[name].double().mean(dim=0), y[name].mean(dim=0), name, look, width=3, size=9)
+    return figure
+
+
+def coin_outcomes(held_weight: float, reencode: float, degrees: float) -> Figure:
+    """The carried-over term's gradient in z_r, times the temperature, for both sides of the coin and in the mean.
+
+    Today's embedding of the view points to the right, and the remembered one is `degrees` away.
+    """
+    turn = torch.tensor(math.radians(degrees))
+    today, remembered = torch.tensor([1.0, 0.0]), torch.stack((turn.cos(), turn.sin()))
+    chance, kept = reencode * held_weight, held_weight * remembered
+    again = kept + (today - remembered) / reencode if reencode else kept
+    mean = chance * again + (1 - chance) * kept
+    arc = torch.linspace(-0.5, 0.7, 50)
+    figure = Figure().curve(arc.cos(), arc.sin(), "length 1", Look(GREY, "dot"), size=0)
+    label = [f"not encoded: {1 - chance:.0%}", f"encoded: {chance:.0%}" if chance else ""]
+    sides = {"mode": "lines+markers+text", "line": {"color": GREEN, "dash": "dash"}, "text": label}
+    for name, vectors, look, size, options in (
+        ("embedding today", [today], Look(BLUE), 11, {}),
+        ("remembered", [remembered], Look(VERMILION, marker="square"), 11, {}),
+        ("the coin's two sides", [kept, again], Look(GREEN, marker="diamond"), 11, sides),
+        ("what is owed", [held_weight * today], Look(GREY, marker="circle-open"), 18, {}),
+        ("mean of the sides", [mean], Look(PURPLE, marker="x"), 9, {}),
+    ):
+        along, across = torch.stack(vectors).T
+        figure.points(along, across, name, look, size=size, textposition="middle left", **options)
+    title = f"A carried-over view of weight {held_weight:g} costs {3 * chance:.2g} encodings on average"
+    x = {"title": "along today's embedding (dimensionless)", "range": [-0.5, 1.5], "showgrid": False}
+    y = {"title": "across it (dimensionless)", "range": [-1.35, 0.75], "scaleanchor": "x"}
+    return figure.finish(title, x, y, ABOVE, height=560)
 
 
 def stored_against_true(scores: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
@@ -84,4 +129,4 @@ def step_phases(profiles: Mapping[str, Mapping[str, float]]) -> Figure:
         times = [1000 * profile[phase] for profile in profiles.values()]
         figure.bars(times, list(profiles), phase, colour, pattern, orientation="h")
     y, stacked = {"autorange": "reversed", "showgrid": False}, {"barmode": "stack", "legend_traceorder": "normal"}
-    return figure.finish("Where the time of a training step goes", "time (ms)", y, BELOW, margin_l=110, **stacked)
+    return figure.finish("Where the time of a training step goes", "time (ms)", y, BELOW, margin_l=190, **stacked)

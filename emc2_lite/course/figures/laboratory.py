@@ -13,7 +13,8 @@ BIAS = "bias (share of the exact gradient)"
 # Where the names of close neighbours stand in the figure of bias against price.
 LABELS = {
     "EMC2": "top left",
-    "EMC2 without refresh": "top center",
+    "EMC2 stale": "top center",
+    "EMC2 remembered": "bottom center",
     "EMC2 multiproposal": "top right",
     "cache": "bottom right",
 }

@@ -8,31 +8,39 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from emc2_lite.checks import check_values, checked, descriptions
 from emc2_lite.laboratory.experiments.at_rest import EXACT, Digits, criterion, digit_encoder, jump, quality
-from emc2_lite.laboratory.experiments.in_training import gradient_error, stationarity, training
+from emc2_lite.laboratory.experiments.cells import rows_of_cells
+from emc2_lite.laboratory.experiments.in_training import gradient_error, stationarity
+from emc2_lite.laboratory.experiments.mapping import map_cells, patience_cells, trained_at_price
+from emc2_lite.laboratory.experiments.published import GRADIENTS, published_cells, published_run, untrained
+from emc2_lite.laboratory.experiments.variants import trained_variant, variant_cells
 from emc2_lite.laboratory.gradients import GradientQuality
 from emc2_lite.laboratory.statistics import Row, over_seeds
 from emc2_lite.records import new_record
 
 __all__ = ["EXACT", "EXPERIMENTS", "Experiment", "criterion", "digit_encoder", "gradient_error", "jump", "quality"]
-__all__ += ["run_experiment", "stationarity", "training"]
+__all__ += ["map_cells", "patience_cells", "run_experiment", "stationarity", "trained_at_price"]
 
 
 class Experiment(NamedTuple):
     """run: the function; by: the fields of its rows that name what was measured; values: the fields measured.
 
     steps: config -> the numbers of steps of its runs; each must be at least `measurements`.
+    cell: makes the row or rows of each cell that `run` yields, a dictionary of its arguments; None where `run` yields
+        the rows.
     """
 
     run: Callable[..., Iterator[Row]]
     by: tuple[str, ...]
     values: tuple[str, ...]
     steps: Callable[[Row], Sequence[int]] | None = None
+    cell: Callable[..., Row | list[Row]] | None = None
 
     def config(self, given: Row) -> Row:
         """All parameters but `progress`, the given ones in the place of the defaults, lists as JSON has them.
@@ -57,42 +65,56 @@ class Experiment(NamedTuple):
             )
         return {name: list(value) if isinstance(value, tuple) else value for name, value in config.items()}
 
+    def cells(self, config: Row) -> list[Row]:
+        """The cells of an experiment that has some, each the arguments of `cell`."""
+        return list(self.run(**config)) if self.cell else []
+
     def final(self, rows: Sequence[Row]) -> list[Row]:
-        """Means over seeds with 95 % intervals, one row for each thing measured; of a curve, its last step."""
-        place = itemgetter(*self.by)
-        last = {place(row): row.get("step") for row in sorted(rows, key=lambda row: row.get("step", 0))}
-        return over_seeds([row for row in rows if row.get("step") == last[place(row)]], self.by, self.values)
-
-
-def _steps_of_training(config: Row) -> list[int]:
-    steps = [config["exact_steps"]] if EXACT in config["methods"] else []
-    if {*config["methods"]} - {EXACT}:
-        steps += [config["visits"] * config["samples"] // size for size in config["batch_sizes"]]
-    return steps
+        """Means over seeds with 95 % intervals, one row for each thing measured; of a curve, its last measurement."""
+        curve = itemgetter(*self.by, "seed")
+        last = {curve(row): row for row in sorted(rows, key=lambda row: row.get("step", 0))}
+        return over_seeds(list(last.values()), self.by, self.values)
 
 
 _PLACE = ("method", "temperature", "batch_size")
-_WINDOW = ("visits_from", "visits_to")
+_WINDOW = ("ruler", "visits_from", "visits_to")
 _CURVE = ("step", "loss", "squared_norm", "squared_error")
+_START = ("loss", "loss_at_beta_squared", "negative_cosine", "positive_cosine")
+_AT_PRICE = ("loss", "steps", "relative_price", "mean_cosine")
 EXPERIMENTS = {
     "gradient-error": Experiment(
         gradient_error, ("method",), _CURVE, lambda c: [c["epochs"] * (c["samples"] // c["batch_size"])]
     ),
     "jump": Experiment(jump, ("method", *_WINDOW), GradientQuality._fields),
-    "quality": Experiment(quality, (*_PLACE, *_WINDOW), GradientQuality._fields),
+    "map": Experiment(map_cells, (*_PLACE, "views"), _AT_PRICE, cell=trained_at_price),
+    "patience": Experiment(patience_cells, ("method", "views", "visits"), _AT_PRICE, cell=trained_at_price),
+    "published": Experiment(
+        published_cells,
+        ("method",),
+        ("step", *_START, *GRADIENTS),
+        lambda c: [c["epochs"] * (c["samples"] // c["batch_size"])],
+        cell=published_run,
+    ),
+    "quality": Experiment(quality, (*_PLACE, "views", *_WINDOW), GradientQuality._fields),
     "stationarity": Experiment(
         stationarity, ("method", "horizon"), ("mean_squared_norm", "loss"), lambda c: c["horizons"]
     ),
-    "training": Experiment(training, _PLACE, _CURVE, _steps_of_training),
+    "untrained": Experiment(untrained, ("norm", "hidden"), _START),
+    "variants": Experiment(variant_cells, ("method", "views"), _AT_PRICE, cell=trained_variant),
 }
 
 
-def run_experiment(name: str, config: dict[str, Any], *, progress: Callable[[str], None]) -> dict[str, Any]:
+def run_experiment(
+    name: str, config: Row, *, progress: Callable[[str], None], jobs: int = 1, kept: Path | None = None
+) -> dict[str, Any]:
     """Run the experiment with a config of `Experiment.config`, and return the record, see `emc2_lite.records`.
 
-    The run has one torch thread, which is fastest for the small tensors; the number of threads before is restored.
+    Each run has one torch thread, which is fastest for the small tensors; the number of threads before is restored. An
+    experiment of cells has `jobs` processes and keeps finished rows in the file `kept`, see `cells.rows_of_cells`; the
+    record's `seconds` are then the time of all cells together.
 
-    Raises: KeyError: on a name that `EXPERIMENTS` lacks; ValueError: on a parameter that the experiment refuses.
+    Raises: KeyError: on a name that `EXPERIMENTS` lacks; ValueError: on a parameter that the experiment refuses, or if
+        every cell fails.
 
     >>> config = EXPERIMENTS["stationarity"].config({"horizons": [4], "measurements": 2, "seeds": 1})
     >>> run_experiment("stationarity", config, progress=lambda text: None)["seeds"]
@@ -101,8 +123,13 @@ def run_experiment(name: str, config: dict[str, Any], *, progress: Callable[[str
     experiment, threads, started = EXPERIMENTS[name], torch.get_num_threads(), time.perf_counter()
     torch.set_num_threads(1)
     try:
-        rows = list(experiment.run(**config, progress=progress))
+        if experiment.cell:
+            how: dict[str, Any] = {"progress": progress, "jobs": jobs, "kept": kept}
+            rows, seconds = rows_of_cells(experiment.cell, experiment.cells(config), (*experiment.by, "seed"), **how)
+        else:
+            rows = list(experiment.run(**config, progress=progress))
+            seconds = time.perf_counter() - started
     finally:
         torch.set_num_threads(threads)
-    how: dict[str, Any] = {"config": config, "seeds": range(config["seeds"]), "device": "cpu"}
-    return new_record(name, **how, seconds=time.perf_counter() - started, metrics=rows, final=experiment.final(rows))
+    what: dict[str, Any] = {"config": config, "seeds": range(config["seeds"]), "device": "cpu"}
+    return new_record(name, **what, seconds=seconds, metrics=rows, final=experiment.final(rows))

@@ -19,6 +19,7 @@ BATCH_SIZE = 32  # of the training of `digit_encoder`
 DIM = 32
 DIGITS = 1437  # in the training split
 EXACT = "exact gradient"
+NUM_VIEWS = {"stored": 2, "endless": 16}  # of each sample, in the tables of embeddings
 _LEAST_STEPS = 100  # of a window, so that its mean gradient has little noise
 
 Progress = Callable[[str], None]
@@ -26,6 +27,7 @@ Digits = Annotated[int, Bounds(least=2, most=DIGITS)]
 Samples = Annotated[int, Bounds(least=BATCH_SIZE, most=DIGITS)]
 BatchSizes = Annotated[Sequence[BatchSize], Distinct()]
 Temperatures = Annotated[Sequence[Temperature], Distinct()]
+Kinds = Annotated[Sequence[Literal["stored", "endless"]], Distinct()]
 Methods = Annotated[Sequence[Literal[*METHODS]], Distinct()]  # type: ignore[valid-type]
 MethodOrExact = Literal[*METHODS, EXACT]  # type: ignore[valid-type]
 MethodsOrExact = Annotated[Sequence[MethodOrExact], Distinct()]
@@ -50,51 +52,57 @@ def criterion(method: MethodOrExact, samples: int, temperature: Temperature, dim
 
 
 @checked_settings
-def digit_encoder(views: DigitViews, temperature: Temperature, steps: Step, seed: Seed) -> DigitEncoder:
+def digit_encoder(
+    views: DigitViews, temperature: Temperature, steps: Step, seed: Seed, *, fixed_views: bool = True
+) -> DigitEncoder:
     """An encoder after `steps` steps of NT-Xent at this temperature, with batches of 32.
 
     >>> digit_encoder(digit_views(32), temperature=0.2, steps=1, seed=0).dim
     32
     """
     torch.manual_seed(seed)
-    encoder = DigitEncoder(DIM)
-    train(encoder, views, NTXentLoss(temperature), steps=steps, batch_size=BATCH_SIZE, fixed_views=True, seed=seed)
+    encoder, loss = DigitEncoder(DIM), NTXentLoss(temperature)
+    train(encoder, views, loss, steps=steps, batch_size=BATCH_SIZE, fixed_views=fixed_views, seed=seed)
     return encoder
 
 
 @checked_settings
 def quality(
     *,
-    methods: Methods = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal"),
+    methods: Methods = (
+        *("NT-Xent", "DCL", "SogCLR", "SogCLR, gamma=0.1", "cache", "EMC2", "EMC2 multiproposal", "EMC2 remembered"),
+    ),
     temperatures: Temperatures = (0.07, 0.2),
-    batch_sizes: BatchSizes = (4, 8, 16, 32, 64),
+    batch_sizes: BatchSizes = (4, 32),
+    views: Kinds = ("stored", "endless"),
     samples: Samples = 200,
     training_steps: Step = 300,
-    proposals: Edges = (0, 60, 240, 600),
+    proposals: Edges = (0, 60, 180, 360),
     runs: Runs = 3,
     seeds: Count = 5,
     progress: Progress = print,
 ) -> Iterator[Row]:
-    """Bias, error and direction of every estimator's gradient at a fixed encoder, over batch sizes and temperatures.
+    """Bias, noise and price of every estimator's gradient at a fixed encoder, over views, temperatures and batch sizes.
 
-    Digits with two stored views and, for each seed, an encoder trained for `training_steps`. A window ends when each
-    chain has met its number of `proposals`, that is after proposals / (2b - 2) visits, and has at least 100 steps.
+    Rows have a ruler, "embeddings" or "weights", and the fields of `GradientQuality`. "stored": two views of each
+    digit, shown at every visit; "endless": every visit shows two of 16. For each kind of views, temperature and seed an
+    encoder is trained for `training_steps`, with views of that kind. A window ends when each chain has met its number
+    of `proposals`, that is after proposals / (2b - 2) visits, and has at least 100 steps.
     """
-    views = digit_views(samples)
-    for seed in range(seeds):
-        for temperature in temperatures:
-            encoder = digit_encoder(views, temperature, training_steps, seed)
-            setting: dict[str, Any] = {
-                "table": view_table(encoder, views),
-                "pull_back": partial(pull_back, encoder, views),
-            }
-            for batch_size, method in product(batch_sizes, methods):
-                progress(f"seed {seed}, temperature {temperature}, b = {batch_size}: {method}")
-                place = {"method": method, "temperature": temperature, "batch_size": batch_size, "seed": seed}
-                edges = _edges(proposals, samples, batch_size)
-                make = partial(criterion, method, samples, temperature)
-                windows = gradient_quality(make, batch_size=batch_size, edges=edges, runs=runs, seed=seed, **setting)
-                yield from _window_rows(place, [edge * batch_size / samples for edge in edges], windows)
+    digits = digit_views(samples)
+    for seed, kind, temperature in product(range(seeds), views, temperatures):
+        encoder = digit_encoder(digits, temperature, training_steps, seed, fixed_views=kind == "stored")
+        setting: dict[str, Any] = {
+            "table": view_table(encoder, digits, NUM_VIEWS[kind]),
+            "pull_back": partial(pull_back, encoder, digits),
+        }
+        for batch_size, method in product(batch_sizes, methods):
+            progress(f"seed {seed}, {kind} views, temperature {temperature}, b = {batch_size}: {method}")
+            place = {"method": method, "temperature": temperature, "batch_size": batch_size, "views": kind}
+            edges = _edges(proposals, samples, batch_size)
+            make = partial(criterion, method, samples, temperature)
+            windows = gradient_quality(make, batch_size=batch_size, edges=edges, runs=runs, seed=seed, **setting)
+            yield from _window_rows(place | {"seed": seed}, [edge * batch_size / samples for edge in edges], windows)
 
 
 def _edges(proposals: Sequence[int], samples: int, batch_size: int) -> list[int]:
@@ -123,11 +131,12 @@ def jump(
 ) -> Iterator[Row]:
     """The price of staleness: states that were made under one encoder meet another, `jump_steps` of training later.
 
-    Rows are windows of visits after the jump. In the last window every state has had time to follow.
+    Rows are windows of visits after the jump, measured with both rulers. In the last window every state has had time to
+    follow.
 
     >>> small = {"samples": 32, "training_steps": 1, "jump_steps": 1, "visits_before": 1, "visits_after": [0, 1]}
     >>> [row["visits_to"] for row in jump(methods=["EMC2"], seeds=1, progress=lambda text: None, **small)]
-    [1.0]
+    [1.0, 1.0]
     """
     views = digit_views(samples)
     for seed in range(seeds):
@@ -146,7 +155,8 @@ def jump(
             yield from _window_rows({"method": method, "seed": seed}, visits, windows)
 
 
-def _window_rows(place: Row, visits: Sequence[float], windows: Sequence[GradientQuality]) -> Iterator[Row]:
+def _window_rows(place: Row, visits: Sequence[float], windows: Sequence[dict[str, GradientQuality]]) -> Iterator[Row]:
     for (start, end), window in zip(pairwise(visits), windows, strict=True):
-        measured = {name: getattr(value, "value", value) for name, value in window._asdict().items()}
-        yield place | {"visits_from": start, "visits_to": end} | measured
+        for ruler, found in window.items():
+            measured = {name: getattr(value, "value", value) for name, value in found._asdict().items()}
+            yield place | {"ruler": ruler, "visits_from": start, "visits_to": end} | measured

@@ -22,53 +22,14 @@ from emc2_lite.vision.views import Views
 Measurements = Annotated[int, Bounds(least=2, most=100_000)]
 
 
-@checked_settings
-def training(
-    *,
-    methods: shared.MethodsOrExact = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal", shared.EXACT),
-    temperatures: shared.Temperatures = (0.07, 0.2),
-    batch_sizes: shared.BatchSizes = (4, 32),
-    samples: shared.Digits = 300,
-    visits: Count = 60,
-    exact_steps: Count = 300,
-    learning_rate: LearningRate = 1e-3,
-    measurements: Measurements = 8,
-    seeds: Count = 5,
-    progress: shared.Progress = print,
-) -> Iterator[Row]:
-    """Training from scratch: the exact global loss and the exact gradient's squared norm along the way.
-
-    Digits with two stored views; Adam with a learning rate that falls linearly to 0. Every method sees each sample
-    `visits` times, so at one batch size all take the same number of steps; the exact gradient takes `exact_steps`.
-
-    >>> small = {"samples": 8, "batch_sizes": [4], "temperatures": [0.2], "visits": 1, "measurements": 2, "seeds": 1}
-    >>> [row["step"] for row in training(methods=["DCL"], progress=lambda text: None, **small)]
-    [0, 1, 2]
-    """
-    views = shared.digit_views(samples)
-    runs = [(method, b, visits * samples // b) for b in batch_sizes for method in methods if method != shared.EXACT]
-    runs += [(shared.EXACT, samples, exact_steps)] * (shared.EXACT in methods)
-    for seed in range(seeds):
-        for temperature, (method, batch_size, steps) in product(temperatures, runs):
-            progress(f"seed {seed}, temperature {temperature}, b = {batch_size}: {method}, {steps} steps")
-            torch.manual_seed(seed)
-            encoder = DigitEncoder(shared.DIM)
-            optimiser = torch.optim.Adam(encoder.parameters(), learning_rate)
-            decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps)
-            loss = shared.criterion(method, samples, temperature)
-            when: dict[str, Any] = {"checkpoints": _spread(steps, measurements + 1), "after_step": decay.step}
-            curve = training_curve(encoder, views, loss, batch_size=batch_size, optimiser=optimiser, seed=seed, **when)
-            place = {"method": method, "temperature": temperature, "batch_size": batch_size, "seed": seed}
-            yield from _curve_rows(place, curve)
-
-
 def _spread(last: int, count: int) -> list[int]:
-    """`count` steps from 0 to `last`, evenly spread."""
+    """`count` whole numbers from 0 to `last`, evenly spread."""
     return [round(last * i / (count - 1)) for i in range(count)]
 
 
 def _curve_rows(place: Row, curve: TrainingCurve) -> Iterator[Row]:
-    for step, loss, norm, error in zip(*(column.tolist() for column in curve[:4]), strict=True):
+    measured = (curve.steps, curve.loss, curve.squared_norm, curve.squared_error)
+    for step, loss, norm, error in zip(*(column.tolist() for column in measured), strict=True):
         yield place | {"step": int(step), "loss": loss, "squared_norm": norm, "squared_error": error}
 
 

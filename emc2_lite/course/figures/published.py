@@ -1,0 +1,90 @@
+"""The paper's published curves beside ours, from the rows of `emc2_lite.laboratory.experiments.published`."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from emc2_lite.course.figures.parts import ABOVE, Figure, Look, Row, looks
+from emc2_lite.course.style import GREY
+
+HIGHEST = 7.8  # nats, the upper end of the axes of losses; the published cache goes higher
+X_TITLES = {"epoch": "epoch", "hours": "hours of wall time"}
+Panels = Mapping[str, tuple[Sequence[Row], str]]  # by title: rows, and the field to draw over their steps
+
+
+def exact_losses(theirs: Sequence[Row], ours: Sequence[Row], samples: int = 500) -> Figure:
+    """The paper's figure 2 and ours: exact losses over the steps on one scale, and the mean cosine of the negatives.
+
+    `theirs` are the rows of the published figure 2, `ours` the metrics of the experiment `published`. The level is the
+    loss of embeddings that are all equal, the logarithm of the number of negatives, 2 (samples - 1).
+    """
+    losses: Panels = {
+        "published": (theirs, "loss"),
+        "ours, at β²": (ours, "loss_at_beta_squared"),
+        "ours, at β": (ours, "loss"),
+    }
+    cosines: Panels = {"ours: mean cosine of negatives": (ours, "negative_cosine")}
+    figure = _panels("Figure 2 of the paper, and ours", {**losses, **cosines}, "exact loss, nats")
+    lowest = min(row[field] for rows, field in losses.values() for row in rows if row[field] is not None)
+    steps = [0, max(row["step"] for row in (*theirs, *ours))]
+    name, negatives = f"log {2 * samples - 2}: all embeddings equal", 2 * samples - 2
+    for number, place in enumerate(_places(losses)):
+        figure.level(steps, math.log(negatives), name, Look(GREY, "dash"), width=1, showlegend=not number, **place)
+        figure.update_yaxes(range=[lowest - 0.05, HIGHEST], **place)
+    return figure
+
+
+def exact_norms(theirs: Sequence[Row], ours: Sequence[Row]) -> Figure:
+    """|e|², the squared norm of the exact gradient, over the steps, as in `exact_losses`; below right |g - e|² at β."""
+    panels: Panels = {
+        "published: |e|²": (theirs, "squared_norm"),
+        "ours: |e|² at β²": (ours, "squared_norm_at_beta_squared"),
+        "ours: |e|² at β": (ours, "squared_norm"),
+        "ours: |g − e|² at β": (ours, "squared_error"),
+    }
+    figure = _panels("Gradients in figure 2 of the paper, and ours", panels, "squared norm")
+    return figure.update_yaxes({"type": "log", "dtick": 1, "exponentformat": "power", "matches": "y"})
+
+
+def yardstick(theirs: Sequence[Row], by: Literal["epoch", "hours"] = "epoch", ours: Sequence[Row] = ()) -> Figure:
+    """The paper's figure 1: the linear probe's accuracy on STL-10 by epoch or by wall time; `ours` are hollow points.
+
+    Rows have method, linear_probe and the field `by`.
+    """
+    figure = Figure()
+    for name, own in looks(row["method"] for row in (*theirs, *ours)).items():
+        x, y = _columns(theirs, name, by, "linear_probe")
+        figure.curve(x, y, name, own, size=5, showlegend=bool(x))
+        x, y = _columns(ours, name, by, "linear_probe")
+        figure.points(x, y, f"{name}, ours", own.hollow(), size=11, showlegend=bool(x))
+    y_title = "linear probe, share of the test images"
+    return figure.finish("Figure 1 of the paper: STL-10, ResNet-18, b = 32", X_TITLES[by], y_title, ABOVE, height=460)
+
+
+def _panels(title: str, panels: Panels, y_title: str) -> Figure:
+    """Four panels, each with every method: a line of means over seeds, and a thin line for each of several seeds."""
+    spacing = {"horizontal_spacing": 0.11, "vertical_spacing": 0.09}
+    figure = Figure().set_subplots(rows=2, cols=2, shared_xaxes=True, subplot_titles=list(panels), **spacing)
+    styles, named = looks(row["method"] for rows, _ in panels.values() for row in rows), set()
+    for place, (rows, field) in zip(_places(panels), panels.values(), strict=True):
+        for name in dict.fromkeys(row["method"] for row in rows):
+            steps, values = _columns(rows, name, "step", field)
+            means = {step: [v for s, v in zip(steps, values, strict=True) if s == step] for step in sorted({*steps})}
+            how = {"size": 0, "legendgroup": name, **place}
+            for run in zip(*means.values(), strict=True) if len(values) > len(means) else ():
+                figure.curve(means, run, name, styles[name], width=1, opacity=0.4, showlegend=False, **how)
+            mean = [sum(numbers) / len(numbers) for numbers in means.values()]
+            figure.curve(means, mean, name, styles[name], showlegend=name not in named, **how)
+            named.add(name)
+    figure.update_xaxes(title="step", row=2).update_yaxes(title=y_title, col=1)
+    return figure.finish(title, place=ABOVE, margin_t=150, legend_y=1.06, height=700)
+
+
+def _places(panels: Panels) -> list[dict[str, int]]:
+    return [{"row": 1 + number // 2, "col": 1 + number % 2} for number in range(len(panels))]
+
+
+def _columns(rows: Sequence[Row], method: str, x: str, y: str) -> tuple[list, list]:
+    """The two fields of the method's rows, where y is measured."""
+    chosen = [row for row in rows if row["method"] == method and row[y] is not None]
+    return [row[x] for row in chosen], [row[y] for row in chosen]
