@@ -14,6 +14,7 @@ SLOW = (
     "test_jupyterlab.py",
     "test_tooling_stops.py",
     "test_tooling_train.py",
+    "test_tooling_experiment.py",
     "08_did_it_learn.ipynb",
     "05_emc2.ipynb",
     "06_the_gradient_laboratory.ipynb",

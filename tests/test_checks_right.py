@@ -19,6 +19,7 @@ from emc2_lite.course.checks.runs import clipped, largest_scale, rate_share
 from emc2_lite.course.figures.contrastive import effective_number
 from emc2_lite.evaluation import wilson
 from emc2_lite.losses import NTXentLoss, global_contrastive_loss
+from emc2_lite.sampling import multiproposal
 
 solutions = load()
 
@@ -53,6 +54,13 @@ def mean_of_the_parts(z, temperature):
     scores = flat @ flat.T / temperature
     positives = own & ~torch.eye(len(flat), dtype=torch.bool)
     return scores.masked_fill(own, -math.inf).logsumexp(1).mean() - scores[positives].mean()
+
+
+def proposed_and_accepted(scores, held_score):
+    """Propose by q without the state held, then accept, one proposal after the other."""
+    *q, held = torch.cat((scores, held_score[None])).double().softmax(0).tolist()
+    weights = [x / (1 - held) * (min(1, (1 - held) / (1 - x)) if x < 1 else 1) for x in q]
+    return weights, 1 - sum(weights)
 
 
 def weights_put_in_place(z, i, v, temperature):
@@ -147,10 +155,8 @@ RIGHT = [
     (coin_weights, lambda w, rho, u: torch.tensor([1.0, -1.0]) * (u < rho * w) / (rho or 1) + torch.tensor([0, w])),
     (squared_bias, lambda first, second, e: sum((first - e) * (second - e)) / e.norm() ** 2),
     (relative_price, lambda b, encoded, with_gradient: 1 + (encoded + 2 * with_gradient) / 6 / b),
-    (
-        many_proposals,
-        lambda s, h: ((s - torch.logaddexp(s.logsumexp(0), h)).exp(), (h - torch.logaddexp(s.logsumexp(0), h)).exp()),
-    ),
+    (many_proposals, proposed_and_accepted),
+    (many_proposals, lambda s, h: tuple(part[0] for part in multiproposal(s[None], h[None])[:2])),
     (rate_share, lambda s, w, n: (s + 1) / w if s < w else math.cos(math.pi / 2 * (s - w) / (n - w)) ** 2),
     (
         clipped,

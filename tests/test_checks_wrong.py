@@ -320,11 +320,16 @@ EMC2 = [
 # Chapter 06. f and s are the two runs, e is the exact gradient; b samples, n encodings, g with gradient; h is held.
 
 bias = laboratory.squared_bias.reference
-urn = laboratory.many_proposals.reference
+move = laboratory.many_proposals.reference
 
 
-def together(s, h):
-    return torch.cat((s, h[None])).softmax(dim=0)
+def urn(s, h):
+    q = torch.cat((s, h[None])).softmax(dim=0)
+    return q[:-1], q[-1]
+
+
+def filled_up(weights):
+    return weights, 1 - weights.sum()
 
 
 LABORATORY = [
@@ -343,14 +348,14 @@ LABORATORY = [
     (laboratory.relative_price, lambda b, n, g: max(1, (n + 2 * g) / (6 * b))),
     (laboratory.relative_price, lambda b, n, g: (6 * b + n + 2 * g) // (6 * b)),
     (laboratory.relative_price, lambda b, n, g: 1 + (3 * n - g) / (6 * b)),
-    (laboratory.many_proposals, lambda s, h: (together(s, h)[1:], together(s, h)[0])),
-    (laboratory.many_proposals, together),
-    (laboratory.many_proposals, lambda s, h: urn(s, -h)),
-    (laboratory.many_proposals, lambda s, h: ((s - h).sigmoid(), (h - s).sigmoid().prod())),
-    (laboratory.many_proposals, lambda s, h: (s.softmax(0) / 2, torch.tensor(0.5))),
-    (laboratory.many_proposals, lambda s, h: (urn(s, h)[0], 1 - urn(s, h)[1])),
-    (laboratory.many_proposals, lambda s, h: together(s, h).sort().values.tensor_split([len(s)])),
-    (laboratory.many_proposals, lambda s, h: (urn(s, h)[0], h.sigmoid())),
+    (laboratory.many_proposals, lambda s, h: move(s, h)[::-1]),
+    (laboratory.many_proposals, lambda s, h: torch.cat((move(s, h)[0], move(s, h)[1][None]))),
+    (laboratory.many_proposals, lambda s, h: move(s, -h)),
+    (laboratory.many_proposals, lambda s, h: filled_up((s - h).exp().clamp(max=1) / len(s))),
+    (laboratory.many_proposals, lambda s, h: filled_up(urn(s, h)[0] / (1 - urn(s, h)[0]))),
+    (laboratory.many_proposals, lambda s, h: (move(s, h)[0], 1 - move(s, h)[1])),
+    (laboratory.many_proposals, lambda s, h: filled_up(move(s, h)[0] / move(s, h)[0].sum())),
+    (laboratory.many_proposals, lambda s, h: filled_up(torch.minimum(*torch.broadcast_tensors(*urn(s, h))))),
 ]
 
 # Chapter 07.

@@ -46,9 +46,10 @@ SMALL = {
     "06_the_gradient_laboratory": {
         "num_digits": 60,
         "training_steps": 20,
-        "quality_visits": [0, 2, 4],
-        "mixing_visits": 8,
-        "horizons": [50, 100],
+        "quality_visits": [2, 4],
+        "priced_digits": 40,
+        "priced_visits": 2,
+        "priced_seeds": 2,
     },
     "07_the_training_run": {"epochs": 2},
     "08_did_it_learn": {"steps": 20, "seeds": 2},

@@ -304,7 +304,7 @@ def test_cells_of_other_parameters_are_neither_taken_for_finished_nor_lost():
     cells = EXPERIMENTS["map"].cells(EXPERIMENTS["map"].config(GRID))
     kept = Path("build/records/map.json.cells")
     kept.parent.mkdir(parents=True)
-    kept.write_text(text := json.dumps([cells[0], {"loss": 0.0, "seconds": 1.0}]) + "\n")
+    kept.write_text(text := json.dumps([cells[0], [{"loss": 0.0}], 1.0]) + "\n")
     result = run_map(visits=1)
     assert result.exit_code == 0 and "cells are in" not in result.stderr
     assert all(row["loss"] for row in metrics())

@@ -19,6 +19,7 @@ def relative_price(batch_size, encoded, with_gradient):
 
 
 def many_proposals(scores, held_score):
-    """One softmax over everything; a new chain holds a score of -inf, whose exponential is 0."""
-    weights = torch.cat((scores, held_score.view(1))).softmax(dim=0)
-    return weights[:-1], weights[-1]
+    """One softmax over the urn, then Liu's rule; a new chain holds a score of -inf, and never stays."""
+    q = torch.cat((scores, held_score.view(1))).softmax(dim=0)
+    weights = q[:-1] / (1 - torch.minimum(q[:-1], q[-1]))
+    return weights, 1 - weights.sum()

@@ -60,7 +60,7 @@ def experiment(name, output, jobs, parameters):
     table at the end has means over seeds; the record also has every measurement, the settings and the versions.
     """
     from emc2_lite.laboratory.experiments import EXPERIMENTS, run_experiment
-    from emc2_lite.laboratory.experiments.cells import forget
+    from emc2_lite.laboratory.experiments.cells import forget, kept_results, name_of
     from emc2_lite.locking import locked
     from emc2_lite.records import write_record
 
@@ -83,7 +83,8 @@ def experiment(name, output, jobs, parameters):
         record = run_experiment(name, config, progress=progress, jobs=jobs, kept=kept)
         click.echo(columns(record["final"]))
         write_record(output, record)
-        if failed := cells and len(cells) - len(record["metrics"]):
+        done = kept_results(kept)
+        if failed := sum(name_of(cell) not in done for cell in cells):
             words = f"{failed} of {len(cells)} cells failed, for the reasons above: {output} has the others; "
             raise click.ClickException(f"{words}the same command tries the failed ones again")
         forget(kept, cells)

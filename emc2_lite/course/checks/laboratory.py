@@ -53,13 +53,38 @@ relative_price = Exercise(
 
 
 def _many_proposals(scores, held_score):
-    weights = torch.cat((scores, held_score[None])).softmax(dim=0)
-    return weights[:-1], weights[-1]
+    q, held = _urn(scores, held_score)
+    return _with_the_rest(q / (1 - torch.minimum(q, held)))
 
 
-def _raw_exponentials(scores, held_score):
+def _urn(scores, held_score):
+    q = torch.cat((scores, held_score[None])).softmax(dim=0)
+    return q[:-1], q[-1]
+
+
+def _with_the_rest(weights):
+    return weights, 1 - weights.sum()
+
+
+def _of_exponentials(scores, held_score):
     total = scores.exp().sum() + held_score.exp()
-    return scores.exp() / total, held_score.exp() / total
+    q, held = scores.exp() / total, held_score.exp() / total
+    return _with_the_rest(q / (1 - torch.minimum(q, held)))
+
+
+def _every_one_accepted(scores, held_score):
+    q, held = _urn(scores, held_score)
+    return q / (1 - held), torch.zeros(())
+
+
+def _ratio_upside_down(scores, held_score):
+    q, held = _urn(scores, held_score)
+    return _with_the_rest(q / (1 - held) * ((1 - q) / (1 - held)).clamp(max=1))
+
+
+def _larger_in_the_divisor(scores, held_score):
+    q, held = _urn(scores, held_score)
+    return _with_the_rest(q / (1 - torch.maximum(q, held)))
 
 
 many_proposals = Exercise(
@@ -70,15 +95,16 @@ many_proposals = Exercise(
         (torch.tensor([0.0, 0.0, 0.0, 0.0]), torch.tensor(0.0)),
         (torch.tensor([3.0, -1.0]), torch.tensor(-math.inf)),
         (torch.tensor([120.0, 118.0]), torch.tensor(119.0)),
+        (torch.tensor([0.5]), torch.tensor(1.5)),
     ],
     mistakes={
-        "The carried-over view has no weight: include it in the softmax": lambda s, h: (s.softmax(0), torch.zeros(())),
-        "All weights, that of the carried-over view included, must sum to 1: take one softmax over all scores": (
-            lambda s, h: (s.softmax(0), _many_proposals(s, h)[1])
+        "This is the softmax over the urn, which stays more than it must: divide by 1 - min(q, q')": _urn,
+        "Every proposal is accepted here: the chain must stay now and then to be reversible": _every_one_accepted,
+        "The ratio of the acceptance is upside down: (1 - q) is above, (1 - q') below": _ratio_upside_down,
+        "The divisor has the larger of the two probabilities: take the smaller one": _larger_in_the_divisor,
+        "All weights must sum to 1: the state held has what the proposals leave": (
+            lambda s, h: (_many_proposals(s, h)[0], _urn(s, h)[1])
         ),
-        "exp of 120 is infinite in float32: take a softmax over all scores": _raw_exponentials,
-        "Only the largest score has a weight here: the weights are the probabilities of all": (
-            lambda s, h: ((s == max(*s, h)).float(), (h >= s.max()).float())
-        ),
+        "exp of 120 is infinite in float32: take a softmax over all scores": _of_exponentials,
     },
 )

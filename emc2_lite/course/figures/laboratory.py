@@ -10,13 +10,12 @@ from emc2_lite.course.figures.parts import ABOVE, Figure, Look, Row, from_zero, 
 from emc2_lite.course.style import GREY
 
 BIAS = "bias (share of the exact gradient)"
-# Where the names of close neighbours stand in the figure of bias against price.
-LABELS = {
-    "EMC2": "top left",
-    "EMC2 stale": "top center",
-    "EMC2 remembered": "bottom center",
-    "EMC2 multiproposal": "top right",
-    "cache": "bottom right",
+# Ticks of logarithmic axes, by field; a smaller value is drawn at the first one.
+TICKS = {
+    "bias": (0.01, 0.1, 1, 10),
+    "noise": (0.1, 1, 10),
+    "run_noise": (0.1, 1, 10),
+    "relative_price": (1, 1.5, 2, 2.5),
 }
 
 
@@ -33,18 +32,21 @@ def curves(
     figure = _curves(Figure(), rows, x, value)
     ticks = sorted({row[x] for row in rows})
     axis = log(x_title, ticks, tickangle=0) if log_x else {"title": x_title}
-    return figure.finish(title, {"showgrid": False, **axis}, from_zero(y_title), ABOVE, margin_t=125, height=490)
+    top = max(125, 75 + 25 * math.ceil(len(figure.data) / 3))  # room for a legend of up to three names a line
+    return figure.finish(title, {"showgrid": False, **axis}, from_zero(y_title), ABOVE, margin_t=top, height=365 + top)
 
 
-def quality_at(rows: Sequence[Row], batch_size: int, temperature: float) -> Figure:
-    """Bias and error of a single step of every method at one batch size and temperature, on one logarithmic axis."""
-    figure = Figure().set_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04)
-    for col, value in enumerate(("bias", "rmse"), start=1):
-        _points(figure, rows, value, floor=0.01, row=1, col=col)
-    figure.update_xaxes(log(None, [0.01, 0.1, 1, 10], range=[-2.05, 1.3]), ticktext=["≤ 0.01", "0.1", "1", "10"])
-    figure.update_xaxes(title="bias, share of |e|", col=1)
-    figure.update_xaxes(title="error of a single step, share of |e|", col=2)
-    return figure.finish(f"b = {batch_size}, temperature {temperature:g}", height=400)
+def side_by_side(panels: Mapping[str, tuple[Sequence[Row], str]], title: str) -> Figure:
+    """Methods by several measures: for each axis title a panel, with its rows and a field of `TICKS`."""
+    figure = Figure().set_subplots(cols=len(panels), shared_yaxes=True, horizontal_spacing=0.05)
+    for col, (x_title, (rows, value)) in enumerate(panels.items(), start=1):
+        first, *others = TICKS[value]
+        _points(figure, rows, value, floor=first, row=1, col=col)
+        words = [f"{first:g}" if value == "relative_price" else f"≤ {first:g}", *(f"{tick:g}" for tick in others)]
+        span = math.log10(others[-1] / first)
+        ends = [math.log10(first) - 0.06 * span, math.log10(others[-1]) + 0.06 * span]
+        figure.update_xaxes(log(x_title, TICKS[value], ticktext=words, range=ends, tickangle=0), col=col)
+    return figure.finish(title, height=150 + 35 * len(rows))
 
 
 def falling_norms(rows: Sequence[Row], title: str) -> Figure:
@@ -70,35 +72,14 @@ def recovery(rows: Sequence[Row], title: str) -> Figure:
     return figure
 
 
-def bias_against_price(rows: Sequence[Row], prices: Sequence[float], title: str) -> Figure:
-    """A point for each method: its price, in forward passes of a view per step, and its bias with the interval.
-
-    Settings of a method have its look and no label; the pointer names them.
-    """
-    figure = Figure()
-    for row, price in zip(rows, prices, strict=True):
-        name = row["method"]
-        text = {"text": ["" if "," in name else name], "textposition": LABELS.get(name, "middle right")}
-        options = {"mode": "markers+text", "hovertext": [name], "showlegend": False, **text}
-        figure.points([price], [row["bias"]], "", look(name), size=11, error_y=_interval([row], "bias"), **options)
-    x = {"title": "encodings a step beyond the batch's own, in forward passes", "range": [-3, None]}
-    return figure.finish(title, x, from_zero(BIAS), height=520)
-
-
 def two_curves(rows: Sequence[Row], x: str, values: Mapping[str, str], title: str, x_title: str) -> Figure:
     """Two panels, one above the other, on logarithmic axes: `values` has the axis title of each field."""
     figure = Figure().set_subplots(rows=len(values), shared_xaxes=True, vertical_spacing=0.06)
     for place, (value, y_title) in enumerate(values.items(), start=1):
-        _curves(figure, rows, x, value, size=0, error_y_visible=False, showlegend=place == 1, row=place, col=1)
+        _curves(figure, rows, x, value, error_y_visible=False, showlegend=place == 1, row=place, col=1)
         figure.update_yaxes(log(y_title, exponentformat="power"), row=place)
     figure.update_xaxes(title=x_title, row=len(values))
     return figure.finish(title, place=ABOVE, height=650)
-
-
-def chain_distances(temperatures: Sequence[float], distances: Mapping[str, Sequence[float]]) -> Figure:
-    """Mean total variation of the chains' visit ends to their softmax over temperatures, by name."""
-    x, y = log("temperature", temperatures), from_zero("total variation to p")
-    return Figure().curves(temperatures, distances).finish("How far the chains are from their softmax", x, y, ABOVE)
 
 
 def _points(figure: Figure, rows: Sequence[Row], value: str, floor: float = -math.inf, **place: int) -> Figure:

@@ -29,39 +29,37 @@ def price_map(rows: list[Row], method: str, title: str) -> Figure:
     """The lead of a method over the best other one at equal price: temperatures by N / b, a panel a kind of views.
 
     `rows` are the runs, with method, temperature, views, seed, loss and n_over_b, the samples over the batch size.
-    A square names the best other method, the difference of the losses in nats and the seeds in which `method` is ahead.
+    A square names the best other method, the difference of the losses in nats and the seeds in which `method` is ahead;
+    a difference whose interval leaves out 0 is bold.
     """
     kinds, ratios, temperatures = (sorted({row[key] for row in rows}) for key in ("views", "n_over_b", "temperature"))
     kinds.reverse()  # stored views first
-    figure = Figure().set_subplots(
-        rows=len(kinds), shared_xaxes=True, vertical_spacing=0.08, subplot_titles=[f"{kind} views" for kind in kinds]
-    )
-    reached = 0.0
+    titles = [f"{kind} views" for kind in kinds]
+    figure = Figure().set_subplots(rows=len(kinds), shared_xaxes=True, vertical_spacing=0.08, subplot_titles=titles)
+    words = {"texttemplate": "%{text}", "textfont": {"size": 12}, "hoverinfo": "skip"}
+    names = {"x": [f"{ratio:.0f}" for ratio in ratios], "y": [f"{t:g}" for t in temperatures]}
+    furthest = 0.0
     for number, kind in enumerate(kinds, start=1):
-        values: list[list[float | None]] = []
-        texts: list[list[str]] = []
-        for temperature in temperatures:
-            values.append([])
-            texts.append([])
-            for ratio in ratios:
-                place = rows_where(rows, views=kind, n_over_b=ratio, temperature=temperature)
-                if not place:
-                    values[-1].append(None)
-                    texts[-1].append("")
-                    continue
-                rival, wins, seeds, difference = lead_at(place, method)
-                clear = difference.low > 0 or difference.high < 0
-                reached = max(reached, abs(difference.value))
-                values[-1].append(difference.value)
-                number_text = f"{difference.value:+.2f}".replace("-", "−")
-                texts[-1].append(f"{f'<b>{number_text}</b>' if clear else number_text}<br>{wins} of {seeds}<br>{rival}")
+        places = [[{"views": kind, "n_over_b": r, "temperature": t} for r in ratios] for t in temperatures]
+        squares = [[_square(rows_where(rows, **place), method) for place in line] for line in places]
+        values = [[value for value, _ in line] for line in squares]
+        texts = [[text for _, text in line] for line in squares]
+        furthest = max(furthest, *(abs(value) for line in values for value in line if value is not None))
         figure.add_heatmap(
-            z=values, x=[f"{ratio:.0f}" for ratio in ratios], y=[f"{t:g}" for t in temperatures], text=texts,
-            texttemplate="%{text}", textfont={"size": 12}, coloraxis="coloraxis", xgap=3, ygap=3, hoverinfo="skip",
-            row=number, col=1,
-        )  # fmt: skip
+            z=values, text=texts, coloraxis="coloraxis", xgap=3, ygap=3, row=number, col=1, **names, **words
+        )
         figure.update_yaxes(title="temperature", type="category", showgrid=False, row=number)
     figure.update_xaxes(title="N / b, samples per batch size", row=len(kinds))
     figure.update_xaxes(type="category", showgrid=False)
-    colours = {"colorscale": _SIDES, "cmin": -reached, "cmax": reached, "showscale": False}
+    colours = {"colorscale": _SIDES, "cmin": -furthest, "cmax": furthest, "showscale": False}
     return figure.finish(title, coloraxis=colours, height=110 + 260 * len(kinds))
+
+
+def _square(rows: list[Row], method: str) -> tuple[float | None, str]:
+    """The difference at one place and its text; nothing where the place was not measured."""
+    if not rows:
+        return None, ""
+    rival, wins, seeds, difference = lead_at(rows, method)
+    text = f"{difference.value:+.2f}".replace("-", "−")
+    clear = difference.low > 0 or difference.high < 0
+    return difference.value, f"{f'<b>{text}</b>' if clear else text}<br>{wins} of {seeds}<br>{rival}"

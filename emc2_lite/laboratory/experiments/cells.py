@@ -34,7 +34,7 @@ def rows_of_cells(
     Raises: ValueError: if every cell fails, or if the file holds something else; OSError: if it cannot be written.
     """
     before = kept_results(kept) if kept else {}
-    names = [json.dumps(cell) for cell in cells]
+    names = [name_of(cell) for cell in cells]
     results = {number: before[name] for number, name in enumerate(names) if name in before}
     waiting = {number: cell for number, cell in enumerate(cells) if number not in results}
     if results:
@@ -64,9 +64,14 @@ def kept_results(file: Path) -> dict[str, Result]:
         write_whole(file, "".join(lines[:-1]))
         del lines[-1]
     try:
-        return {json.dumps(cell): (list(rows), float(seconds)) for cell, rows, seconds in map(json.loads, lines)}
+        return {name_of(cell): (list(rows), float(seconds)) for cell, rows, seconds in map(json.loads, lines)}
     except (ValueError, TypeError):
         raise ValueError(f"{file} is no file of finished cells: delete it, or choose another --output.") from None
+
+
+def name_of(cell: Row) -> str:
+    """The key of a cell in `kept_results`."""
+    return json.dumps(cell)
 
 
 def forget(file: Path, cells: Sequence[Row]) -> None:
@@ -74,7 +79,7 @@ def forget(file: Path, cells: Sequence[Row]) -> None:
 
     Raises: ValueError: on a file that holds something else; OSError: as `write_whole`.
     """
-    names = {json.dumps(cell) for cell in cells}
+    names = {name_of(cell) for cell in cells}
     others = {name: result for name, result in kept_results(file).items() if name not in names}
     if others:
         write_whole(

@@ -35,6 +35,7 @@ def map_cells(
     *,
     methods: shared.Methods = (
         *("NT-Xent", "DCL", "SogCLR", "SogCLR, gamma=0.3", "SogCLR, gamma=0.1", "cache", "EMC2", "EMC2 remembered"),
+        "EMC2 multiproposal remembered",
     ),
     temperatures: shared.Temperatures = (0.07, 0.1, 0.2),
     batch_sizes: shared.BatchSizes = (2, 4, 8, 32, 160),
@@ -63,11 +64,9 @@ def map_cells(
 @checked_settings
 def patience_cells(
     *,
-    methods: shared.Methods = (
-        *("NT-Xent", "DCL", "SogCLR", "SogCLR, gamma=0.3", "SogCLR, gamma=0.1", "EMC2", "EMC2 remembered"),
-    ),
+    methods: shared.Methods = ("NT-Xent", "DCL", "SogCLR, gamma=0.1", "EMC2", "EMC2 remembered"),
     visits: Budgets = (20, 60, 180),
-    views: shared.Kinds = ("stored", "endless"),
+    views: shared.Kinds = ("endless",),
     temperature: Temperature = 0.07,
     batch_size: BatchSize = 8,
     samples: shared.Digits = shared.DIGITS,

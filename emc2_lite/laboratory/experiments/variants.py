@@ -97,20 +97,20 @@ def variant_cells(
 ) -> Iterator[Row]:
     """Every variant at one place of the map, for the price of `visits` visits; stored views stay in any case.
 
-    >>> next(variant_cells(views=["stored"], seeds=1))["variant"]
+    >>> next(variant_cells(views=["stored"], seeds=1))["method"]
     'NT-Xent'
     """
     common = {"temperature": temperature, "batch_size": batch_size, "visits": visits}
     rest: dict[str, Any] = {"samples": samples, "oracle_views": oracle_views, "learning_rate": learning_rate}
     for seed, kind, variant in product(range(seeds), views, variants):
         if kind == "endless" or variant not in _STAYING:
-            yield {"variant": variant, "views": kind, "seed": seed} | common | rest
+            yield {"method": variant, "views": kind, "seed": seed} | common | rest
 
 
 @checked_settings
 def trained_variant(
     *,
-    variant: Literal[*VARIANTS],  # type: ignore[valid-type]
+    method: Literal[*VARIANTS],  # type: ignore[valid-type]
     temperature: Temperature,
     batch_size: BatchSize,
     views: Kind,
@@ -123,12 +123,12 @@ def trained_variant(
     """Train with one variant at a price, and measure, see `emc2_lite.laboratory.experiments.mapping.trained_at_price`.
 
     >>> small = {"samples": 8, "visits": 2, "oracle_views": 2, "learning_rate": 1e-3, "seed": 0, "views": "stored"}
-    >>> trained_variant(variant="SCENT", temperature=0.2, batch_size=4, **small)["relative_price"]
+    >>> trained_variant(method="SCENT", temperature=0.2, batch_size=4, **small)["relative_price"]
     1.0
     """
-    chosen, steps = VARIANTS[variant], visits * samples // batch_size
+    chosen, steps = VARIANTS[method], visits * samples // batch_size
     loss = chosen.make(samples, temperature, shared.DIM, steps)
     how: dict[str, Any] = {"batch_size": batch_size, "views": views, "visits": visits, "seed": seed}
     rest: dict[str, Any] = {"samples": samples, "oracle_views": oracle_views, "learning_rate": learning_rate}
     measured = train_and_measure(loss, **how, **rest, shown=chosen.shown, adapt=partial(chosen.adapt, loss))
-    return {"method": variant, "temperature": temperature} | how | measured
+    return {"method": method, "temperature": temperature} | how | measured
