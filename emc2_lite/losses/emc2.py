@@ -1,6 +1,5 @@
 """EMC2: negatives from one Markov chain per (sample, view slot), carried from batch to batch."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -154,24 +153,13 @@ class EMC2Loss(Criterion):
         # The indices are not checked yet: one outside the buffers would end a CUDA process.
         chains = block.chains().clamp_(0, 2 * self.num_samples - 1)
         sample, view, score = (buffer.index_select(0, chains) for buffer in self.flat_buffers())
-        same = (sample[:, None] == block.index) & (view[:, None] == block.view)
-        column = torch.where(same.any(dim=1), same.int().argmax(dim=1), -1)
-        held = Held(sample, view, score.to(block.logits), column)
-
-        forgotten = torch.zeros_like(column, dtype=torch.bool)
-        if self.kernel == "multiproposal":
-            visit_from = partial(many_proposals, block, held, generator=generator)
-        else:
-            proposals = draw_proposals(block, self.burn_in, generator)
-            left_out = self.held == "dropped"
-            visit_from = partial(metropolis_visit, block.logits, proposals=proposals, leave_out_held=left_out)
-            if self.held == "encoded":
-                forgotten = start_is_forgotten(block, proposals)
+        score = score.to(block.logits)
         if self.held == "dropped":
+            proposals = draw_proposals(block, self.burn_in, generator)
             self.admit(block)
-            visit, carried = visit_from(held.score), CarriedOver()
+            visit, carried = metropolis_visit(block.logits, score, proposals, leave_out_held=True), CarriedOver()
         else:
-            visit, carried = self.carry_over(block, chains, held, forgotten, visit_from, encode, generator)
+            visit, carried = self.carry_over(block, chains, sample, view, score, encode, generator)
         encoded = 0 if carried.others is None else len(carried.others.embeddings)
         stats = EMC2Stats(
             loss=(block.softmax()[1] - block.positive).mean(),
@@ -187,21 +175,25 @@ class EMC2Loss(Criterion):
         self,
         block: TwoViewBlock,
         chains: Tensor,
-        held: Held,
-        forgotten: Tensor,
-        visit_from: Callable[[Tensor], Visit],
+        sample: Tensor,
+        view: Tensor,
+        score: Tensor,
         encode: Encode | None,
         generator: Generator | None,
     ) -> tuple[Visit, CarriedOver]:
-        """The visit that `visit_from` makes from the held views' scores, (2b,), and what becomes of these views.
-
-        The held views of rows in `forgotten`, (2b,) bool, have no effect and are not encoded.
-        """
-        outside = held.outside
-        indices, views, *held_names, due = self.admit(block, held.sample, held.view, outside & ~forgotten)
-        names = list(zip(*held_names, strict=True))
+        """The visit of chains that hold these views, with these scores, (2b,), and what becomes of the views."""
+        proposals = draw_proposals(block, self.burn_in, generator) if self.kernel == "metropolis" else None
+        forgotten = torch.zeros_like(sample)
+        if proposals and self.held == "encoded":
+            forgotten = start_is_forgotten(block, proposals)
+        indices, views, held_indices, held_views, forgets = self.admit(block, sample, view, forgotten)
+        batch, names = list(zip(indices, views, strict=True)), list(zip(held_indices, held_views, strict=True))
         if self.reencode > 0:
-            self.check_encode_once(block, list(zip(indices, views, strict=True)), self.needed(encode))
+            self.check_encode_once(block, batch, self.needed(encode))
+        columns = {name: column for column, name in enumerate(batch)}
+        found = [columns.get(name, -1) for name in names]
+        held = Held(sample, view, score, *on_device(block.index.device, found))
+        outside = held.outside
 
         here, place = held.column >= 0, held.column.clamp_min(0)
         start = block.logits.gather(1, place[:, None]).squeeze(1).where(here, -torch.inf)
@@ -211,14 +203,17 @@ class EMC2Loss(Criterion):
         elif self.held == "remembered":
             memory = torch.where(here[:, None], block.embeddings[place], self.recall(block, chains))
             start = torch.where(outside, (block.embeddings * memory).sum(dim=1) / block.temperature, start)
-        elif rows := [row for row, is_due in enumerate(due) if is_due]:
+        elif rows := [r for r, column in enumerate(found) if column < 0 <= held_indices[r] and not forgets[r]]:
             with torch.no_grad():
                 again = Encodings(self.needed(encode), [names[row] for row in rows], block.embeddings)
                 (places,) = on_device(block.index.device, rows)
                 products = block.embeddings[places] * again.embeddings[again.place]
                 start[places] = products.sum(dim=1) / block.temperature
 
-        visit = visit_from(start)
+        if proposals:
+            visit = metropolis_visit(block.logits, start, proposals)
+        else:
+            visit = many_proposals(block, held, start, generator)
         visit.weights.scatter_add_(1, place[:, None], visit.held_weight.where(here, 0)[:, None])
         weight = visit.held_weight.where(outside, 0)
         counted, others = self.counted(weight, generator), None

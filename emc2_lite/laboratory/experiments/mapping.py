@@ -117,11 +117,9 @@ def trained_at_price(
     >>> row["steps"], row["relative_price"]
     (4, 1.0)
     """
-    loss = shared.criterion(method, samples, temperature)
-    how: dict[str, Any] = {"batch_size": batch_size, "views": views, "visits": visits, "seed": seed}
-    rest: dict[str, Any] = {"samples": samples, "oracle_views": oracle_views, "learning_rate": learning_rate}
-    measured = train_and_measure(loss, **how, **rest)
-    return {"method": method, "temperature": temperature} | how | measured
+    how: dict[str, Any] = {"samples": samples, "oracle_views": oracle_views, "learning_rate": learning_rate}
+    how |= {"batch_size": batch_size, "views": views, "visits": visits, "seed": seed}
+    return {"method": method} | train_and_measure(shared.criterion(method, samples, temperature), **how)
 
 
 def train_and_measure(
@@ -137,7 +135,7 @@ def train_and_measure(
     shown: Callable[[Views], Views] = lambda views: views,
     adapt: Callable[[float], object] = lambda share: None,
 ) -> Row:
-    """`trained_at_price` for any loss; returns loss, steps, relative_price and mean_cosine.
+    """`trained_at_price` for any loss; the row has no method.
 
     Args:
         shown: the views -> the views that training shows in their place.
@@ -158,8 +156,9 @@ def train_and_measure(
     with torch.no_grad():
         table = encoder(oracle.made.flatten(0, 1)).double().unflatten(0, oracle.made.shape[:2])
     exact = global_contrastive_loss(table, loss.temperature).item()
+    place = {"temperature": loss.temperature, "batch_size": batch_size, "views": views, "visits": visits, "seed": seed}
     measured = {"loss": exact, "steps": steps, "relative_price": spent / (6 * batch_size * steps)}
-    return measured | {"mean_cosine": mean_cosine(table)}
+    return place | measured | {"mean_cosine": mean_cosine(table)}
 
 
 class MadeViews(Views):

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from torch import Generator, Tensor
 
-from emc2_lite.checks import Distinct, Seed, Temperature, checked_settings
+from emc2_lite.checks import Distinct, Temperature, checked_settings
 from emc2_lite.laboratory.experiments import at_rest as shared
-from emc2_lite.laboratory.experiments.mapping import Kind, OracleViews, train_and_measure
+from emc2_lite.laboratory.experiments.mapping import OracleViews, train_and_measure
 from emc2_lite.laboratory.gradients import BatchSize, Count
 from emc2_lite.laboratory.neighbours import FastCLIPLoss, NeuCLIPLoss, SCENTLoss
 from emc2_lite.laboratory.statistics import Row
@@ -107,28 +107,14 @@ def variant_cells(
             yield {"method": variant, "views": kind, "seed": seed} | common | rest
 
 
-@checked_settings
-def trained_variant(
-    *,
-    method: Literal[*VARIANTS],  # type: ignore[valid-type]
-    temperature: Temperature,
-    batch_size: BatchSize,
-    views: Kind,
-    seed: Seed,
-    samples: shared.Digits,
-    visits: Count,
-    oracle_views: OracleViews,
-    learning_rate: LearningRate,
-) -> Row:
-    """Train with one variant at a price, and measure, see `emc2_lite.laboratory.experiments.mapping.trained_at_price`.
+def trained_variant(*, method: str, temperature: float, batch_size: int, samples: int, visits: int, **how: Any) -> Row:
+    """Train with one variant at a price, and measure: a row of `trained_at_price`, for a cell of `variant_cells`.
 
     >>> small = {"samples": 8, "visits": 2, "oracle_views": 2, "learning_rate": 1e-3, "seed": 0, "views": "stored"}
     >>> trained_variant(method="SCENT", temperature=0.2, batch_size=4, **small)["relative_price"]
     1.0
     """
-    chosen, steps = VARIANTS[method], visits * samples // batch_size
-    loss = chosen.make(samples, temperature, shared.DIM, steps)
-    how: dict[str, Any] = {"batch_size": batch_size, "views": views, "visits": visits, "seed": seed}
-    rest: dict[str, Any] = {"samples": samples, "oracle_views": oracle_views, "learning_rate": learning_rate}
-    measured = train_and_measure(loss, **how, **rest, shown=chosen.shown, adapt=partial(chosen.adapt, loss))
-    return {"method": method, "temperature": temperature} | how | measured
+    chosen = VARIANTS[method]
+    loss = chosen.make(samples, temperature, shared.DIM, visits * samples // batch_size)
+    how |= {"batch_size": batch_size, "samples": samples, "visits": visits, "shown": chosen.shown}
+    return {"method": method} | train_and_measure(loss, adapt=partial(chosen.adapt, loss), **how)
