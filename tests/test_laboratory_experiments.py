@@ -157,8 +157,9 @@ def test_stored_views_are_the_views_that_are_made_each_time():
 
 def test_cells_of_the_map_cover_the_grid_with_whole_seeds_first_and_the_longest_runs_first():
     cells = EXPERIMENTS["map"].cells(EXPERIMENTS["map"].config({"batch_sizes": [32, 2], "seeds": 2}))
-    assert len(cells) == 9 * 3 * 2 * 2 * 2 == len({tuple(cell.values()) for cell in cells})
-    assert [cell["seed"] for cell in cells] == 108 * [0] + 108 * [1]
-    assert [cell["batch_size"] for cell in cells] == 2 * (54 * [2] + 54 * [32])
+    assert len(cells) == 7 * 3 * 2 * 2 * 2 == len({tuple(cell.values()) for cell in cells})
+    assert [cell["seed"] for cell in cells] == 84 * [0] + 84 * [1]
+    assert [cell["batch_size"] for cell in cells] == 2 * (42 * [2] + 42 * [32])
+    assert {(cell["batch_size"], cell["learning_rate"]) for cell in cells} == {(2, 5e-4), (32, 2e-3)}
     budgets = [cell["visits"] for cell in EXPERIMENTS["patience"].cells(EXPERIMENTS["patience"].config({"seeds": 1}))]
-    assert budgets == 5 * [180] + 5 * [60] + 5 * [20]
+    assert budgets == 8 * [180] + 8 * [90] + 8 * [30]
