@@ -35,7 +35,7 @@ Budgets = Annotated[Sequence[Count], Distinct()]
 def map_cells(
     *,
     methods: shared.Methods = (
-        *("NT-Xent", "DCL", "SogCLR, gamma=0.3", "SogCLR, gamma=0.1"),
+        *("NT-Xent", "DCL", "SogCLR", "SogCLR, gamma=0.3"),
         *("cache", "EMC2", "EMC2 remembered"),
     ),
     temperatures: shared.Temperatures = (0.07, 0.1, 0.2),
@@ -68,7 +68,7 @@ def map_cells(
 @checked_settings
 def patience_cells(
     *,
-    methods: shared.Methods = ("NT-Xent", "SogCLR, gamma=0.1", "EMC2", "EMC2 remembered"),
+    methods: shared.Methods = ("NT-Xent", "SogCLR, gamma=0.3", "EMC2", "EMC2 remembered"),
     visits: Budgets = (30, 90, 180),
     views: shared.Kinds = ("stored", "endless"),
     temperature: Temperature = 0.07,
