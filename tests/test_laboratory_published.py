@@ -15,9 +15,9 @@ from emc2_lite.laboratory import embedding_table
 from emc2_lite.laboratory.experiments import published as module
 from emc2_lite.laboratory.experiments.published import (
     ONE_STEP_SHORT,
-    published_cells,
+    gradient_error,
+    gradient_error_cells,
     published_curves,
-    published_run,
     untrained,
 )
 from emc2_lite.losses import EMC2Loss, NTXentLoss
@@ -35,9 +35,9 @@ def folder(tmp_path_factory):
     return path
 
 
-def published(**settings):
+def all_runs(**settings):
     """The rows of all cells, one cell after the other."""
-    return [row for cell in published_cells(**settings) for row in published_run(**cell)]
+    return [row for cell in gradient_error_cells(**settings) for row in gradient_error(**cell)]
 
 
 def untrained_encoders(**settings):
@@ -107,7 +107,7 @@ def squared(gradients):
 
 def test_a_row_has_both_losses_their_gradients_and_the_error_of_the_step(folder):
     """The first row of a run: a new encoder, all views encoded at once, and the gradient of the first batch."""
-    first, *_ = rows_of(published, folder, methods=["NT-Xent"], **SMALL)
+    first, *_ = rows_of(all_runs, folder, methods=["NT-Xent"], **SMALL)
     torch.manual_seed(0)
     encoder = ResNetEncoder(hidden=512)
     chosen = torch.randperm(8, generator=torch.Generator().manual_seed(0))[:SAMPLES].sort().values
@@ -140,7 +140,7 @@ def test_a_row_has_both_losses_their_gradients_and_the_error_of_the_step(folder)
 
 def test_runs_begin_with_the_same_encoder_and_gradients_are_measured_now_and_then(folder):
     methods = ["EMC2", ONE_STEP_SHORT]
-    rows = rows_of(published, folder, methods=methods, **SMALL)
+    rows = rows_of(all_runs, folder, methods=methods, **SMALL)
     assert [(row["method"], row["step"]) for row in rows] == [(method, step) for method in methods for step in range(4)]
     assert [row["step"] for row in rows[:4] if row["squared_norm"] is not None] == [0, 3]  # and always the last one
     losses = [row["loss"] for row in rows]
@@ -158,7 +158,7 @@ def test_the_learning_rate_rises_linearly_and_stays(folder, monkeypatch, warmup_
             after_step()
 
     monkeypatch.setattr(module, "train", steps_without_gradients)
-    rows_of(published, folder, methods=["NT-Xent"], learning_rate=0.3, warmup_epochs=warmup_epochs, **SMALL)
+    rows_of(all_runs, folder, methods=["NT-Xent"], learning_rate=0.3, warmup_epochs=warmup_epochs, **SMALL)
     assert met == pytest.approx([0.3 * rate for rate in rates])
 
 
@@ -182,7 +182,7 @@ def test_an_untrained_encoder_is_where_the_run_begins(folder):
     rows = rows_of(untrained_encoders, folder, norms=["none", "batch"], samples=SAMPLES, batch_size=3, seeds=1)
     place = [(row["norm"], row["hidden"], row["seed"]) for row in rows]
     assert place == [("none", 512, 0), ("none", None, 0), ("batch", 512, 0), ("batch", None, 0)]
-    first, *_ = rows_of(published, folder, methods=["NT-Xent"], **SMALL)
+    first, *_ = rows_of(all_runs, folder, methods=["NT-Xent"], **SMALL)
     shared = ("loss", "loss_at_beta_squared", "negative_cosine", "positive_cosine")
     assert [rows[0][name] for name in shared] == pytest.approx([first[name] for name in shared], rel=1e-5)
     small = {"norms": ["batch"], "hidden": [512], "samples": SAMPLES, "batch_size": 2, "seeds": 2}
@@ -209,6 +209,6 @@ def test_digits_are_enlarged_and_grey():
 
 def test_missing_photographs_are_told_in_a_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no folder .*nothing: say where the images lie"):
-        rows_of(published, tmp_path / "nothing", **SMALL)
+        rows_of(all_runs, tmp_path / "nothing", **SMALL)
     with pytest.raises(ValueError, match="methods holds 'SimCLR': use one of"):
-        rows_of(published, tmp_path, methods=["SimCLR"])
+        rows_of(all_runs, tmp_path, methods=["SimCLR"])

@@ -113,7 +113,7 @@ def test_the_training_split_has_the_number_of_digits_that_the_experiments_state(
 
 
 def test_the_outcome_has_the_last_step_of_a_curve_and_every_window():
-    curve = [{"method": "A", "seed": s, "step": t, "loss": s + t, "squared_norm": 0, "squared_error": 0}
+    curve = [{"method": "A", "seed": s, "step": t} | dict.fromkeys(EXPERIMENTS["gradient-error"].values[1:], s + t)
              for s in (0, 1) for t in (0, 50, 9)]  # fmt: skip
     (end,) = EXPERIMENTS["gradient-error"].final(curve)
     assert (end["step"], end["loss"], end["seeds"]) == (50, 50.5, 2)
@@ -167,7 +167,7 @@ REFUSALS = {
     "method is 'SimCLR': use one of NT-Xent, DCL, SogCLR, cache, EMC2,": lambda: criterion("SimCLR", 6, 0.2),
     "method is 'SogCLR, gamma=0.7': use one of": lambda: criterion("SogCLR, gamma=0.7", 6, 0.2),
     "samples is 1438: it must be a whole number from 2 to 1,437.": lambda: digit_views(1438),
-    "data is 'mnist': use one of digits, stl10.": lambda: EXPERIMENTS["gradient-error"].run(data="mnist"),
+    "data is 'mnist': use one of digits, cifar10,": lambda: EXPERIMENTS["gradient-error"].config({"data": "mnist"}),
     "seeds is 0: it must be a whole number": lambda: EXPERIMENTS["stationarity"].run(seeds=0),
     "There is no setting sedes: use methods, ": lambda: EXPERIMENTS["jump"].config({"sedes": 1}),
     "seeds is 1.5: it must be a whole number": lambda: EXPERIMENTS["jump"].config({"seeds": 1.5}),

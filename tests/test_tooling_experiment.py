@@ -17,10 +17,10 @@ from emc2_lite.laboratory.experiments import EXPERIMENTS, trained_at_price
 from emc2_lite.locking import locked
 from emc2_lite.records import FIELDS
 
-SMALL = {"seeds": 1, "samples": 12, "epochs": 1, "measurements": 2, "methods": '["NT-Xent"]'}
+SMALL = {"seeds": 1, "samples": 12, "horizons": "[3]", "measurements": 2, "methods": '["NT-Xent"]'}
 
 
-def run(*arguments: str, name: str = "gradient-error", **parameters):
+def run(*arguments: str, name: str = "stationarity", **parameters):
     given = [part for key, value in (SMALL | parameters).items() for part in ("-p", key, str(value))]
     return CliRunner().invoke(cli.main, ["experiment", name, *given, *arguments])
 
@@ -37,27 +37,27 @@ def files():
 def test_an_experiment_writes_its_record_and_prints_a_table():
     torch.set_num_threads(2)
     try:
-        result = run(weight_decay=0)
+        result = run(offset=0)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
     assert result.exit_code == 0, result.output
-    assert files() == ["build/records/gradient_error.json"]
-    record = json.loads(Path("build/records/gradient_error.json").read_text())
+    assert files() == ["build/records/stationarity.json"]
+    record = json.loads(Path("build/records/stationarity.json").read_text())
     assert tuple(record) == FIELDS
-    assert record["experiment"] == "gradient-error"
-    assert record["config"] == EXPERIMENTS["gradient-error"].config(
-        {"seeds": 1, "samples": 12, "epochs": 1, "measurements": 2, "methods": ["NT-Xent"], "weight_decay": 0}
+    assert record["experiment"] == "stationarity"
+    assert record["config"] == EXPERIMENTS["stationarity"].config(
+        {"seeds": 1, "samples": 12, "horizons": [3], "measurements": 2, "methods": ["NT-Xent"], "offset": 0}
     )
     assert record["seeds"] == [0]
     assert record["device"] == "cpu"
-    assert [row["step"] for row in record["metrics"]] == [0, 2]
+    assert [row["horizon"] for row in record["metrics"]] == [3]
     (end,) = record["final"]
     head, row, last = result.stdout.splitlines()
-    assert head.split() == ["method", "seeds", "step", "loss", "squared_norm", "squared_error"]
-    numbers = [f"{end[name]:.4g}" for name in ("loss", "squared_norm", "squared_error")]
-    assert row.split() == ["NT-Xent", "1", "2", *numbers]
-    assert re.fullmatch(r"build/records/gradient_error\.json \(\d+ s\)", last)
+    assert head.split() == ["method", "horizon", "seeds", "mean_squared_norm", "loss"]
+    numbers = [f"{end[name]:.4g}" for name in ("mean_squared_norm", "loss")]
+    assert row.split() == ["NT-Xent", "3", "1", *numbers]
+    assert re.fullmatch(r"build/records/stationarity\.json \(\d+ s\)", last)
     assert re.fullmatch(r"\[ +\d+ s\] seed 0: NT-Xent, 3 steps\n", result.stderr)
 
 
@@ -66,15 +66,15 @@ def test_the_table_has_a_row_for_each_method_and_output_names_the_record():
     assert result.exit_code == 0, result.output
     assert files() == ["a/b/mine.json"]
     head, *rows, _ = result.stdout.splitlines()
-    assert [row[: head.index("seeds")].strip() for row in rows] == ["NT-Xent", "EMC2 multiproposal"]
+    assert [row[: head.index("horizon")].strip() for row in rows] == ["NT-Xent", "EMC2 multiproposal"]
     assert [row[head.index("seeds") :].split()[0] for row in rows] == ["2", "2"]
-    assert len(json.loads(Path("a/b/mine.json").read_text())["metrics"]) == 2 * 2 * 2
+    assert len(json.loads(Path("a/b/mine.json").read_text())["metrics"]) == 2 * 2
 
 
 def test_a_new_record_replaces_the_old_one():
     Path("old.json").write_text("old")
     assert run("--output", "old.json").exit_code == 0
-    assert json.loads(Path("old.json").read_text())["experiment"] == "gradient-error"
+    assert json.loads(Path("old.json").read_text())["experiment"] == "stationarity"
 
 
 def test_help_names_every_experiment_in_a_line():
@@ -84,9 +84,9 @@ def test_help_names_every_experiment_in_a_line():
 
 REFUSALS = {
     "there is no experiment 'gradient_error': use one of gradient-error, jump,": {"name": "gradient_error"},
-    "There is no setting sample: use data, folder, methods, samples,": {"sample": 12},
-    "There is no setting progress: use data,": {"progress": 1},
-    "samples is 12.5: it must be a whole number from 2 to 100,000.": {"samples": 12.5},
+    "There is no setting sample: use methods, horizons,": {"sample": 12},
+    "There is no setting progress: use methods,": {"progress": 1},
+    "samples is 12.5: it must be a whole number from 2 to 4,096.": {"samples": 12.5},
     "samples is '10**9': it must be a whole number": {"samples": "10**9"},
     "temperature is 'warm': it must be a number above 0.": {"temperature": "warm"},
     "temperature is [0.2]: it must be a number above 0.": {"temperature": "[0.2]"},
@@ -96,27 +96,34 @@ REFUSALS = {
     "methods holds 'DCL' more than once: name each value once.": {"methods": "['DCL', 'DCL']"},
     "seeds is 1j: a parameter is a number, a text, a list or a dictionary": {"seeds": "1j"},
     "methods holds 'SimCLR': use one of NT-Xent, DCL,": {"methods": '["NT-Xent", "SimCLR"]'},
-    "data is 'mnist': use one of digits, stl10.": {"data": "mnist"},
-    "folder is 'elsewhere', and nothing reads it where data is 'digits': leave it out.": {"folder": "elsewhere"},
-    "There is no data/downloads/stl10_binary/unlabeled_X.bin: STL-10 can be fetched": {"data": "stl10"},
-    "There is no nowhere/stl10_binary/unlabeled_X.bin": {"data": "stl10", "folder": "nowhere"},
     "temperature is 0: it must be a number above 0": {"temperature": 0},
-    "learning_rate is 'nan': it must be a number above 0": {"learning_rate": "nan"},
-    "weight_decay is -1: it must be a number of 0 or more": {"weight_decay": -1},
     "seeds is 0: it must be a whole number from 1": {"seeds": 0},
-    "epochs is 1000000000000: it must be a whole number from 1 to 1,000,000,000": {"epochs": 10**12},
     "measurements is 1: it must be a whole number from 2": {"measurements": 1},
     "measurements is 4, and the shortest run has 3 steps: measure less often": {"measurements": 4},
     "batch_size is 0: it must be a whole number of 2 or more": {"batch_size": 0},
     "batch_size is 13: it must be at most the number of samples, 12": {"batch_size": 13},
-    "samples is 1438: it must be a whole number from 2 to 1,437": {"samples": 1438},
     "samples is 1000000000: it must be a whole number": {"samples": 10**9},
 }
 
 
 OTHERS = {
     "training_steps is -5: it must be a whole number from 0": ("jump", "training_steps", "-5"),
-    "samples is 1500: it must be a whole number from 2 to 1,437": ("gradient-error", "samples", "1500"),
+    "data is 'mnist': use one of digits, cifar10,": ("gradient-error", "data", "mnist"),
+    "learning_rate is 'nan': it must be a number above 0": ("gradient-error", "learning_rate", "nan"),
+    "weight_decay is -1: it must be a number of 0 or more": ("gradient-error", "weight_decay", "-1"),
+    "epochs is 1000000000000: it must be a whole number from 1 to 1,000,000,000": (
+        "gradient-error",
+        "epochs",
+        "1000000000000",
+    ),
+    "samples is 1500: it must be a whole number from 2 to 1,437": (
+        "gradient-error",
+        "samples",
+        "1500",
+        "-p",
+        "data",
+        "digits",
+    ),
     "samples is 31: it must be a whole number from 32 to 1,437": ("jump", "samples", "31"),
     "visits_after is [3]: it must be a list of at least 2 values": ("jump", "visits_after", "[3]"),
     "horizons holds 0: it must be a whole number from 1": ("stationarity", "horizons", "[0]"),
@@ -184,11 +191,11 @@ def test_a_disk_that_fills_up_during_the_run_is_named(monkeypatch):
 
 
 def test_an_interrupted_experiment_says_so_exits_130_and_leaves_nothing():
-    command = [sys.executable, "-m", "emc2_lite", "experiment", "gradient-error", "--output", "records/it.json"]
+    command = [sys.executable, "-m", "emc2_lite", "experiment", "stationarity", "--output", "records/it.json"]
     process = in_the_foreground(command)
     try:
         first = process.stderr.readline()
-        assert re.fullmatch(r"\[ +\d+ s\] seed 0: NT-Xent, 1250 steps\n", first)
+        assert re.fullmatch(r"\[ +\d+ s\] seed 0: NT-Xent, 250 steps\n", first)
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
     finally:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from emc2_lite.laboratory.experiments import EXPERIMENTS
 from emc2_lite.vision import ResNetEncoder, load_images, load_stl10
 
 COUNT = 6
@@ -113,20 +112,3 @@ def test_the_encoder_has_no_norm_layers_and_embeddings_of_length_one():
     for parameter in (*encoder.trunk.conv1.parameters(), *encoder.projector.parameters()):
         assert parameter.grad.abs().max() > 0
     torch.testing.assert_close(encoder(images[:1]), embeddings[:1], rtol=1e-3, atol=1e-5)  # in any company
-
-
-def test_the_gradient_error_experiment_runs_on_stl10(folder):
-    said = []
-    small = {
-        "samples": COUNT,
-        "batch_size": 2,
-        "epochs": 1,
-        "measurements": 2,
-        "seeds": 1,
-        "methods": ["NT-Xent", "EMC2"],
-    }
-    rows = list(EXPERIMENTS["gradient-error"].run(data="stl10", folder=str(folder), progress=said.append, **small))
-    assert [(row["method"], row["step"]) for row in rows] == [(m, s) for m in ("NT-Xent", "EMC2") for s in (0, 2)]
-    assert rows[0]["loss"] == rows[2]["loss"]  # the same encoder at the start
-    assert all(row["squared_norm"] > 0 and row["squared_error"] > 0 for row in rows)
-    assert said == ["seed 0: NT-Xent, 3 steps", "seed 0: EMC2, 3 steps"]

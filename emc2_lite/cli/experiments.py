@@ -41,17 +41,16 @@ def experiment(name, output, jobs, parameters):
     """Run an experiment of the gradient laboratory and write its record.
 
     \b
-    gradient-error  the paper's: each gradient against the exact one, from scratch
-                    (-p data stl10 for the paper's images, in data/downloads)
+    gradient-error  the paper's figure 2: photographs, a ResNet-18, each gradient
+                    against the exact one, at beta and at beta squared (hours;
+                    -p data stl10 -p folder data/downloads for the paper's images)
     jump            what stale states cost when the encoder has moved
     map             training at equal price: who leads at which batch size,
                     temperature and kind of views (hours; --jobs 2)
     patience        the same at one place, for runs of several lengths (hours)
-    published       the paper's figure 2: photographs, a ResNet-18, and the exact
-                    loss at beta and at beta squared (hours)
     quality         bias, noise and price of every estimator's gradient
     stationarity    the exact gradient's squared norm over the number of steps
-    untrained       where figure 2 begins: a new ResNet-18, by norm and projector
+    untrained       where gradient-error begins: a new ResNet-18, by norm and projector
     variants        what else could pay: variants of EMC2, and other methods of
                     2024 to 2026, at one place of the map (hours)
 

@@ -16,9 +16,9 @@ import torch
 from emc2_lite.checks import check_values, checked, descriptions
 from emc2_lite.laboratory.experiments.at_rest import EXACT, Digits, criterion, digit_encoder, jump, quality
 from emc2_lite.laboratory.experiments.cells import rows_of_cells
-from emc2_lite.laboratory.experiments.in_training import gradient_error, stationarity
 from emc2_lite.laboratory.experiments.mapping import map_cells, patience_cells, trained_at_price
-from emc2_lite.laboratory.experiments.published import GRADIENTS, published_cells, published_run, untrained
+from emc2_lite.laboratory.experiments.published import GRADIENTS, gradient_error, gradient_error_cells, untrained
+from emc2_lite.laboratory.experiments.theorem import stationarity
 from emc2_lite.laboratory.experiments.variants import trained_variant, variant_cells
 from emc2_lite.laboratory.gradients import GradientQuality
 from emc2_lite.laboratory.statistics import Row, over_seeds
@@ -78,23 +78,19 @@ class Experiment(NamedTuple):
 
 _PLACE = ("method", "temperature", "batch_size")
 _WINDOW = ("ruler", "visits_from", "visits_to")
-_CURVE = ("step", "loss", "squared_norm", "squared_error")
 _START = ("loss", "loss_at_beta_squared", "negative_cosine", "positive_cosine")
 _AT_PRICE = ("loss", "steps", "relative_price", "mean_cosine")
 EXPERIMENTS = {
     "gradient-error": Experiment(
-        gradient_error, ("method",), _CURVE, lambda c: [c["epochs"] * (c["samples"] // c["batch_size"])]
+        gradient_error_cells,
+        ("method",),
+        ("step", *_START, *GRADIENTS),
+        lambda c: [c["epochs"] * (c["samples"] // c["batch_size"])],
+        cell=gradient_error,
     ),
     "jump": Experiment(jump, ("method", *_WINDOW), GradientQuality._fields),
     "map": Experiment(map_cells, (*_PLACE, "views"), _AT_PRICE, cell=trained_at_price),
     "patience": Experiment(patience_cells, ("method", "views", "visits"), _AT_PRICE, cell=trained_at_price),
-    "published": Experiment(
-        published_cells,
-        ("method",),
-        ("step", *_START, *GRADIENTS),
-        lambda c: [c["epochs"] * (c["samples"] // c["batch_size"])],
-        cell=published_run,
-    ),
     "quality": Experiment(quality, (*_PLACE, "views", *_WINDOW), GradientQuality._fields),
     "stationarity": Experiment(
         stationarity, ("method", "horizon"), ("mean_squared_norm", "loss"), lambda c: c["horizons"]

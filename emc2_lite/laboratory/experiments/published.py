@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from emc2_lite.checks import Bounds, Distinct, Seed, Temperature, Unread, Width, checked_settings
 from emc2_lite.laboratory.experiments import at_rest as shared
-from emc2_lite.laboratory.experiments.in_training import Measurements, _spread
 from emc2_lite.laboratory.experiments.mapping import MadeViews, mean_cosine
+from emc2_lite.laboratory.experiments.theorem import Measurements
 from emc2_lite.laboratory.finite import exact_gradient, flat, pull_back, trained_weights, view_table
 from emc2_lite.laboratory.gradients import BatchSize, Count, Step
 from emc2_lite.laboratory.statistics import Row
@@ -87,7 +87,7 @@ def _published_file(name: str) -> Path:
 
 
 @checked_settings
-def published_cells(
+def gradient_error_cells(
     *,
     data: Data = "folder",
     folder: Folder = "data/downloads/cifar10_jpeg",
@@ -104,9 +104,9 @@ def published_cells(
     gradients_every: Count = 5,
     seeds: Count = 2,
 ) -> Iterator[Row]:
-    """The runs of the paper's figure 2, each the arguments of `published_run`.
+    """The runs of the paper's figure 2, each the arguments of `gradient_error`.
 
-    >>> [cell["method"] for cell in published_cells(methods=["DCL", "EMC2"], seeds=1)]
+    >>> [cell["method"] for cell in gradient_error_cells(methods=["DCL", "EMC2"], seeds=1)]
     ['DCL', 'EMC2']
     """
     common = {"data": data, "folder": folder, "samples": samples, "temperature": temperature, "hidden": hidden}
@@ -118,7 +118,7 @@ def published_cells(
 
 
 @checked_settings
-def published_run(
+def gradient_error(
     *,
     method: Method,
     seed: Seed,
@@ -152,14 +152,15 @@ def published_run(
     Source: Yau et al. 2024, section 4; schedule and projector as in the authors' released code.
 
     >>> small = {"samples": 4, "epochs": 1, "measurements": 2, "batch_size": 2, "seeds": 1}
-    >>> (cell,) = published_cells(data="digits", methods=["NT-Xent"], **small)
-    >>> [row["step"] for row in published_run(**cell)]
+    >>> (cell,) = gradient_error_cells(data="digits", methods=["NT-Xent"], **small)
+    >>> [row["step"] for row in gradient_error(**cell)]
     [0, 1]
     """
     views = MadeViews(photograph_views(data, folder, samples), range(2))
     steps_an_epoch = samples // batch_size
     steps, rise = epochs * steps_an_epoch, max(warmup_epochs * steps_an_epoch, 1)
-    when = {step: number % gradients_every == 0 for number, step in enumerate(_spread(steps - 1, measurements))}
+    spread = [round((steps - 1) * number / (measurements - 1)) for number in range(measurements)]
+    when = {step: number % gradients_every == 0 for number, step in enumerate(spread)}
     when[steps - 1] = True
     torch.manual_seed(seed)
     encoder = ResNetEncoder(hidden=hidden).to(memory_format=torch.channels_last)
@@ -185,9 +186,9 @@ def untrained(
     seeds: Count = 3,
     progress: shared.Progress = print,
 ) -> Iterator[Row]:
-    """Where `published_run` begins: the exact loss of a new ResNet-18, by norm layers and `hidden` widths.
+    """Where `gradient_error` begins: the exact loss of a new ResNet-18, by norm layers and `hidden` widths.
 
-    Rows have the two losses and the two cosines of `published_run`. Batch norm takes its statistics from `batch_size`
+    Rows have the two losses and the two cosines of `gradient_error`. Batch norm takes its statistics from `batch_size`
     samples, two views each; smaller batches give a higher loss.
 
     >>> small = {"samples": 4, "norms": ["none"], "hidden": [None], "seeds": 1}
@@ -204,7 +205,7 @@ def untrained(
 
 
 def photograph_views(data: Data, folder: str, samples: int) -> Views:
-    """Views of 96 x 96 pixels of photographs, see `published_run`.
+    """Views of 96 x 96 pixels of photographs, see `gradient_error`.
 
     Raises: FileNotFoundError, ValueError: if the images are missing, damaged or too few.
     """

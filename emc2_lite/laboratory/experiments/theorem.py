@@ -1,36 +1,24 @@
-"""Experiments along training runs: the exact loss and gradient while an estimator leads."""
+"""The theorem's experiment: where long runs of plain SGD come to rest."""
 
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emc2_lite.checks import Bounds, Distinct, Temperature, Unread, checked_settings
+from emc2_lite.checks import Bounds, Distinct, Temperature, checked_settings
 from emc2_lite.laboratory.experiments import at_rest as shared
 from emc2_lite.laboratory.gradients import BatchSize, Count
 from emc2_lite.laboratory.statistics import Row
-from emc2_lite.laboratory.training import TrainingCurve, training_curve
-from emc2_lite.training.optimisers import LearningRate, WeightDecay
-from emc2_lite.vision import Augmentation, DigitEncoder, ImageViews, ResNetEncoder, load_stl10
+from emc2_lite.laboratory.training import training_curve
+from emc2_lite.training.optimisers import LearningRate
 from emc2_lite.vision.views import Views
 
 Measurements = Annotated[int, Bounds(least=2, most=100_000)]
-
-
-def _spread(last: int, count: int) -> list[int]:
-    """`count` whole numbers from 0 to `last`, evenly spread."""
-    return [round(last * i / (count - 1)) for i in range(count)]
-
-
-def _curve_rows(place: Row, curve: TrainingCurve) -> Iterator[Row]:
-    measured = (curve.steps, curve.loss, curve.squared_norm, curve.squared_error)
-    for step, loss, norm, error in zip(*(column.tolist() for column in measured), strict=True):
-        yield place | {"step": int(step), "loss": loss, "squared_norm": norm, "squared_error": error}
 
 
 class Anchors(nn.Module):
@@ -116,47 +104,3 @@ def _middles(steps: int, parts: int) -> list[int]:
 @torch.no_grad()
 def _to_length_one(vectors: Tensor) -> None:
     vectors /= vectors.norm(dim=1, keepdim=True)
-
-
-@checked_settings
-def gradient_error(
-    *,
-    data: Literal["digits", "stl10"] = "digits",
-    folder: Annotated[str, Unread("data", "digits")] = "data/downloads",
-    methods: shared.Methods = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2", "EMC2 multiproposal"),
-    samples: Annotated[int, Bounds(least=2, most=100_000)] = 500,
-    temperature: Temperature = 0.2,
-    batch_size: BatchSize = 4,
-    epochs: Count = 10,
-    learning_rate: LearningRate = 0.05,
-    weight_decay: WeightDecay = 1e-4,
-    measurements: Measurements = 50,
-    seeds: Count = 5,
-    progress: shared.Progress = print,
-) -> Iterator[Row]:
-    """The paper's gradient-error experiment: SGD from scratch, each gradient against the exact one where it was taken.
-
-    `data` is "digits" (the small encoder) or "stl10" (the first `samples` unlabelled images in `folder`, ResNet-18
-    without norm layers; slow without a GPU). Two stored views a sample, views 0 and 1; plain SGD without momentum. The
-    paper's learning rate is 1e-3, for its ResNet-18; the small encoder would hardly move with it. Rows have |g - e|^2
-    and |e|^2 in the encoder's weights, e the exact gradient. (Yau et al. 2024, section 4)
-
-    >>> small = {"samples": 8, "epochs": 1, "measurements": 2, "seeds": 1}
-    >>> [row["step"] for row in gradient_error(methods=["DCL"], progress=lambda text: None, **small)]
-    [0, 1]
-    """
-    if data == "stl10":
-        views: Views = ImageViews(load_stl10("unlabelled", folder, count=samples).images, Augmentation(96))
-    else:
-        views = shared.digit_views(samples)
-    steps = epochs * (samples // batch_size)
-    for seed in range(seeds):
-        for method in methods:
-            progress(f"seed {seed}: {method}, {steps} steps")
-            torch.manual_seed(seed)
-            encoder = DigitEncoder(shared.DIM) if data == "digits" else ResNetEncoder()
-            optimiser = torch.optim.SGD(encoder.parameters(), learning_rate, weight_decay=weight_decay)
-            loss = shared.criterion(method, samples, temperature, encoder.dim)
-            when: dict[str, Any] = {"checkpoints": _spread(steps - 1, measurements)}
-            curve = training_curve(encoder, views, loss, batch_size=batch_size, optimiser=optimiser, seed=seed, **when)
-            yield from _curve_rows({"method": method, "seed": seed}, curve)
