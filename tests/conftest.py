@@ -31,6 +31,7 @@ SLOW = (
     "test_tooling_wheel.py",
     "test_global_loss_memory.py",
     "test_sweep_cells.py",
+    "test_records_kept.py",
     "04_metropolis_hastings.ipynb",
     "test_course_figures.py",
     "test_splitmix_cache.py",
@@ -43,9 +44,10 @@ SLOW = (
     "test_course_time_limit.py",
     "test_losses_compiled.py",
     "test_sampling_triton.py",
+    "test_laboratory_gradients.py",
+    "test_laboratory_published.py",
     "test_progress.py",
     "test_devices.py",
-    "test_tooling_experiment.py",
     "test_tooling_doctor.py",
     "test_config_fuzz.py",
     "test_resume.py",
@@ -53,6 +55,9 @@ SLOW = (
     "test_vision.py",
     "test_encoders.py",
     "test_vision_stl10.py",
+    "test_emc2_remembered.py",
+    "test_emc2_multiproposal.py",
+    "test_laboratory_price.py",
 )
 
 
