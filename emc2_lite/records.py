@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "data" / "records"
+DATA = ROOT / "data"
 FIELDS = ("experiment", "config", "seeds", "device", "versions", "revision", "seconds", "metrics", "final")
 Row = dict[str, Any]
 Rows = list[Row]
@@ -31,14 +31,19 @@ def read_record(name: str) -> Row:
     >>> read_record("quality")["device"]
     'cpu'
     """
-    paths = [FOLDER / f"{name}.json"]
-    with suppress(PackageNotFoundError):
-        installed = files("emc2-lite") or ()
-        paths += [Path(str(file.locate())) for file in installed if file.parts[-2:] == ("records", paths[0].name)]
-    if found := next(filter(Path.is_file, paths), None):
+    if found := data_file("records", f"{name}.json"):
         return read_record_file(found, "make it again with emc2-lite experiment")
     words = f"There is no record {name}: make it with emc2-lite experiment, "
     raise FileNotFoundError(words + "or take it from data/records.")
+
+
+def data_file(folder: str, name: str) -> Path | None:
+    """data/FOLDER/NAME of the repository that this package runs from, or else the installed package's copy."""
+    paths = [DATA / folder / name]
+    with suppress(PackageNotFoundError):
+        installed = files("emc2-lite") or ()
+        paths += [Path(str(file.locate())) for file in installed if file.parts[-2:] == (folder, name)]
+    return next(filter(Path.is_file, paths), None)
 
 
 def read_record_file(path: Path, remedy: str = "make it again") -> Row:

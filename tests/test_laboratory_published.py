@@ -1,16 +1,14 @@
 """The paper's figures as numbers, and the experiment of figure 2: its rows against plain formulas."""
 
 import math
-from importlib.metadata import PackageNotFoundError
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path, PurePosixPath
-from types import SimpleNamespace
 
 import image_files
 import pytest
 import torch
 
+from emc2_lite import records
 from emc2_lite.laboratory import embedding_table
 from emc2_lite.laboratory.experiments import published as module
 from emc2_lite.laboratory.experiments.published import (
@@ -73,21 +71,10 @@ def test_figure_2_begins_above_the_loss_of_equal_embeddings_and_emc2_ends_just_b
     assert {row["method"] for row in rows if row["loss"] is None} == {"cache"}  # it leaves the drawn range
 
 
-def test_the_published_numbers_are_found_from_an_installed_package(monkeypatch, tmp_path):
-    share = Path("share/emc2-lite/published/figure2_gradient_error.csv")
-    (tmp_path / share).parent.mkdir(parents=True)
-    (tmp_path / share).write_text("method,iteration,loss,gradient_norm_squared\nnegative cache,25,,4.5\n")
-    installed = PurePosixPath("../..", share)
-    listed = SimpleNamespace(parts=installed.parts, locate=lambda: tmp_path / share)
-    monkeypatch.setattr(module, "ROOT", tmp_path / "elsewhere")
-    monkeypatch.setattr(module, "files", lambda name: [listed])
-    assert published_curves("figure2") == [{"method": "cache", "step": 25, "loss": None, "squared_norm": 4.5}]
-
-    def never_installed(name):
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(module, "files", never_installed)
-    with pytest.raises(FileNotFoundError, match=r"There is no .*figure2_gradient_error.csv: take it from the reposit"):
+def test_missing_files_and_figures_are_told_in_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(records, "DATA", tmp_path)
+    monkeypatch.setattr(records, "files", lambda name: [])
+    with pytest.raises(FileNotFoundError, match=r"There is no data/published/figure2_gradient_error.csv: take it from"):
         published_curves("figure2")
     with pytest.raises(ValueError, match="figure is 'figure3': use one of figure1, figure2"):
         published_curves("figure3")

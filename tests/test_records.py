@@ -27,8 +27,9 @@ RECORD = {
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "FOLDER", tmp_path)
-    return tmp_path
+    monkeypatch.setattr(records, "DATA", tmp_path)
+    (tmp_path / "records").mkdir()
+    return tmp_path / "records"
 
 
 def left_in(folder):
@@ -138,7 +139,7 @@ def test_rows_are_found_by_all_of_their_values():
 
 def test_an_installed_package_has_its_records_in_its_file_list(tmp_path, monkeypatch):
     """In pip's layout the list is relative to site-packages, and the data lie outside of that folder."""
-    monkeypatch.setattr(records, "FOLDER", tmp_path / "nothing")
+    monkeypatch.setattr(records, "DATA", tmp_path / "nothing")
     site, share = tmp_path / "lib" / "site-packages", tmp_path / "share" / "emc2-lite" / "records"
     (site / "emc2_lite-9.dist-info").mkdir(parents=True)
     (site / "emc2_lite-9.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: emc2-lite\nVersion: 9\n")

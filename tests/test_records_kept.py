@@ -75,7 +75,7 @@ def check_record(text):
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_the_repositorys_record_is_complete_and_has_the_outcome_of_its_measurements(name):
-    text = (records.FOLDER / f"{name.replace('-', '_')}.json").read_text(encoding="utf-8")
+    text = ((records.DATA / "records") / f"{name.replace('-', '_')}.json").read_text(encoding="utf-8")
     check_record(text)
     record = json.loads(text)
     assert record["experiment"] == name
@@ -93,7 +93,7 @@ def test_a_kept_records_config_runs_it_again(name):
 
 def test_the_repository_has_no_other_records():
     known = {name.replace("-", "_") for name in RECORDED} | set(SWEEPS) | {"bench_2_cores"}
-    assert {path.stem for path in records.FOLDER.iterdir()} == known
+    assert {path.stem for path in (records.DATA / "records").iterdir()} == known
 
 
 def test_the_repositorys_benchmarks_are_complete_and_have_the_rows_that_chapter_05_reads():
@@ -112,7 +112,7 @@ def test_the_repositorys_benchmarks_are_complete_and_have_the_rows_that_chapter_
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_the_repositorys_sweep_is_complete_and_has_the_outcome_of_its_measurements(name):
-    text = (records.FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    text = ((records.DATA / "records") / f"{name}.json").read_text(encoding="utf-8")
     record = json.loads(text, parse_constant=refuse_constant)
     assert tuple(record) == FIELDS and record["experiment"] == "sweep"
     assert json.loads(json.dumps(from_dict(record["config"]).as_dict())) == record["config"]

@@ -7,11 +7,8 @@ sides); rows here have both. And a visit of its chains keeps one step fewer than
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
-from importlib.metadata import PackageNotFoundError, files
 from itertools import product
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -25,7 +22,7 @@ from emc2_lite.laboratory.finite import exact_gradient, flat, pull_back, trained
 from emc2_lite.laboratory.gradients import BatchSize, Count, Step
 from emc2_lite.laboratory.statistics import Row
 from emc2_lite.losses import METHODS, Criterion, EMC2Loss, global_contrastive_loss
-from emc2_lite.records import ROOT
+from emc2_lite.records import data_file
 from emc2_lite.training import train
 from emc2_lite.training.optimisers import LearningRate, WeightDecay
 from emc2_lite.vision import Augmentation, FileViews, FolderImages, ImageViews, ResNetEncoder, load_images, load_stl10
@@ -61,7 +58,9 @@ def published_curves(figure: Literal["figure1", "figure2"]) -> list[Row]:
     >>> published_curves("figure2")[0]
     {'method': 'EMC2', 'step': 25, 'loss': 7.309, 'squared_norm': 89.8}
     """
-    with _published_file(_FILES[figure]).open(encoding="utf-8", newline="") as lines:
+    if (file := data_file("published", _FILES[figure])) is None:
+        raise FileNotFoundError(f"There is no data/published/{_FILES[figure]}: take it from the repository.")
+    with file.open(encoding="utf-8", newline="") as lines:
         _, *cells = csv.reader(lines)
     rows: list[Row] = []
     for name, place, *texts in cells:
@@ -74,16 +73,6 @@ def published_curves(figure: Literal["figure1", "figure2"]) -> list[Row]:
             loss, squared_norm = numbers
             rows.append({"method": method, "step": int(place), "loss": loss, "squared_norm": squared_norm})
     return rows
-
-
-def _published_file(name: str) -> Path:
-    paths = [ROOT / "data" / "published" / name]
-    with suppress(PackageNotFoundError):
-        installed = files("emc2-lite") or ()
-        paths += [Path(str(file.locate())) for file in installed if file.parts[-2:] == ("published", name)]
-    if found := next(filter(Path.is_file, paths), None):
-        return found
-    raise FileNotFoundError(f"There is no {paths[0]}: take it from the repository, data/published.")
 
 
 @checked_settings
