@@ -63,7 +63,7 @@ def test_whole_numbers_and_lists_are_converted():
 REFUSALS = {
     "There is no section [optimizer]: use data, encoder, loss, optimiser, training, views.": {"optimizer": {}},
     "training is 5: it is a section, [training], with keys in it.": {"training": 5},
-    "[training] has no 'epoch': it has epochs, batch_size, seed,": {"training": {"epoch": 3}},
+    "[training] has no 'epoch': it has epochs, budget, batch_size,": {"training": {"epoch": 3}},
     "training.epochs is 'three': it must be a whole number of 1 or more.": {"training": {"epochs": "three"}},
     "training.epochs is 2.5: it must be a whole number of 1 or more.": {"training": {"epochs": 2.5}},
     "training.epochs is True: it must be a whole number of 1 or more.": {"training": {"epochs": True}},

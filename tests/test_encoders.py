@@ -57,6 +57,19 @@ def test_the_number_of_weights_is_that_of_the_convolutions(depth):
     assert number_of_weights(encoder(depth).trunk) == trunk - 2 * channels
 
 
+@pytest.mark.parametrize(("depth", "weights"), [(8, 77_392), (14, 174_608), (20, 271_824)])
+@torch.no_grad()
+def test_a_small_resnet_has_its_depth_in_convolutions_and_a_quarter_of_the_side_at_the_end(depth, weights):
+    """Depth counts the classifier, and not the two shortcuts. He et al. 2016 give 0.27 million weights for 20."""
+    net = encoder(depth, norm="batch", dim=16)
+    assert net.features(IMAGES).shape == (6, 64) and net(IMAGES).shape == (6, 16)
+    assert sum(isinstance(module, nn.Conv2d) for module in net.trunk.modules()) == depth - 1 + 2
+    assert number_of_weights(net.trunk) == weights
+    assert number_of_weights(encoder(depth, norm="group").trunk) == weights
+    before_the_mean = net.trunk[:-2]
+    assert before_the_mean(IMAGES).shape == (6, 64, 8, 8)
+
+
 def sizes(net):
     """Height of what goes into each stage, from the stem's output on."""
     seen = []
@@ -207,7 +220,7 @@ def test_a_seed_fixes_the_start():
 
 WIDTHS = "it must be a whole number from 1 to 65,536."
 REFUSALS = {
-    "depth is 34: use 18 or 50.": {"depth": 34},
+    "depth is 34: use 8, 14, 18, 20 or 50.": {"depth": 34},
     "depth is '18': it must be a whole number.": {"depth": "18"},
     "stem is 'cifar': use one of imagenet, small.": {"stem": "cifar"},
     "norm is 'layer': use one of none, group, batch.": {"norm": "layer"},

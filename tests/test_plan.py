@@ -28,3 +28,14 @@ def test_a_plan_of_sgd_without_momentum_needs_no_memory_for_the_optimiser():
     forecast = plan(config, 100, (1, 8, 8), CPU, in_memory=False)
     assert (forecast.memory["optimiser"], forecast.memory["loss"], forecast.memory["images"]) == (0, 0, 0)
     assert forecast.encoded_again == 0
+
+
+def test_a_price_pays_for_fewer_steps_of_a_loss_that_encodes_again():
+    """A start that is encoded again costs 1 encoding of the 3 of a view, and a plan counts every one: 4 / 3 or more."""
+    plain, dear = (
+        plan(small(method, training__budget="price"), 100, (1, 8, 8), CPU, in_memory=True)
+        for method in ("NT-Xent", "EMC2")
+    )
+    assert (plain.steps_per_epoch, plain.steps) == (12, 36)
+    assert 36 / 2 <= dear.steps <= round(36 * 3 / 4)
+    assert dear.seconds == pytest.approx(dear.steps * dear.seconds_per_step)

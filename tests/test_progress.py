@@ -22,27 +22,36 @@ def clock(monkeypatch):
 
 def test_lines_come_after_the_first_steps_then_every_half_minute_and_at_the_end(capsys, clock):
     with Progress(0, 1000, 32) as shown:
-        for _ in range(1000):
+        for step in range(1, 1001):
             clock[0] += 0.25
-            shown.advance({"loss": 3.21, "effective_rank": 12.0})
+            shown.advance({"loss": 3.21, "effective_rank": 12.0}, step)
     lines = capsys.readouterr().err.splitlines()
     told = [10, 130, 250, 370, 490, 610, 730, 850, 970, 1000]
     assert [line.split(" of ")[0] for line in lines] == [f"step {step:,}" for step in told]
     assert lines[1] == "step 130 of 1,000, loss 3.21, rank 12, 128 images/s, 4 min left"
 
 
+def test_steps_of_a_price_may_skip_the_tenth(capsys, clock):
+    with Progress(0, 30, 32) as shown:
+        for step in (4.5, 9.4, 13.9, 18.6, 27.2, 31.7):
+            clock[0] += 1.0
+            shown.advance({}, step)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" of ")[0] for line in lines] == ["step 14", "step 32"]
+
+
 def test_a_resumed_run_reports_the_speed_since_it_resumed(capsys, clock):
     shown = Progress(900, 1000, 32)
-    for _ in range(10):
+    for step in range(901, 911):
         clock[0] += 1.0
-        shown.advance({})
+        shown.advance({}, step)
     assert shown.line({}) == "step 910 of 1,000, 32 images/s, 2 min left"
 
 
 def test_shown_false_shows_nothing(capsys):
     with Progress(0, 20, 32, shown=False) as shown:
-        for _ in range(20):
-            shown.advance({"loss": 1.0})
+        for step in range(1, 21):
+            shown.advance({"loss": 1.0}, step)
     assert capsys.readouterr() == ("", "")
 
 
@@ -58,16 +67,16 @@ def test_a_lost_terminal_does_not_stop_a_run(monkeypatch):
 
     monkeypatch.setattr(sys, "stderr", Lost())
     with Progress(0, 20, 32) as shown:
-        for _ in range(20):
-            shown.advance({"loss": 1.0})
+        for step in range(1, 21):
+            shown.advance({"loss": 1.0}, step)
     assert shown.step == 20
 
 
 ON_A_TERMINAL = """
 from emc2_lite.training.progress import Progress
 with Progress(0, 20, 32) as shown:
-    for _ in range(20):
-        shown.advance({"loss": 1.5})
+    for step in range(1, 21):
+        shown.advance({"loss": 1.5}, step)
 """
 
 
@@ -88,8 +97,8 @@ def test_a_terminal_gets_a_bar():
 IN_A_KERNEL = """
 from emc2_lite.training.progress import Progress
 with Progress(0, 20, 32) as shown:
-    for _ in range(20):
-        shown.advance({"loss": 1.5})
+    for step in range(1, 21):
+        shown.advance({"loss": 1.5}, step)
 print([kind.__name__ for kind in type(shown.bar).__mro__])
 """
 

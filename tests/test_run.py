@@ -1,6 +1,7 @@
 """A configured run: its steps, its measurements, its files."""
 
 import json
+import math
 from itertools import pairwise
 
 import pytest
@@ -21,6 +22,7 @@ from emc2_lite.training import (
     train,
     views_of_epoch,
 )
+from emc2_lite.training.price import step_price
 from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
 
 
@@ -46,6 +48,25 @@ def test_the_rate_warms_up_step_by_step_and_falls_to_zero():
     assert max(rates) == rates[2] == 0.003
     assert all(later < earlier for earlier, later in pairwise(rates[3:]))
     assert run.update.optimiser.param_groups[0]["lr"] == 0
+
+
+def test_a_price_buys_fewer_steps_of_a_dearer_loss_and_the_rate_follows_what_is_spent():
+    """3 epochs of 6 steps cost NT-Xent 18 x 48 encodings. At this temperature chains stay, and are encoded again."""
+    plain, dear = (
+        new_run(method, training__budget="price", optimiser__warmup_epochs=0, loss__temperature=temperature)
+        for method, temperature in (("NT-Xent", 0.2), ("EMC2", 0.002))
+    )
+    spent, rates = [0], []
+    for run in (plain, dear):
+        while not run.finished:
+            rates.append(run.update.optimiser.param_groups[0]["lr"])
+            run.advance()
+            spent.append(spent[-1] + step_price(run.criterion.stats, 8) if run is dear else 0)
+    assert plain.step == 18 and plain.spent == 18 * 48
+    assert dear.step < 18 and 18 * 48 <= dear.spent < 18 * 48 + 4 * 16
+    expected = [0.0015 * (1 + math.cos(math.pi * done / (18 * 48))) for done in spent[18:-1]]
+    assert rates[18:] == pytest.approx(expected)
+    assert dear.update.optimiser.param_groups[0]["lr"] == 0
 
 
 def test_an_epoch_has_each_sample_once_and_peek_shows_the_next_batch():

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from emc2_lite.checks import Bounds, Increasing, Seed, check_tensor, checked_settings
 from emc2_lite.laboratory.finite import exact_gradient
-from emc2_lite.laboratory.price import step_price
 from emc2_lite.laboratory.statistics import Interval, jackknife
 from emc2_lite.losses import Criterion
+from emc2_lite.training.price import step_price
 
 BatchSize = Annotated[int, Bounds(least=2)]
 Count = Annotated[int, Bounds(least=1, most=10**9)]
@@ -110,7 +110,7 @@ class GradientQuality(NamedTuple):
     noise: sqrt(E |g - E g|^2) / |e|, the noise of a single step.
     run_noise: sqrt(n E |m - E m|^2) / |e|, the noise of a run. It is `noise` where steps are independent, above it
         where they resemble each other, as those of chains do, and below it where they make up for each other.
-    relative_price: encodings per step over those of the batch alone, see `emc2_lite.laboratory.step_price`.
+    relative_price: encodings per step over those of the batch alone, see `emc2_lite.training.price.step_price`.
     views_encoded: views encoded again per step, with and without gradient, in encodings.
     views_encoded_with_gradient: the part of `views_encoded` with gradient.
     """

@@ -20,6 +20,7 @@ BY = ("method", "temperature", "batch_size")
 MEASURES = {"1-NN": "nearest_neighbour", "linear probe, tuned": "linear_probe"}
 MEANS = ("encoded_again", "images_per_second")
 VALUES = (*MEASURES.values(), *MEANS)
+ENDS = ("step", "relative_price")
 
 
 class Cell(NamedTuple):
@@ -107,6 +108,7 @@ def _row(cell: Cell, record: dict[str, Any]) -> Row:
         **cell.place,
         **{name: float(accuracies[measure]) for measure, name in MEASURES.items()},
         **{name: sum(row.get(name, 0.0) for row in trained) / len(trained) for name in MEANS},
+        **{name: record["final"][0][name] for name in ENDS},
         "seconds": float(record["seconds"]),
     }
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from emc2_lite.checks import Increasing, Seed, checked_settings
 from emc2_lite.laboratory.finite import exact_gradient, flat, pull_back, trained_weights, view_table
 from emc2_lite.laboratory.gradients import BatchSize, Step
-from emc2_lite.laboratory.price import step_price
 from emc2_lite.losses import Criterion, global_contrastive_loss
 from emc2_lite.training.loop import training_steps
+from emc2_lite.training.price import step_price
 from emc2_lite.vision.views import Views
 
 
@@ -20,7 +20,7 @@ class TrainingCurve(NamedTuple):
     """Exact measurements along a run, each (measurements,), float64.
 
     steps: updates made before the measurement.
-    price: encodings spent before the measurement, see `emc2_lite.laboratory.price`.
+    price: encodings spent before the measurement, see `emc2_lite.training.price`.
     loss: exact global contrastive loss, nats.
     squared_norm: |e|^2, the squared norm of the exact gradient e in the encoder's weights.
     squared_error: |g - e|^2 of the gradient g that the run took at that step.

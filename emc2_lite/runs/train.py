@@ -12,6 +12,7 @@ from emc2_lite.locking import locked
 from emc2_lite.records import new_record, read_record_file, write_record
 from emc2_lite.runs.images import class_name, device_name, images_in_words, load_views, pick_device, settings_of
 from emc2_lite.training import BEST, METRICS, Config, Run, fit, read_metrics
+from emc2_lite.training.price import step_price
 from emc2_lite.vision.encoders import Encoder
 from emc2_lite.vision.views import Views
 
@@ -70,6 +71,8 @@ def train_run(
         run = Run(config, views, device)
         tell(f"{config.data.name}: {images_in_words(labels, views.classes)}")
         length = f"{config.training.epochs} epochs of {run.sampler.batches_per_epoch:,} steps"
+        if config.training.budget == "price":
+            length = f"the price of {length} of NT-Xent,"
         tell(f"{length} on {device_name(device)}, in {config.training.precision}")
         evaluate = None
         if config.training.evaluate_epochs:
@@ -97,7 +100,8 @@ def _record_of(run: Run, output: Path, tell: Callable[[str], object]) -> dict[st
     if not rows:
         tell(f"{output / METRICS} has no rows that can be read: the record says only how the run ended")
     last = rows[-1] if rows else {"step": run.step, "epoch": float(training.epochs)}
-    final, device = [{**last, "best_accuracy": run.best}], device_name(run.device)
+    price = run.spent / (run.step * step_price(None, training.batch_size))
+    final, device = [{**last, "best_accuracy": run.best, "relative_price": price}], device_name(run.device)
     record = new_record(
         "train", config=config, seeds=[training.seed], device=device, seconds=run.seconds, metrics=rows, final=final
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-FORMAT = 2
+FORMAT = 3
 SEAL = b"emc2-lite sha256 "  # before the digest of all earlier bytes; torch ignores bytes behind its archive
 SEALED = len(SEAL) + 64
 

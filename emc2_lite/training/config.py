@@ -14,6 +14,7 @@ from emc2_lite.vision import DATASETS, Augmentation
 
 Count = Annotated[int, Bounds(least=1)]
 NotNegative = Annotated[float, Bounds(least=0)]
+SMALL = ("resnet8", "resnet14", "resnet20")
 IN_FILES = Unread("name", *(name for name, known in DATASETS.items() if known.in_memory))
 
 
@@ -41,12 +42,13 @@ class Data(Section):
 
 @dataclass(frozen=True)
 class Encoder(Section):
-    """dim: d, the length of an embedding. Only a ResNet has stem, norm and hidden: the projector's hidden width."""
+    """dim: d, the length of an embedding. Only a ResNet has norm and hidden, the projector's hidden width, and only
+    resnet18 and resnet50 have stem."""
 
-    name: Literal["digits", "resnet18", "resnet50"] = "digits"
+    name: Literal["digits", "resnet8", "resnet14", "resnet18", "resnet20", "resnet50"] = "digits"
     dim: Width = 32
     hidden: Annotated[Width | None, Unread("name", "digits")] = None
-    stem: Annotated[Literal["imagenet", "small"], Unread("name", "digits")] = "imagenet"
+    stem: Annotated[Literal["imagenet", "small"], Unread("name", "digits", *SMALL)] = "imagenet"
     norm: Annotated[Literal["none", "group", "batch"], Unread("name", "digits")] = "none"
 
 
@@ -86,12 +88,15 @@ class Optimiser(Section):
 
 @dataclass(frozen=True)
 class Training(Section):
-    """device: cpu, cuda, or auto (cuda where torch finds a GPU). precision: float32, bfloat16, or float16 (scaled).
-    threads: of the CPU. log_steps: steps between two lines of metrics. evaluate_epochs: epochs between two 1-NN
-    evaluations, 0 for none, on evaluate_images labelled images. checkpoint_seconds: least time between two checkpoints.
+    """budget: "epochs", or "price": the run ends when it has spent as many encodings as its epochs cost NT-Xent, 6 a
+    sample and epoch, and the learning rate follows what is spent. device: cpu, cuda, or auto (cuda where torch finds a
+    GPU). precision: float32, bfloat16, or float16 (scaled). threads: of the CPU. log_steps: steps between two lines of
+    metrics. evaluate_epochs: epochs between two 1-NN evaluations, 0 for none, on evaluate_images labelled images.
+    checkpoint_seconds: least time between two checkpoints.
     """
 
     epochs: Count = 20
+    budget: Literal["epochs", "price"] = "epochs"
     batch_size: Annotated[int, Bounds(least=2)] = 32
     seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"

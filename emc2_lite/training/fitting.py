@@ -37,7 +37,7 @@ def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: b
     with (
         Interruption() as interruption,
         MetricsLog(output / METRICS, run.step, run.evaluated) as log,
-        Progress(run.step, run.total_steps, training.batch_size, shown=progress) as shown,
+        Progress(round(run.done), run.total_steps, training.batch_size, shown=progress) as shown,
     ):
         saved, row = time.monotonic(), {}
         monitor = CollapseMonitor(run.warmup_steps)
@@ -54,7 +54,7 @@ def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: b
                 log.write({"step": run.step, "epoch": run.step / per_epoch} | row)
                 if monitor.fires(run.step, row):
                     warnings.warn(_collapse_advice(run, row), stacklevel=2)
-            shown.advance(row)
+            shown.advance(row, run.done)
             _evaluated(run, output, log, evaluate, interruption)
             ending = run.finished or interruption.asked
             if ending or time.monotonic() - saved >= training.checkpoint_seconds:

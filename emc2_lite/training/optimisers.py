@@ -95,12 +95,15 @@ def make_optimiser(
     return kind(encoder.parameters(), learning_rate, weight_decay=weight_decay, momentum=momentum)
 
 
-def warmup_cosine(optimiser: Optimizer, *, warmup_steps: int, total_steps: int) -> LambdaLR:
+def warmup_cosine(
+    optimiser: Optimizer, *, warmup_steps: int, total_steps: int, position: Callable[[], float] | None = None
+) -> LambdaLR:
     """A learning rate that rises linearly and falls along half a cosine; call `step` after each optimiser step.
 
-    Step t = 0, 1, ... takes the optimiser's rate times
+    At t = 0, 1, ..., the number of calls of `step` so far or what `position()` returns, the rate is the optimiser's
+    times
 
-        (t + 1) / warmup_steps                                                       for t < warmup_steps,
+        (t + 1) / warmup_steps, at most 1,                                           for t < warmup_steps,
         (1 + cos(pi * (t - warmup_steps) / (total_steps - warmup_steps))) / 2        up to total_steps, then 0.
 
     To resume, make optimiser and schedule as before, then load both state dicts.
@@ -115,11 +118,12 @@ def warmup_cosine(optimiser: Optimizer, *, warmup_steps: int, total_steps: int) 
         words = f"The warm-up has {warmup_steps} steps and the run {total_steps}: "
         raise ValueError(words + "a run has at least 1 step, and its warm-up from 0 to as many steps as the run.")
 
-    def share(step: int) -> float:
-        if step >= total_steps:
+    def share(calls: int) -> float:
+        t = calls if position is None else position()
+        if t >= total_steps:
             return 0.0
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        return (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps))) / 2
+        if t < warmup_steps:
+            return min((t + 1) / warmup_steps, 1.0)
+        return (1 + math.cos(math.pi * (t - warmup_steps) / (total_steps - warmup_steps))) / 2
 
     return LambdaLR(optimiser, share)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 from itertools import islice
-from statistics import median
+from statistics import mean, median
 from typing import NamedTuple
 
 import torch
@@ -12,12 +12,14 @@ from torch import Tensor
 from emc2_lite.losses import EMC2Loss
 from emc2_lite.training.config import Config
 from emc2_lite.training.loop import EpochSampler, views_of_epoch
+from emc2_lite.training.price import step_price
 from emc2_lite.training.run import Run
 from emc2_lite.vision import DigitViews, ImageViews
 
 
 class Plan(NamedTuple):
-    """steps, steps_per_epoch: of the run. parameters: number of the encoder's weights.
+    """steps, steps_per_epoch: of the run; a budget that is a price pays for this many steps of the measured price.
+    parameters: number of the encoder's weights.
     memory: bytes by purpose; on a GPU `peak` is the largest sum that was measured, with all images added.
     seconds_per_step: measured, without evaluation and without the decoding of files. seconds: of all steps.
     encoder_share: share of the step spent on the encoder's forward and backward pass, with the batch in memory.
@@ -59,7 +61,7 @@ def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torc
     criterion = run.criterion
     forgets = isinstance(criterion, EMC2Loss) and criterion.held == "encoded"
     batches = EpochSampler(min(samples, 4 * b), b, torch.Generator(device).manual_seed(0))
-    steps, passes, encoded = [], [], []
+    steps, passes, encoded, prices = [], [], [], []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     for epoch, index in islice(batches, 2 * batches.batches_per_epoch):
@@ -69,15 +71,16 @@ def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torc
         run.update.embed(batch).sum().backward()
         passed = now()
         run.update(index, view)
-        again = getattr(criterion.stats, "views_encoded", 0)
+        again, price = getattr(criterion.stats, "views_encoded", 0), step_price(criterion.stats, b)
         if epoch and forgets and (spared := 2 * b - again + criterion.stats.views_encoded_with_gradient):
             with torch.no_grad():
                 run.update.encode(rows[:spared], view.flatten()[:spared])
-            again += spared
+            again, price = again + spared, price + spared
         if epoch:
             passes.append(passed - began)
             steps.append(now() - passed)
             encoded.append(again / (2 * b))
+            prices.append(price / step_price(None, b))
     seconds, weights = median(steps), list(run.encoder.parameters())
     moments = [t for state in run.optimiser.state.values() for t in state.values() if isinstance(t, Tensor)]
     memory = {
@@ -89,13 +92,14 @@ def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torc
     }
     if device.type == "cuda":
         memory["peak"] = torch.cuda.max_memory_allocated(device) + memory["images"]
+    taken = round(run.total_steps / mean(prices)) if config.training.budget == "price" else run.total_steps
     return Plan(
-        steps=run.total_steps,
+        steps=taken,
         steps_per_epoch=run.sampler.batches_per_epoch,
         parameters=sum(w.numel() for w in weights),
         memory=memory,
         seconds_per_step=seconds,
-        seconds=seconds * run.total_steps,
+        seconds=seconds * taken,
         encoder_share=median(passes) / seconds,
         encoded_again=sum(encoded) / len(encoded),
     )

@@ -28,20 +28,24 @@ class Progress(AbstractContextManager):
             with suppress(OSError):
                 self.bar.close()
 
-    def advance(self, numbers: dict[str, float]) -> None:
-        """Count a step; `numbers` is the last row of metrics, empty before the first."""
-        self.step += 1
+    def advance(self, numbers: dict[str, float], step: float) -> None:
+        """Show that the run is at `step`; `numbers` is the last row of metrics, empty before the first."""
+        before, self.step = self.step, round(step)
         if self.bar is None:
             return
         try:
             if not self.bar.disable:
-                self.bar.update(self.batch_size)
+                self.bar.update((self.step - before) * self.batch_size)
                 self.bar.set_postfix_str(", ".join(_words(numbers)), refresh=False)
-            elif self.step in (self.total_steps, self.first + FIRST_STEPS) or time.perf_counter() >= self.due:
+            elif self._worth_a_line(before):
                 self.due = time.perf_counter() + EVERY_SECONDS
                 print(self.line(numbers), file=sys.stderr, flush=True)
         except OSError:
             self.bar = None
+
+    def _worth_a_line(self, before: float) -> bool:
+        begun = before < self.first + FIRST_STEPS <= self.step
+        return begun or self.step >= self.total_steps or time.perf_counter() >= self.due
 
     def line(self, numbers: dict[str, float]) -> str:
         """Such as "step 1,200 of 4,500, loss 3.21, 512 images/s, 3 min left"."""

@@ -12,10 +12,11 @@ from emc2_lite.training.config import Config, Encoder
 from emc2_lite.training.configuring import differences, from_dict
 from emc2_lite.training.loop import EpochSampler, TrainingStep, views_of_epoch
 from emc2_lite.training.optimisers import make_optimiser, warmup_cosine
+from emc2_lite.training.price import step_price
 from emc2_lite.vision import DigitEncoder, ResNetEncoder
 from emc2_lite.vision.views import Views
 
-COUNTERS = ("step", "evaluated", "seconds", "best")
+COUNTERS = ("step", "spent", "evaluated", "seconds", "best")
 PARTS = ("encoder", "criterion", "optimiser", "schedule", "scaler", "sampler")  # each has a state dict
 
 
@@ -37,6 +38,8 @@ class Run:
     The configuration and the views alone decide its course. A run that loads a saved `state_dict` continues bit for
     bit, on the same kind of device with the same number of threads. Weights and random numbers come from the seed
     `config.training.seed`; `views` are on the `device`, and `views.identity` tells their images from others.
+    `step` counts the steps and `spent` their encodings (`emc2_lite.training.price`); the run ends where `done` reaches
+    `total_steps`.
 
     Raises: ValueError: on settings that a part refuses, such as a batch larger than the set of images.
 
@@ -62,7 +65,9 @@ class Run:
         self.sampler = EpochSampler(len(views), training.batch_size, generator)
         self.total_steps = training.epochs * self.sampler.batches_per_epoch
         self.warmup_steps = round(chosen.warmup_epochs * self.sampler.batches_per_epoch)
-        self.schedule = warmup_cosine(self.optimiser, warmup_steps=self.warmup_steps, total_steps=self.total_steps)
+        self.step, self.spent, self.evaluated, self.seconds = 0, 0, 0, 0.0
+        how: dict[str, Any] = {"warmup_steps": self.warmup_steps, "total_steps": self.total_steps}
+        self.schedule = warmup_cosine(self.optimiser, position=lambda: self.done, **how)
         if training.channels_last:
             self.encoder.to(memory_format=torch.channels_last)
         if training.compile:
@@ -72,14 +77,19 @@ class Run:
             *parts, precision=training.precision, channels_last=training.channels_last, clip=chosen.clip
         )
         self.scaler = self.update.scaler
-        self.step, self.evaluated, self.seconds = 0, 0, 0.0
         self.best: float | None = None
         self._sums: dict[str, Tensor] = {}
         self._count = 0
 
     @property
+    def done(self) -> float:
+        """How far the run is, in steps; where the budget is a price, in steps of a loss that encodes nothing again."""
+        training = self.config.training
+        return self.step if training.budget == "epochs" else self.spent / step_price(None, training.batch_size)
+
+    @property
     def finished(self) -> bool:
-        return self.step == self.total_steps
+        return self.done >= self.total_steps
 
     def advance(self) -> None:
         """One step: the next batch, the update, the schedule."""
@@ -93,8 +103,9 @@ class Run:
             value = torch.as_tensor(value, dtype=torch.float64, device=self.device)
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._count += 1
-        self.schedule.step()
         self.step += 1
+        self.spent += step_price(self.criterion.stats, self.sampler.batch_size)
+        self.schedule.step()
         self.seconds += time.perf_counter() - started
 
     def means(self) -> dict[str, float]:

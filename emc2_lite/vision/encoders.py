@@ -1,5 +1,6 @@
 """Encoders: from images to embeddings of length 1."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -9,7 +10,8 @@ from torch.nn import functional as F
 
 from emc2_lite.checks import Width, checked_settings
 
-NORMS = {"none": nn.Identity, "group": partial(nn.GroupNorm, 32), "batch": nn.BatchNorm2d}
+SMALL = (8, 14, 20)  # depths of the ResNets for small images
+NormLayer = Callable[[int], nn.Module]
 
 
 class Encoder(nn.Module):
@@ -47,23 +49,28 @@ class DigitEncoder(Encoder):
 
 
 class ResNetEncoder(Encoder):
-    """torchvision's ResNet without its classifier, and a projector: (k, 3, H, W) images -> (k, 512) features, (k, 2048)
-    at depth 50 -> (k, dim) embeddings of length 1. The defaults are the paper's encoder for STL-10.
+    """A ResNet without its classifier, and a projector: (k, 3, H, W) images -> (k, f) features -> (k, dim) embeddings
+    of length 1. The defaults are the paper's encoder for STL-10.
+
+    Depths 18 (f = 512) and 50 (f = 2048) are torchvision's. Depths 8, 14 and 20 are for images of 32 x 32 on a CPU: a
+    3 x 3 convolution, then three stages of 1, 2 or 3 blocks with 16, 32 and f = 64 channels.
 
     Weights start as torchvision's do (He et al. 2015), with any norm. At depth 18 without norm layers no other start
     learnt faster at the paper's rate, Adam's 1e-4: residual branches that start at zero (Fixup, Zhang, Dauphin and Ma
     2019) were slower. At 1e-3 all embeddings collapsed to one point within 100 steps: watch their mean cosine.
 
     Args:
-        depth: 18 or 50.
-        stem: "imagenet", a 7 x 7 convolution of stride 2 and a max pool; or "small", a 3 x 3 convolution of stride 1,
-            for images of about 32 x 32 (Chen et al. 2020, SimCLR, appendix B.9).
-        norm: "none"; "group", GroupNorm of 32 groups (Wu and He 2018); or "batch", where a training embedding depends
-            on the other images of its batch: a view that EMC2 encodes again takes the statistics of another pass.
+        depth: 8, 14, 18, 20 or 50.
+        stem: of depths 18 and 50: "imagenet", a 7 x 7 convolution of stride 2 and a max pool; or "small", a 3 x 3
+            convolution of stride 1, for images of about 32 x 32 (Chen et al. 2020, SimCLR, appendix B.9).
+        norm: "none"; "group", GroupNorm of 32 groups, at the small depths 8 (Wu and He 2018); or "batch", where a
+            training embedding depends on the other images of its batch: a view that EMC2 encodes again takes the
+            statistics of another pass.
         hidden, dim: the projector is Linear(f, hidden), ReLU, Linear(hidden, dim); without hidden, Linear(f, dim).
 
     Raises: ValueError: on another depth, stem or norm, or a width outside 1 to 65,536.
-    Source: He et al. 2016, Deep residual learning; Yau et al. 2024, the settings of its runs (ImageNet-100: depth 50,
+    Source: He et al. 2016, Deep residual learning, the small ones section 4.2 (here with 1 x 1 convolutions in the two
+    shortcuts that change the number of channels); Yau et al. 2024, the settings of its runs (ImageNet-100: depth 50,
     hidden 2048, dim 128).
     """
 
@@ -77,17 +84,49 @@ class ResNetEncoder(Encoder):
         hidden: Width | None = None,
         dim: Width = 512,
     ):
-        if depth not in (18, 50):
-            raise ValueError(f"depth is {depth}: use 18 or 50.")
-        from torchvision import models  # here, because torchvision takes seconds
-
-        trunk = models.get_model(f"resnet{depth}", norm_layer=NORMS[norm])
-        width, trunk.fc = trunk.fc.in_features, nn.Identity()
-        if stem == "small":
-            trunk.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-            nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
-            trunk.maxpool = nn.Identity()
+        if depth not in (*SMALL, 18, 50):
+            raise ValueError(f"depth is {depth}: use 8, 14, 18, 20 or 50.")
+        groups = partial(nn.GroupNorm, 8 if depth in SMALL else 32)
+        layers: dict[str, NormLayer] = {"none": nn.Identity, "group": groups, "batch": nn.BatchNorm2d}
+        trunk, width = (_small_trunk if depth in SMALL else partial(_trunk, stem=stem))(depth, layers[norm])
         projector: nn.Module = nn.Linear(width, hidden or dim)
         if hidden is not None:
             projector = nn.Sequential(projector, nn.ReLU(), nn.Linear(hidden, dim))
         super().__init__(trunk, projector, dim)
+
+
+def _trunk(depth: int, norm_layer: NormLayer, stem: str) -> tuple[nn.Module, int]:
+    """torchvision's ResNet of depth 18 or 50 without its classifier, and the number of its features."""
+    from torchvision import models  # here, because torchvision takes seconds
+
+    trunk = models.get_model(f"resnet{depth}", norm_layer=norm_layer)
+    width, trunk.fc = trunk.fc.in_features, nn.Identity()
+    if stem == "small":
+        trunk.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        _start(trunk.conv1)
+        trunk.maxpool = nn.Identity()
+    return trunk, width
+
+
+def _small_trunk(depth: int, norm_layer: NormLayer) -> tuple[nn.Module, int]:
+    """The ResNet of depth 8, 14 or 20, and the number of its features."""
+    from torchvision.models.resnet import BasicBlock
+
+    width = 16
+    layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1, bias=False), norm_layer(width), nn.ReLU(inplace=True)]
+    for channels in (16, 32, 64):
+        for _ in range((depth - 2) // 6):
+            shortcut = None
+            if channels != width:
+                shortcut = nn.Sequential(nn.Conv2d(width, channels, 1, stride=2, bias=False), norm_layer(channels))
+            layers.append(BasicBlock(width, channels, 1 if shortcut is None else 2, shortcut, norm_layer=norm_layer))
+            width = channels
+    trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    trunk.apply(_start)
+    return trunk, width
+
+
+def _start(layer: nn.Module) -> None:
+    """Give a convolution the weights that torchvision's ResNets start with."""
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -15,11 +15,11 @@ from torch import Tensor
 from emc2_lite.checks import Bounds, Distinct, Seed, Temperature, checked_settings
 from emc2_lite.laboratory.experiments import at_rest as shared
 from emc2_lite.laboratory.gradients import BatchSize, Count
-from emc2_lite.laboratory.price import visit_price
 from emc2_lite.laboratory.statistics import Row
 from emc2_lite.laboratory.training import priced_steps
 from emc2_lite.losses import METHODS, Criterion, global_contrastive_loss
 from emc2_lite.training.optimisers import LearningRate
+from emc2_lite.training.price import visit_price
 from emc2_lite.vision import DigitEncoder
 from emc2_lite.vision.views import Views
 
