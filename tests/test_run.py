@@ -22,7 +22,9 @@ from emc2_lite.training import (
     train,
     views_of_epoch,
 )
+from emc2_lite.training import run as run_module
 from emc2_lite.training.price import step_price
+from emc2_lite.training.run import precision_on
 from emc2_lite.vision import DigitEncoder, DigitViews, load_digits
 
 
@@ -48,6 +50,34 @@ def test_the_rate_warms_up_step_by_step_and_falls_to_zero():
     assert max(rates) == rates[2] == 0.003
     assert all(later < earlier for earlier, later in pairwise(rates[3:]))
     assert run.update.optimiser.param_groups[0]["lr"] == 0
+
+
+@pytest.mark.parametrize(("units", "chosen"), [(True, "bfloat16"), (False, "float16")])
+def test_auto_is_the_half_precision_that_the_gpu_computes_in(monkeypatch, units, chosen):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: units)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    gpu = torch.device("cuda")
+    assert precision_on(gpu, "auto") == chosen and precision_on(CPU, "auto") == "float32"
+    assert precision_on(gpu, "float32") == "float32" and precision_on(CPU, "bfloat16") == "bfloat16"
+    if units:
+        assert precision_on(gpu, "bfloat16") == "bfloat16"
+    else:
+        with pytest.raises(ValueError, match="bfloat16, and Tesla T4 has no units for it: say float16, or auto"):
+            precision_on(gpu, "bfloat16")
+
+
+def test_a_run_goes_on_in_the_precision_of_another_gpu_with_a_warning(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "precision_on", lambda device, name: "bfloat16")
+        first = new_run(training__precision="auto")
+    first.advance()
+    assert first.precision == "bfloat16"
+    monkeypatch.setattr(run_module, "precision_on", lambda device, name: "float16")
+    second = new_run(training__precision="auto")
+    with pytest.warns(UserWarning, match="was in bfloat16 and goes on in float16, for this is another GPU"):
+        second.load_state_dict(first.state_dict())
+    second.advance()
+    assert second.step == 2 and second.scaler.is_enabled()
 
 
 def test_a_price_buys_fewer_steps_of_a_dearer_loss_and_the_rate_follows_what_is_spent():

@@ -151,7 +151,9 @@ def test_a_dry_run_forecasts_the_run_and_writes_nothing():
     images, encoder, duration, again, memory = result.stdout.splitlines()
     assert images == "digits: 48 images, 3 epochs of 6 steps, 18 steps in all"
     assert re.fullmatch(r"encoder: [\d,]+ weights", encoder)
-    assert re.match(r"time on cpu: \d+ s, \d+\.\d ms a step \(measured; .*\); \d+% of it is the encoder", duration)
+    assert re.match(
+        r"time on cpu, in float32: \d+ s, \d+\.\d ms a step \(measured; .*\); \d+% of it is the encoder", duration
+    )
     assert re.fullmatch(r"encoded again: \d\.\d\d views for each view of the batch", again)
     parts = "images 0 MiB, weights and gradients 1 MiB, optimiser 1 MiB, loss 0 MiB, activations"
     assert memory.startswith(f"memory: {parts}")

@@ -15,7 +15,8 @@ from emc2_lite.cli.sentences import in_a_sentence, what_is_left
 @options.skip_option
 @in_a_sentence(lambda: what_is_left("The run is", "last.pt", "--resume"))
 def train(config, output, resume, dry_run, device, download, skip_corrupt, parameters):
-    """Train an encoder as CONFIG says, a TOML file or one of: cifar10, digits, imagenet100, stl10.
+    """Train an encoder as CONFIG says, a TOML file or one of: cifar10, cifar10_small, digits,
+    imagenet100, stl10.
 
     The folder gets last.pt and best.pt (the highest 1-NN accuracy on held-out labels), metrics.jsonl, record.json and,
     where plotly is installed, figure.html. A run that was interrupted, or killed, goes on with --resume and ends with
@@ -79,6 +80,7 @@ def _forecast(config) -> str:
     from emc2_lite.runs import device_name, pick_device, settings_of
     from emc2_lite.training import plan
     from emc2_lite.training.progress import duration
+    from emc2_lite.training.run import precision_on
     from emc2_lite.vision import DATASETS, load_images
 
     data, known, device = config.data, DATASETS[config.data.name], pick_device(config.training.device)
@@ -96,9 +98,9 @@ def _forecast(config) -> str:
         f"{data.name}: {samples:,} images, {config.training.epochs} epochs of {forecast.steps_per_epoch:,} steps, "
         f"{forecast.steps:,} steps in all",
         f"encoder: {forecast.parameters:,} weights",
-        f"time on {device_name(device)}: {duration(forecast.seconds)}, {1000 * forecast.seconds_per_step:.1f} ms "
-        f"a step (measured; evaluation and the decoding of files not counted); {forecast.encoder_share:.0%} of it is "
-        "the encoder on the batch alone",
+        f"time on {device_name(device)}, in {precision_on(device, config.training.precision)}: "
+        f"{duration(forecast.seconds)}, {1000 * forecast.seconds_per_step:.1f} ms a step (measured; evaluation and the "
+        f"decoding of files not counted); {forecast.encoder_share:.0%} of it is the encoder on the batch alone",
         f"encoded again: {forecast.encoded_again:.2f} views for each view of the batch",
         "memory: " + ", ".join(f"{name} {count / 2**20:,.0f} MiB" for name, count in forecast.memory.items()),
     ]

@@ -73,7 +73,7 @@ def train_run(
         length = f"{config.training.epochs} epochs of {run.sampler.batches_per_epoch:,} steps"
         if config.training.budget == "price":
             length = f"the price of {length} of NT-Xent,"
-        tell(f"{length} on {device_name(device)}, in {config.training.precision}")
+        tell(f"{length} on {device_name(device)}, in {run.precision}")
         evaluate = None
         if config.training.evaluate_epochs:
             if config.data.name not in SAME_IMAGES or config.data.samples:

@@ -90,9 +90,9 @@ class Optimiser(Section):
 class Training(Section):
     """budget: "epochs", or "price": the run ends when it has spent as many encodings as its epochs cost NT-Xent, 6 a
     sample and epoch, and the learning rate follows what is spent. device: cpu, cuda, or auto (cuda where torch finds a
-    GPU). precision: float32, bfloat16, or float16 (scaled). threads: of the CPU. log_steps: steps between two lines of
-    metrics. evaluate_epochs: epochs between two 1-NN evaluations, 0 for none, on evaluate_images labelled images.
-    checkpoint_seconds: least time between two checkpoints.
+    GPU). precision: float32, bfloat16, float16 (scaled), or auto (`emc2_lite.training.run.precision_on`). threads: of
+    the CPU. log_steps: steps between two lines of metrics. evaluate_epochs: epochs between two 1-NN evaluations, 0 for
+    none, on evaluate_images labelled images. checkpoint_seconds: least time between two checkpoints.
     """
 
     epochs: Count = 20
@@ -100,7 +100,7 @@ class Training(Section):
     batch_size: Annotated[int, Bounds(least=2)] = 32
     seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal[*PRECISIONS] = "float32"  # type: ignore[valid-type]
+    precision: Literal["auto", *PRECISIONS] = "float32"  # type: ignore[valid-type]
     channels_last: bool = False
     compile: bool = False
     threads: Annotated[int, Bounds(least=1, most=1024)] | None = None

@@ -47,7 +47,7 @@ def shipped_configs() -> list[str]:
     """The names of the configurations that come with the library.
 
     >>> shipped_configs()
-    ['cifar10', 'digits', 'imagenet100', 'stl10']
+    ['cifar10', 'cifar10_small', 'digits', 'imagenet100', 'stl10']
     """
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 

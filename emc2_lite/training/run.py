@@ -1,6 +1,7 @@
 """A training run: everything that a checkpoint holds, advanced step by step."""
 
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,27 @@ def make_encoder(config: Encoder) -> DigitEncoder | ResNetEncoder:
     return ResNetEncoder(depth, stem=config.stem, norm=config.norm, hidden=config.hidden, dim=config.dim)
 
 
+def precision_on(device: torch.device, name: str) -> str:
+    """The precision that a configuration's name means on a device.
+
+    "auto" is float32 on a CPU, bfloat16 on a GPU that has it (from Ampere on), and float16 on an older one, as a T4.
+
+    Raises: ValueError: on bfloat16 on a GPU without it, which would compute in float32 and be slow.
+
+    >>> precision_on(torch.device("cpu"), "auto")
+    'float32'
+    """
+    if device.type != "cuda":
+        return "float32" if name == "auto" else name
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    if name == "auto":
+        return "bfloat16" if has_bfloat16 else "float16"
+    if name == "bfloat16" and not has_bfloat16:
+        words = f"training.precision is bfloat16, and {torch.cuda.get_device_name(device)} has no units for it: "
+        raise ValueError(words + "say float16, or auto.")
+    return name
+
+
 class Run:
     """A run of a configuration on views: encoder, criterion, optimiser, schedule, sampler and all random states.
 
@@ -52,6 +74,7 @@ class Run:
 
     def __init__(self, config: Config, views: Views, device: torch.device):
         self.config, self.views, self.device = config, views, device
+        self.precision = precision_on(device, config.training.precision)
         self.folder = str(Path(config.data.folder).expanduser().resolve())
         loss, chosen, training = config.loss, config.optimiser, config.training
         torch.manual_seed(training.seed)
@@ -74,7 +97,7 @@ class Run:
             self.encoder.compile()
         parts = (self.encoder, views, self.criterion, self.optimiser, generator)
         self.update = TrainingStep(
-            *parts, precision=training.precision, channels_last=training.channels_last, clip=chosen.clip
+            *parts, precision=self.precision, channels_last=training.channels_last, clip=chosen.clip
         )
         self.scaler = self.update.scaler
         self.best: float | None = None
@@ -135,6 +158,7 @@ class Run:
             "config": self.config.as_dict(),
             "images": {"count": len(self.views), "identity": self.views.identity, "folder": self.folder},
             "device": self.device.type,
+            "precision": self.precision,
             **{name: getattr(self, name) for name in COUNTERS},
             **{name: getattr(self, name).state_dict() for name in PARTS},
             "generator": self.update.generator.get_state(),
@@ -144,7 +168,7 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume where the state was saved, to the last bit.
+        """Resume where the state was saved, to the last bit; with a warning where "auto" is another precision here.
 
         Raises: ValueError: on another configuration (with each difference), other images, or another kind of device.
         """
@@ -164,6 +188,13 @@ class Run:
                 f"The run was started on {state['device']} and is to go on on {self.device.type}, where its random "
                 "state means nothing: take the same kind of device, or start another run."
             )
+        if state["precision"] != self.precision:
+            warnings.warn(
+                f"The run was in {state['precision']} and goes on in {self.precision}, for this is another GPU: from "
+                "here on the last bits are others than in a run without a break.",
+                stacklevel=2,
+            )
+            state = state | {"scaler": self.scaler.state_dict()}
         for name in PARTS:
             getattr(self, name).load_state_dict(state[name])
         self.update.generator.set_state(state["generator"])
