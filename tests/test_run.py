@@ -267,6 +267,8 @@ def test_an_evaluation_has_a_row_with_an_interval_for_each_measure(tmp_path):
         "linear probe, tuned",
         "linear probe, released code's protocol",
         "supervised, 1 epochs",
+        "supervised, 1 labels a class",
+        "supervised, 5 labels a class",
     ]
     for row in named.values():
         assert 0 <= row["low"] < row["accuracy"] < row["high"] <= 1

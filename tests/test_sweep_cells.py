@@ -83,3 +83,20 @@ def test_intervals_of_accuracies_stay_between_0_and_1(tmp_path):
     for row in final:
         for name in ("linear_probe", "nearest_neighbour"):
             assert 0 <= row[f"{name}_low"] <= row[name] <= row[f"{name}_high"] <= 1
+
+
+def test_few_labels_and_the_supervised_baseline_have_their_places(tmp_path):
+    """The baseline is made once a seed, and has its own accuracies where the others have the probe's."""
+    how = {"methods": ["NT-Xent", "DCL"], "batch_sizes": [8], "temperatures": [0.2], "seeds": 1}
+    cells = cells_of(BASE, tmp_path, **how, labels=[1, 2], supervised_epochs=1)
+    record = sweep(BASE, tmp_path, cells, jobs=1)
+    first, supervised, second = record["metrics"]
+    assert [first["method"], supervised["method"], second["method"]] == ["NT-Xent", "supervised", "DCL"]
+    found = json.loads((cells[0].folder / "evaluation.json").read_text())["rows"]
+    few = [row["accuracy"] for row in found if row["measure"] == "linear probe, 2 labels a class"]
+    assert len(few) == 5 and first["labels_2"] == pytest.approx(sum(few) / 5)
+    (baseline,) = (row["accuracy"] for row in found if row["measure"] == "supervised, 2 labels a class")
+    assert supervised["labels_2"] == baseline and supervised["nearest_neighbour"] is None
+    assert first["relative_price"] == 1 and first["step"] == 6 and supervised["step"] is None
+    assert rows(sweep(BASE, tmp_path, cells, jobs=1)) == rows(record)
+    assert [row["labels_1"] for row in record["final"]] == [row["labels_1"] for row in record["metrics"]]

@@ -20,6 +20,12 @@ class HomePath(click.Path):
 FOLDER = HomePath(file_okay=False, path_type=Path)
 download_option = click.option("--download", is_flag=True, help="Fetch the data set if it is missing.")
 skip_option = click.option("--skip-corrupt", is_flag=True, help="Leave out image files that cannot be read.")
+labels_option = click.option(
+    "--labels", default="", metavar="N,N,...", help="Also the probe with N labels per class, such as 1,5,10."
+)
+supervised_option = click.option(
+    "--supervised", metavar="EPOCHS", type=click.IntRange(0), default=0, help="Also EPOCHS of the supervised baseline."
+)
 device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute.")
 
 

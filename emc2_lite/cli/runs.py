@@ -44,8 +44,8 @@ def train(config, output, resume, dry_run, device, download, skip_corrupt, param
 @click.command()
 @click.argument("run", type=options.FOLDER)
 @click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
-@click.option("--labels", default="", metavar="N,N,...", help="Also the probe with N labels per class, such as 1,5,10.")
-@click.option("--supervised", metavar="EPOCHS", type=click.IntRange(0), help="Also EPOCHS of the supervised baseline.")
+@options.labels_option
+@options.supervised_option
 @options.device_option
 @options.download_option
 @options.skip_option
@@ -64,7 +64,7 @@ def evaluate(run, checkpoint, labels, supervised, device, download, skip_corrupt
         checkpoint=f"{checkpoint}.pt",
         device=device or "auto",
         labels_a_class=options.numbers(labels, int, "--labels") if labels else (),
-        supervised_epochs=supervised or 0,
+        supervised_epochs=supervised,
         download=download,
         values=options.literals(parameters, skip_corrupt=skip_corrupt),
         tell=lambda line: click.echo(line, err=True),

@@ -4,7 +4,16 @@ import sys
 
 import click
 
-from emc2_lite.cli.options import check_writable, columns, config_of, numbers, training_options, write_page
+from emc2_lite.cli.options import (
+    check_writable,
+    columns,
+    config_of,
+    labels_option,
+    numbers,
+    supervised_option,
+    training_options,
+    write_page,
+)
 from emc2_lite.cli.sentences import in_a_sentence, what_is_left
 from emc2_lite.records import rows_where, write_whole
 
@@ -15,9 +24,13 @@ from emc2_lite.records import rows_where, write_whole
 @click.option("--batch-sizes", default="32", show_default=True)
 @click.option("--temperatures", default="0.2", show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Number of seeds: 0, 1, ...")
+@labels_option
+@supervised_option
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time, a process each.")
 @in_a_sentence(lambda: what_is_left("The runs of the sweep are", "*/last.pt"))
-def sweep(config, methods, batch_sizes, temperatures, seeds, jobs, output, device, download, parameters):
+def sweep(
+    config, methods, batch_sizes, temperatures, seeds, labels, supervised, jobs, output, device, download, parameters
+):
     """Train and evaluate CONFIG for all METHODS x BATCH_SIZES x TEMPERATURES x seeds, lists with commas between.
 
     The same command goes on with a sweep that was stopped. At the end there are a table and a figure: means over seeds
@@ -30,7 +43,9 @@ def sweep(config, methods, batch_sizes, temperatures, seeds, jobs, output, devic
     methods = [name.strip() for name in methods.split(",")]
     sizes = numbers(batch_sizes, int, "--batch-sizes")
     temperatures = numbers(temperatures, float, "--temperatures")
-    cells = sweeps.cells_of(base, output, methods=methods, batch_sizes=sizes, temperatures=temperatures, seeds=seeds)
+    grid = {"methods": methods, "batch_sizes": sizes, "temperatures": temperatures, "seeds": seeds}
+    counts = numbers(labels, int, "--labels") if labels else None
+    cells = sweeps.cells_of(base, output, **grid, labels=counts, supervised_epochs=supervised)
     check_writable(output)
     if download:
         load_images(base.data.name, "test", base.data.folder, download=True)  # fetches every part of the data set
@@ -60,7 +75,7 @@ def _markdown(rows: list[dict]) -> str:
         cells = [row["method"], f"{row['temperature']:g}", str(row["batch_size"]), str(row["seeds"])]
         for name in ("linear_probe", "nearest_neighbour"):
             ends = "" if row[f"{name}_low"] is None else f" ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
-            cells.append(f"{row[name]:.3f}{ends}")
+            cells.append("" if row[name] is None else f"{row[name]:.3f}{ends}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -71,5 +86,6 @@ def _figures(runs, record: dict) -> list:
     for temperature in dict.fromkeys(row["temperature"] for row in record["final"]):
         rows = rows_where(record["final"], temperature=temperature)
         title = f"temperature {temperature:g}, {record['config']['data']['name']}"
-        figures += [runs.accuracies(rows, value, title) for value in ("linear_probe", "nearest_neighbour")]
+        for value in ("linear_probe", "nearest_neighbour"):
+            figures.append(runs.accuracies([row for row in rows if row[value] is not None], value, title))
     return figures

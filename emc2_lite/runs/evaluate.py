@@ -1,15 +1,18 @@
 """How good the features of a run's checkpoint are."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from emc2_lite import evaluation
+from emc2_lite.evaluation.probe import shuffled_members
 from emc2_lite.records import Rows, write_whole
 from emc2_lite.runs.images import images_in_words, load_views, pick_device, settings_of
 from emc2_lite.training import LAST, Config, changed, contents_of, from_dict, load_checkpoint, make_encoder
@@ -18,6 +21,7 @@ from emc2_lite.vision.views import Views
 
 EVALUATION = "evaluation.json"
 PLACE = ("data.folder", "data.in_memory", "data.workers", "data.skip_corrupt")
+LEAST_STEPS = 500  # of a supervised baseline with few labels
 PAPER_PROBE = "linear probe, released code's protocol"
 Labelled = tuple[Views, Tensor]
 
@@ -36,8 +40,8 @@ def evaluate_run(
     """Evaluate the features of a run's checkpoint on the test set, with 95 % intervals: one row a measure.
 
     Measures: 1-NN, weighted 20-NN, the tuned linear probe and the released code's protocol; on request the tuned probe
-    with few labels a class, and the supervised baseline, which trains the same encoder on the labels alone. A measure
-    that these images do not allow has no row.
+    with few labels a class, and the supervised baseline, which trains the same encoder on the labels alone, on all or
+    on few. A measure that these images do not allow has no row.
 
     Args:
         output: the run's folder; the rows are also written there, to evaluation.json, or to evaluation-NAME.json.
@@ -93,10 +97,18 @@ def _measures(
     def row(accuracy: evaluation.Interval) -> Rows:
         return [{"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}]
 
-    def supervised() -> Rows:
-        fresh = make_encoder(config.encoder).to(points[0].device)
-        b = min(config.training.batch_size, len(known[1]))
-        return row(evaluation.supervised_accuracy(fresh, *known, *test, epochs=epochs, batch_size=b))
+    def supervised(count: int | None = None) -> Rows:
+        """Trained on all labels, or for at least `LEAST_STEPS` steps on the first draw of `count` labels a class."""
+        torch.manual_seed(config.training.seed)
+        fresh, indices, length = make_encoder(config.encoder).to(points[0].device), None, epochs
+        if count:
+            members = shuffled_members(known[1], torch.Generator().manual_seed(0))
+            indices = torch.cat([images[:count] for images in members])
+        b = min(config.training.batch_size, len(known[1]) if indices is None else len(indices))
+        if indices is not None:
+            length = max(epochs, math.ceil(LEAST_STEPS / (len(indices) // b)))
+        how: dict[str, Any] = {"epochs": length, "batch_size": b, "indices": indices, "seed": config.training.seed}
+        return row(evaluation.supervised_accuracy(fresh, *known, *test, **how))
 
     measures = {
         "1-NN": lambda: row(evaluation.knn_accuracy(*points, k=1)),
@@ -104,7 +116,11 @@ def _measures(
         "linear probe, tuned": lambda: row(evaluation.linear_probe(*points).accuracy),
         PAPER_PROBE: lambda: row(evaluation.linear_probe(*points, protocol="paper").accuracy),
     }
+    if epochs:
+        measures[f"supervised, {epochs} epochs"] = supervised
     for count in counts:
         few_labels = partial(evaluation.label_efficiency, *points, counts=[count])
         measures[f"linear probe, {count} labels a class"] = few_labels
-    return measures | ({f"supervised, {epochs} epochs": supervised} if epochs else {})
+        if epochs:
+            measures[f"supervised, {count} labels a class"] = partial(supervised, count)
+    return measures
