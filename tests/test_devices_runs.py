@@ -8,7 +8,7 @@ from runs import LOSSES, same, small
 from trials import without_compiled_code
 
 from emc2_lite.evaluation import features_of, knn_accuracy, linear_probe, nearest_neighbour_accuracy
-from emc2_lite.training import Run
+from emc2_lite.training import Run, changed
 from emc2_lite.training.checkpoints import load_checkpoint, save_checkpoint
 from emc2_lite.vision import Augmentation, DigitEncoder, DigitViews, FileViews, FolderImages, ImageViews, load_digits
 
@@ -64,6 +64,26 @@ def on_the_cpu(value):
     if isinstance(value, dict):
         return {key: on_the_cpu(one) for key, one in value.items()}
     return [on_the_cpu(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+@pytest.mark.parametrize(("method", "most"), [("NT-Xent", 1), ("SogCLR", 1), ("EMC2 dropped", 1), ("EMC2", 3)])
+def test_a_whole_step_waits_for_the_device_as_often_as_its_loss(method, most):
+    """Views, encoder, optimiser, schedule and the means of the metrics add no wait."""
+    config = changed(
+        small(method),
+        **{"data.name": "folder", "data.samples": None, "views.size": 16, "encoder.name": "resnet8"},
+        **{"training.batch_size": 3, "training.epochs": 6},
+    )
+    with Elsewhere():
+        run = Run(config, ImageViews(PHOTOGRAPHS.to(DEVICE), Augmentation(16)), DEVICE)
+        steps(run, 3)
+        for _ in range(6):
+            with Elsewhere() as elsewhere:
+                if run.sampler.peek() is None:
+                    steps(run, 1)  # the order of a new epoch
+                    continue
+                steps(run, 1)
+            assert elsewhere.waits.total() <= most, elsewhere.waits
 
 
 @pytest.mark.parametrize("method", LOSSES)

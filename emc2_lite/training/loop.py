@@ -110,7 +110,7 @@ class TrainingStep:
     def encode(self, index: Tensor, view: Tensor) -> Tensor:
         """Embeddings of views under today's weights, with gradient: (k,), (k,) -> (k, d)."""
         with record_function("views"):
-            images = self.views(index, view)
+            images = self.views.trusted(index, view)
         return self.embed(images)
 
     def embed(self, images: Tensor) -> Tensor:

@@ -90,7 +90,8 @@ def make_optimiser(
     'SGD'
     """
     if name == "adam":
-        return Adam(encoder.parameters(), learning_rate, weight_decay=weight_decay)
+        fused = next(encoder.parameters()).is_cuda  # one kernel for all tensors
+        return Adam(encoder.parameters(), learning_rate, weight_decay=weight_decay, fused=fused or None)
     kind = SGD if name == "sgd" else LARS
     return kind(encoder.parameters(), learning_rate, weight_decay=weight_decay, momentum=momentum)
 

@@ -101,7 +101,7 @@ class Run:
         )
         self.scaler = self.update.scaler
         self.best: float | None = None
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor | float] = {}
         self._count = 0
 
     @property
@@ -122,9 +122,8 @@ class Run:
             self.views.prefetch(coming.repeat(2), views_of_epoch(epoch, coming).flatten())
         norm = self.update(index, views_of_epoch(epoch, index))
         numbers = self.criterion.stats._asdict() | ({} if norm is None else {"gradient_norm": norm})
-        for name, value in numbers.items():
-            value = torch.as_tensor(value, dtype=torch.float64, device=self.device)
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        for name, value in numbers.items():  # tensors are summed where they are: the host need not wait for them
+            self._sums[name] = self._sums.get(name, 0.0) + (value.double() if isinstance(value, Tensor) else value)
         self._count += 1
         self.step += 1
         self.spent += step_price(self.criterion.stats, self.sampler.batch_size)
@@ -139,7 +138,7 @@ class Run:
         row = {}
         for name, total in self._sums.items():
             parts = 2 * self.sampler.batch_size if name.startswith("views_encoded") else 1
-            row[name.replace("views_encoded", "encoded_again")] = total.item() / (self._count * parts)
+            row[name.replace("views_encoded", "encoded_again")] = float(total) / (self._count * parts)
         self._sums, self._count = {}, 0
         return row
 
@@ -200,7 +199,13 @@ class Run:
         self.update.generator.set_state(state["generator"])
         for name in COUNTERS:
             setattr(self, name, state[name])
-        self._count, self._sums = state["count"], {name: total.to(self.device) for name, total in state["sums"].items()}
+        self._count, self._sums = (
+            state["count"],
+            {
+                name: total.to(self.device) if isinstance(total, Tensor) else total
+                for name, total in state["sums"].items()
+            },
+        )
         torch.set_rng_state(state["random"]["cpu"])
         if "cuda" in state["random"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["random"]["cuda"])

@@ -119,9 +119,16 @@ def draw_colours(augmentation: Augmentation, uniforms: Tensor) -> Colours:
     ranges = [(max(0.0, 1 - reach), 1 + reach) for reach in reaches] + [(-augmentation.hue, augmentation.hue)]
     factors = torch.stack([_within(limits, uniforms[:, i]) for i, limits in enumerate(ranges)], dim=1)
     jitter, grayscale, blur, sigma = uniforms[:, 8:].unbind(dim=1)
-    factors = torch.where((jitter < augmentation.jitter)[:, None], factors, factors.new_tensor([1.0, 1.0, 1.0, 0.0]))
+    unchanged = _constants((1.0, 1.0, 1.0, 0.0), factors.device)
+    factors = torch.where((jitter < augmentation.jitter)[:, None], factors, unchanged)
     grey, blurred = grayscale < augmentation.grayscale, blur < augmentation.blur
     return Colours(uniforms[:, 4:8].argsort(dim=1), factors, grey, blurred, _within(augmentation.sigma, sigma))
+
+
+@lru_cache(maxsize=32)
+def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """The values on the device, float32: made anew in each call, they would be copied there each time."""
+    return torch.tensor(values, device=device)
 
 
 def _within(limits: Sequence[float], uniform: Tensor) -> Tensor:
@@ -176,7 +183,7 @@ def recolour(images: Tensor, colours: Colours) -> Tensor:
 
 def _blend(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
     operation, factor = operation[:, None, None, None], factor[:, None, None, None]
-    grey = (images * images.new_tensor([0.2989, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
+    grey = (images * _constants((0.2989, 0.587, 0.114), images.device)[:, None, None]).sum(dim=1, keepdim=True)
     reference = torch.where(operation == 2, grey, (operation == 1) * grey.mean(dim=(2, 3), keepdim=True))
     return (factor * images + (1 - factor) * reference).clamp_(0, 1)
 
@@ -190,7 +197,7 @@ def _shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     width = torch.where(chroma > 0, chroma, 1.0)
     sixth = torch.where(high == green, 2 + (blue - red) / width, 4 + (red - green) / width)
     sixth = torch.where(high == red, (green - blue) / width, sixth) + 6 * turns[:, None, None]
-    k = (images.new_tensor([5.0, 3.0, 1.0])[:, None, None] + sixth[:, None]) % 6
+    k = (_constants((5.0, 3.0, 1.0), images.device)[:, None, None] + sixth[:, None]) % 6
     shifted = high[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp_(0, 1)
     return torch.where((turns != 0)[:, None, None, None], shifted, images)
 
