@@ -1,0 +1,131 @@
+"""What only a GPU can show; with GPU_DEVICE=cpu the same on a CPU, to see that the checks themselves work.
+
+`make gpu` runs them, and the tests of the Triton kernel beside them.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import reference
+import torch
+from runs import outcome, same
+from test_devices import run as visits_on
+from trials import LOSSES
+
+from emc2_lite.laboratory import median_profile
+from emc2_lite.losses import DCLLoss
+from emc2_lite.training import Run, changed, read_config
+from emc2_lite.training.loop import views_of_epoch
+from emc2_lite.training.run import precision_on
+from emc2_lite.vision import DigitViews, ImageViews, load_digits
+
+DEVICE = torch.device(os.environ.get("GPU_DEVICE", "cuda"))
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def drawn_on_the_cpu(monkeypatch):
+    """Losses take their random numbers from a generator of the CPU, whatever their device."""
+    from emc2_lite.losses import emc2, negative_cache, two_view, visits
+    from emc2_lite.sampling import random_uniforms
+
+    generators = {}
+
+    def of_the_cpu(generator):
+        return generators.setdefault(id(generator), torch.Generator().manual_seed(0))
+
+    def uniforms(shape, dtype, device, generator):
+        return random_uniforms(shape, dtype, CPU, of_the_cpu(generator)).to(device)
+
+    def proposals(b, like, generator, original=two_view.random_proposals):
+        drawn = original(b, torch.empty(0, dtype=like.dtype), of_the_cpu(generator))
+        return tuple(part.to(like.device) for part in drawn)
+
+    for module in (emc2, visits, negative_cache):
+        monkeypatch.setattr(module, "random_uniforms", uniforms)
+    monkeypatch.setattr(visits, "random_proposals", proposals)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_gives_the_values_and_gradients_of_the_cpu(name, drawn_on_the_cpu):
+    here, _ = visits_on(name, CPU)
+    there, criterion = visits_on(name, DEVICE)
+    assert all(buffer.device.type == DEVICE.type for buffer in criterion.buffers())
+    for (loss, gradient, *_), (other, other_gradient, *_) in zip(here, there, strict=True):
+        assert other == pytest.approx(loss, rel=1e-4, abs=1e-5)
+        torch.testing.assert_close(other_gradient, gradient, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02), (torch.float16, 0.003)])
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
+def test_the_gradient_of_the_whole_set_is_the_exact_one(dtype, error, temperature):
+    """DCL over all samples against plain loops in float64, on the numbers that the dtype leaves."""
+    table = reference.unit_vectors(24, 2, 16, seed=0).to(DEVICE, dtype).requires_grad_()
+    DCLLoss(temperature)(*table.unbind(1), torch.arange(24, device=DEVICE)).backward()
+    exact = reference.global_gradient(table.detach().cpu().double(), temperature)
+    assert (table.grad.cpu().double() - exact).norm() < error * exact.norm()
+
+
+def small(*arguments):
+    named = {"training.epochs": 2, "training.checkpoint_seconds": 0, "training.evaluate_epochs": 0}
+    parameters = [part for name, value in named.items() for part in ("-p", name, str(value))]
+    return [sys.executable, "-m", "emc2_lite", "train", "digits", "--device", DEVICE.type, *parameters, *arguments]
+
+
+@pytest.mark.parametrize("precision", ["float32", "auto", "float16"])
+def test_a_killed_run_goes_on_to_the_same_weights(precision, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(small("-p", "training.precision", precision, "--output", whole), check=True)
+    command = small("-p", "training.precision", precision, "--output", killed)
+    process = subprocess.Popen(command)
+    while not (killed / "last.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run([*command, "--resume"], check=True)
+    first, second = outcome(whole), outcome(killed)
+    assert first["step"] == second["step"] == 88
+    for part in ("encoder", "criterion", "optimiser", "generator"):
+        assert same(first[part], second[part]), part
+
+
+def photograph_run(**values):
+    images = torch.randint(256, (64, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    config = changed(read_config("stl10"), **{"training.device": DEVICE.type, **values})
+    return Run(config, ImageViews(images.to(DEVICE), config.views), DEVICE)
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="the CPU's compiler takes minutes")
+def test_a_compiled_encoder_takes_the_same_steps():
+    plain, compiled = (photograph_run(**{"training.compile": compile}) for compile in (False, True))
+    for _ in range(3):
+        plain.advance()
+        compiled.advance()
+    assert plain.means()["loss"] == pytest.approx(compiled.means()["loss"], rel=0.01)
+
+
+def test_a_step_of_the_papers_run_is_finite_and_its_profile_is_printed(capsys):
+    """The phases of a step, in milliseconds: the line to compare with the next change's."""
+    run = photograph_run()
+    assert run.precision == precision_on(DEVICE, "auto")
+    order = torch.arange(64, device=DEVICE).split(32)
+    batches = [(index, views_of_epoch(epoch, index)) for epoch in range(3) for index in order]
+    phases = median_profile(run.update, batches)
+    assert run.update.embeddings.isfinite().all()
+    with capsys.disabled():
+        print(f"\n{DEVICE.type}, {run.precision}:", *(f"{name} {1000 * s:.1f} ms" for name, s in phases.items()))
+
+
+def test_digits_learn_on_the_device():
+    """After three epochs positives are far more alike than negatives."""
+    config = changed(read_config("digits"), **{"training.device": DEVICE.type, "training.epochs": 3})
+    run = Run(config, DigitViews(load_digits("train").images.to(DEVICE)), DEVICE)
+    while not run.finished:
+        run.advance()
+    first, second = run.update.embeddings.chunk(2)
+    assert (first * second).sum(dim=1).mean() > 0.5 + (first * second.roll(1, 0)).sum(dim=1).mean()
