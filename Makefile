@@ -15,7 +15,7 @@ NBVAL = --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_saniti
 # Without the mark of a finished installation, or without a working Python, the environment is made anew.
 WHOLE := $(shell test -f $(READY) && $(BIN)/python -c "" 2>/dev/null && echo yes)
 
-.PHONY: help setup course lab check fast oldest test style bench chapters wheel address constraints remake
+.PHONY: help setup course lab check fast oldest test style bench gpu chapters wheel address constraints remake
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F ' - ' '{ printf "%-24s %s\n", $$1, $$2 }'
@@ -59,6 +59,9 @@ style: setup
 
 bench: setup  ## measure speed, as ratios, in about five minutes; a table and a record in build/records (ARGS="-k sampler")
 	@cd tests && ../$(BIN)/pytest bench/bench_*.py --benchmark-quiet --benchmark-disable-gc $(ARGS)
+
+gpu: setup  ## a day with a GPU: checks, speed and recorded runs in build/gpu (on a CPU: ARGS="--device cpu --small")
+	@$(BIN)/python tests/gpu/day.py $(ARGS)
 
 chapters: setup  ## for authors: execute the chapters in place, with stored figures (CHAPTERS=... for some)
 	@$(BIN)/python -m emc2_lite.course.curation $(CHAPTERS)

@@ -49,6 +49,7 @@ SLOW = (
     "test_progress.py",
     "test_devices.py",
     "test_tooling_doctor.py",
+    "test_tooling_gpu.py",
     "test_config_fuzz.py",
     "test_resume.py",
     "test_run.py",
