@@ -15,10 +15,10 @@ NBVAL = --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_saniti
 # Without the mark of a finished installation, or without a working Python, the environment is made anew.
 WHOLE := $(shell test -f $(READY) && $(BIN)/python -c "" 2>/dev/null && echo yes)
 
-.PHONY: help setup course lab check fast oldest test style bench gpu chapters wheel address constraints remake
+.PHONY: help setup course lab check fast oldest test style bench gpu chapters wheel colab-check address constraints remake
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F ' - ' '{ printf "%-24s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F ' - ' '{ printf "%-24s %s\n", $$1, $$2 }'
 
 setup: $(READY)  ## make .venv and install everything into it (about 6 GB on Linux)
 
@@ -70,6 +70,9 @@ wheel: setup  ## build the wheel to lay beside a notebook where there is no addr
 	@rm -rf build/wheel build/lib
 	@$(BIN)/uv build --quiet --wheel --out-dir build/wheel --python $(BIN)/python
 	@ls build/wheel/*.whl
+
+colab-check: wheel  ## before a release: chapter 07's recipe on an imitation of Colab (about 6 GB)
+	@$(BIN)/python tests/colab/check.py $(ARGS)
 
 address: setup  ## set where notebooks get the library from: make address URL=https://github.com/you/emc2-lite
 	@test "$(origin URL)" != undefined || { echo "Say which: make address URL=https://github.com/you/emc2-lite (or URL= for none)"; exit 2; }

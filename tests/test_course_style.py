@@ -2,7 +2,9 @@
 
 import importlib
 import itertools
+import sys
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 
 import numpy as np
 import plotly.graph_objects as go
@@ -90,6 +92,18 @@ def test_start_asks_for_a_restart_where_an_older_package_is_in_memory(monkeypatc
     ):
         course.start()
     assert capsys.readouterr().out == ""
+
+
+class Lazy(ModuleType):
+    def __getattr__(self, name):
+        raise ModuleNotFoundError("No module named 'plotly.version'")
+
+
+def test_a_package_whose_files_were_replaced_after_its_import_asks_for_a_restart(monkeypatch):
+    """plotly 5 reads its version from a file when it is asked; seen in `make colab-check`."""
+    monkeypatch.setitem(sys.modules, "plotly", Lazy("plotly"))
+    with pytest.raises(RuntimeError, match=r"plotly of another version was imported before .*: restart the runtime"):
+        style.check_packages()
 
 
 def test_start_refuses_a_package_that_is_too_old(monkeypatch):

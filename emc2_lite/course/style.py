@@ -68,7 +68,10 @@ def renderer() -> str:
 def check_packages() -> None:
     """Raise RuntimeError on a package that is too old, or that was imported before another version was installed."""
     for name in ("plotly", "anywidget", "ipywidgets"):
-        loaded, installed = sys.modules[name].__version__, version(name)
+        try:
+            loaded, installed = sys.modules[name].__version__, version(name)
+        except ImportError:  # plotly 5 looks for its number in a file, which the newer version has replaced
+            loaded, installed = "of another version", version(name)
         if loaded != installed:
             raise RuntimeError(
                 f"{name} {loaded} was imported before {installed} was installed: "
