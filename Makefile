@@ -1,5 +1,5 @@
 # The course on a machine with Python 3.11 or newer and nothing else. "make" alone lists what there is.
-# make course, make lab and make bench hand ARGS on, for example: make course ARGS="05 --output elsewhere".
+# make course, lab, bench, gpu and colab-check hand ARGS on, for example: make course ARGS="05 --output elsewhere".
 
 PYTHON = python3
 VENV = .venv

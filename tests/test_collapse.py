@@ -39,15 +39,11 @@ def fired(monitor: CollapseMonitor, steps: range, row: dict) -> list[int]:
 
 
 def test_the_monitor_fires_once_when_the_collapse_lasts():
-    assert fired(CollapseMonitor(0), range(50, 2000, 50), COLLAPSED) == [50 + PATIENCE]
-    monitor = CollapseMonitor(0)
+    assert fired(CollapseMonitor(), range(50, 2000, 50), COLLAPSED) == [50 + PATIENCE]
+    monitor = CollapseMonitor()
     assert not fired(monitor, range(50, 50 + PATIENCE, 50), COLLAPSED)
     assert not fired(monitor, range(50 + PATIENCE, 60 + PATIENCE, 10), WELL)
     assert not fired(monitor, range(100 + PATIENCE, 100 + 2 * PATIENCE, 50), COLLAPSED)
-
-
-def test_the_monitor_does_not_fire_during_the_warm_up():
-    assert fired(CollapseMonitor(1000), range(50, 2000, 50), COLLAPSED) == [1050 + PATIENCE]
 
 
 def test_a_collapsing_run_gives_a_warning_with_advice_and_a_good_run_none(tmp_path):

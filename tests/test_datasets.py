@@ -33,8 +33,8 @@ def test_a_pickle_with_another_checksum_is_not_opened(tmp_path, monkeypatch):
 
 def test_missing_data_are_named_with_how_to_get_them(tmp_path):
     sentences = {
-        "cifar10": "cifar-10-batches-py: CIFAR-10 can be fetched, 0.2 GB, by emc2-lite train with --download",
-        "stl10": "stl10_binary/unlabeled_X.bin: STL-10 can be fetched, 2.6 GB, by emc2-lite train with --download",
+        "cifar10": "cifar-10-batches-py: CIFAR-10 can be fetched, 0.2 GB, by emc2-lite fetch cifar10",
+        "stl10": "stl10_binary/unlabeled_X.bin: STL-10 can be fetched, 2.6 GB, by emc2-lite fetch stl10",
         "imagenet100": "train: ImageNet must be fetched by you, who accepts its terms, and unpacked there,",
         "folder": f"There is no folder {tmp_path}/none: say where the images lie, data.folder",
     }

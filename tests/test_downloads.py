@@ -11,10 +11,13 @@ import tarfile
 import image_files
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from file_server import CONTENT, MD5, Server
 from torchvision.datasets import CIFAR10, STL10
 
+from emc2_lite.cli import main
 from emc2_lite.vision import load_images, load_stl10
+from emc2_lite.vision.datasets import fetch
 from emc2_lite.vision.downloads import download, fetch_archive
 
 
@@ -111,6 +114,29 @@ def test_an_archive_is_unpacked_whole_or_not_at_all(server, tmp_path, monkeypatc
     ):
         load_stl10("train", folder, count=2, download=True)
     assert sorted(path.name for path in folder.iterdir()) == ["stl10_binary", STL10.filename]
+
+
+def test_an_archive_is_kept_for_the_next_machine_and_taken_from_there(server, tmp_path, monkeypatch):
+    image_files.stl10(tmp_path / "made")
+    server.content, md5 = image_files.tar_of(tmp_path / "made", "stl10_binary")
+    monkeypatch.setattr(STL10, "url", server.url)
+    monkeypatch.setattr(STL10, "tgz_md5", md5)
+    drive = tmp_path / "drive"
+    for machine in ("first", "second"):
+        command = ["fetch", "stl10", "--folder", str(tmp_path / machine), "--keep", str(drive)]
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.output
+        assert result.stdout == f"stl10 is in {tmp_path / machine}, its archive in {drive}\n"
+        assert len(load_stl10("train", tmp_path / machine, count=2)) == 2
+        assert [path.name for path in drive.iterdir()] == [STL10.filename]
+    assert len(server.asked) == 1
+
+    (drive / STL10.filename).write_bytes(server.content[:1000])  # the upload was cut short
+    refused = CliRunner().invoke(main, ["fetch", "stl10", "--folder", str(tmp_path / "third"), "--keep", str(drive)])
+    assert refused.exit_code == 1 and "it is damaged or cut short; delete it, and the same command" in refused.stderr
+    (drive / STL10.filename).unlink()
+    fetch("stl10", tmp_path / "third", drive)
+    assert (drive / STL10.filename).read_bytes() == server.content and len(server.asked) == 2
 
 
 def test_cifar10_is_fetched_once_and_read(server, tmp_path, monkeypatch):

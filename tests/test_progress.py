@@ -37,7 +37,8 @@ def test_steps_of_a_price_may_skip_the_tenth(capsys, clock):
             clock[0] += 1.0
             shown.advance({}, step)
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(" of ")[0] for line in lines] == ["step 14", "step 32"]
+    assert [line.split(" of ")[0] for line in lines] == ["step 13", "step 30"]
+    assert lines[1] == "step 30 of 30, 32 images/s, 0 s left"  # six steps of 32 images in six seconds
 
 
 def test_a_resumed_run_reports_the_speed_since_it_resumed(capsys, clock):

@@ -97,6 +97,17 @@ def test_mixed_precision_ends_with_the_same_weights_after_a_kill(precision, tmp_
     assert same(outcome(tmp_path / "killed"), outcome(tmp_path / "whole"))
 
 
+def test_a_run_of_a_price_spends_no_more_after_a_kill(tmp_path):
+    """At this temperature chains stay, so that steps have different prices."""
+    config = small("EMC2", training__budget="price", loss__temperature=0.002)
+    train_run(config, tmp_path / "whole", progress=False)
+    work = partial(train_run, config, tmp_path / "killed", progress=False)
+    assert in_a_process_that_dies(work, kill_at(TrainingStep, "__call__", 10)) == signal.SIGKILL
+    work()
+    assert same(outcome(tmp_path / "killed"), outcome(tmp_path / "whole"))
+    assert outcome(tmp_path / "whole")["step"] < 18
+
+
 def test_sigterm_and_sigint_lose_nothing(tmp_path, whole):
     """Both signals end the run after the present step, with a checkpoint of this step."""
     work = partial(train_run, small("EMC2"), tmp_path, progress=False)

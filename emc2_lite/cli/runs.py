@@ -77,7 +77,7 @@ def evaluate(run, checkpoint, labels, supervised, device, download, skip_corrupt
 
 def _forecast(config) -> str:
     """The lines of a dry run; the images are read only where their number or their shape is unknown."""
-    from emc2_lite.runs import device_name, pick_device, settings_of
+    from emc2_lite.runs import device_name, length_in_words, pick_device, settings_of
     from emc2_lite.training import plan
     from emc2_lite.training.progress import duration
     from emc2_lite.training.run import precision_on
@@ -95,7 +95,7 @@ def _forecast(config) -> str:
             samples = data.samples or known.samples
         forecast = plan(config, samples, shape, device, in_memory=known.in_memory or data.in_memory)
     lines = [
-        f"{data.name}: {samples:,} images, {config.training.epochs} epochs of {forecast.steps_per_epoch:,} steps, "
+        f"{data.name}: {samples:,} images, {length_in_words(config, forecast.steps_per_epoch)}, "
         f"{forecast.steps:,} steps in all",
         f"encoder: {forecast.parameters:,} weights",
         f"time on {device_name(device)}, in {precision_on(device, config.training.precision)}: "

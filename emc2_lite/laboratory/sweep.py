@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -14,6 +15,7 @@ from emc2_lite.locking import locked
 from emc2_lite.losses import LOSSES, METHODS
 from emc2_lite.records import new_record, read_record_file, write_record
 from emc2_lite.runs import EVALUATION, LOCK, RECORD, device_name, evaluate_run, pick_device, train_run
+from emc2_lite.runs.evaluate import few_probe, few_supervised
 from emc2_lite.training import Config, changed, from_dict
 
 BY = ("method", "temperature", "batch_size")
@@ -70,7 +72,8 @@ def cells_of(
         methods: names of `emc2_lite.losses.METHODS`.
         seeds: how many; they are 0, 1, ...
         labels: counts of labels a class, for further linear probes.
-        supervised_epochs: of the supervised baseline, made once for each seed.
+        supervised_epochs: of the supervised baseline, which is made once for each seed, at the first batch size and
+            temperature, and whose own accuracies stand where a method has those of its probe.
 
     Raises: ValueError: on an unknown method, a value that comes twice, or a value that the configuration refuses.
     """
@@ -103,7 +106,7 @@ def finished(cell: Cell) -> list[Row] | None:
 
     Raises: ValueError: if the folder holds a run of another configuration.
     """
-    if not (cell.folder / EVALUATION).exists():
+    if not (cell.folder / EVALUATION).exists() or _lacks_what_is_asked(cell):
         return None
     try:
         record = read_record_file(cell.folder / RECORD)
@@ -123,6 +126,17 @@ def finished(cell: Cell) -> list[Row] | None:
     return rows
 
 
+def _lacks_what_is_asked(cell: Cell) -> bool:
+    """Whether the evaluation is of an earlier call that asked for fewer measures."""
+    wanted = {few_probe(count) for count in cell.labels}
+    if cell.supervised_epochs:
+        wanted |= {few_supervised(count) for count in cell.labels} | {f"supervised, {cell.supervised_epochs} epochs"}
+    with suppress(ValueError, LookupError, TypeError, OSError):
+        evaluation = json.loads((cell.folder / EVALUATION).read_text(encoding="utf-8"))
+        return not wanted <= {row["measure"] for row in evaluation["rows"]}
+    return False
+
+
 def _rows(cell: Cell, record: dict[str, Any]) -> list[Row]:
     """The row of a run; and of the supervised baseline, with its own accuracies in the place of the linear probe's."""
     evaluation = json.loads((cell.folder / EVALUATION).read_text(encoding="utf-8"))
@@ -131,13 +145,16 @@ def _rows(cell: Cell, record: dict[str, Any]) -> list[Row]:
         accuracies.setdefault(found["measure"], []).append(float(found["accuracy"]))
 
     def accuracy(measure: str) -> float:
+        if measure not in accuracies:
+            reasons = [reason for reason in evaluation["missing"] if reason.startswith(measure)]
+            raise ValueError(reasons[0] if reasons else f"{cell.folder / EVALUATION} has no row for {measure}.")
         return sum(accuracies[measure]) / len(accuracies[measure])  # over the draws of few labels
 
     trained = [row for row in record["metrics"] if "images_per_second" in row]
     row = {
         **cell.place,
         **{name: accuracy(measure) for measure, name in MEASURES.items()},
-        **{f"labels_{count}": accuracy(f"linear probe, {count} labels a class") for count in cell.labels},
+        **{f"labels_{count}": accuracy(few_probe(count)) for count in cell.labels},
         **{name: sum(row.get(name, 0.0) for row in trained) / len(trained) for name in MEANS},
         **{name: record["final"][0][name] for name in ENDS},
         "seconds": float(record["seconds"]),
@@ -145,7 +162,7 @@ def _rows(cell: Cell, record: dict[str, Any]) -> list[Row]:
     if not cell.supervised_epochs:
         return [row]
     supervised = {"linear_probe": accuracy(f"supervised, {cell.supervised_epochs} epochs")}
-    supervised |= {f"labels_{count}": accuracy(f"supervised, {count} labels a class") for count in cell.labels}
+    supervised |= {f"labels_{count}": accuracy(few_supervised(count)) for count in cell.labels}
     return [row, dict.fromkeys(row) | cell.place | {"method": SUPERVISED} | supervised]
 
 

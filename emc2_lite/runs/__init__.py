@@ -2,7 +2,8 @@
 
 from emc2_lite.runs.evaluate import EVALUATION, evaluate_run
 from emc2_lite.runs.images import device_name, load_views, pick_device, settings_of
-from emc2_lite.runs.train import LOCK, RECORD, neighbour_monitor, train_run
+from emc2_lite.runs.train import LOCK, RECORD, length_in_words, neighbour_monitor, train_run
 
-__all__ = ["EVALUATION", "LOCK", "RECORD", "device_name", "evaluate_run", "load_views", "neighbour_monitor"]
+__all__ = ["EVALUATION", "LOCK", "RECORD", "device_name", "evaluate_run", "length_in_words", "load_views"]
+__all__ += ["neighbour_monitor"]
 __all__ += ["pick_device", "settings_of", "train_run"]

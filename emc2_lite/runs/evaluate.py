@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from emc2_lite import evaluation
+from emc2_lite.evaluation.checks import check_shots
 from emc2_lite.evaluation.probe import shuffled_members
 from emc2_lite.records import Rows, write_whole
 from emc2_lite.runs.images import images_in_words, load_views, pick_device, settings_of
@@ -24,6 +25,16 @@ PLACE = ("data.folder", "data.in_memory", "data.workers", "data.skip_corrupt")
 LEAST_STEPS = 500  # of a supervised baseline with few labels
 PAPER_PROBE = "linear probe, released code's protocol"
 Labelled = tuple[Views, Tensor]
+
+
+def few_probe(count: int) -> str:
+    """The name of the probe's measure with few labels."""
+    return f"linear probe, {count} labels a class"
+
+
+def few_supervised(count: int) -> str:
+    """The name of the supervised baseline's measure with few labels."""
+    return f"supervised, {count} labels a class"
 
 
 def evaluate_run(
@@ -40,13 +51,14 @@ def evaluate_run(
     """Evaluate the features of a run's checkpoint on the test set, with 95 % intervals: one row a measure.
 
     Measures: 1-NN, weighted 20-NN, the tuned linear probe and the released code's protocol; on request the tuned probe
-    with few labels a class, and the supervised baseline, which trains the same encoder on the labels alone, on all or
-    on few. A measure that these images do not allow has no row.
+    with few labels a class, and the supervised baseline, which trains the same encoder on the labels alone. With few
+    labels the probe has five draws of them, and the baseline the first of these, for at least 500 steps. A measure that
+    these images do not allow has no row.
 
     Args:
         output: the run's folder; the rows are also written there, to evaluation.json, or to evaluation-NAME.json.
         checkpoint: NAME.pt, by default last.pt, whose rows are in evaluation.json.
-        labels_a_class, supervised_epochs: of the measures on request; 0 epochs for no baseline.
+        labels_a_class, supervised_epochs: of the measures on request, 1 or more labels; 0 epochs for no baseline.
         values: the present place of the images and how to read them, by the names in `PLACE`, in place of the run's.
         tell: is called with a line for each missing row, and for a row that needs a caution.
 
@@ -54,6 +66,8 @@ def evaluate_run(
     """
     path = output / checkpoint
     state = load_checkpoint(path)
+    if any(count < 1 for count in labels_a_class):
+        raise ValueError(f"labels_a_class is {labels_a_class}: a probe needs 1 label a class or more.")
     if odd := next((name for name in values if name not in PLACE), None):
         raise ValueError(f"{odd} belongs to the run and cannot be changed for an evaluation: use {', '.join(PLACE)}.")
     place = pick_device(device)
@@ -101,7 +115,8 @@ def _measures(
         """Trained on all labels, or for at least `LEAST_STEPS` steps on the first draw of `count` labels a class."""
         torch.manual_seed(config.training.seed)
         fresh, indices, length = make_encoder(config.encoder).to(points[0].device), None, epochs
-        if count:
+        if count is not None:
+            check_shots(known[1], count, "labels_a_class holds")
             members = shuffled_members(known[1], torch.Generator().manual_seed(0))
             indices = torch.cat([images[:count] for images in members])
         b = min(config.training.batch_size, len(known[1]) if indices is None else len(indices))
@@ -120,7 +135,7 @@ def _measures(
         measures[f"supervised, {epochs} epochs"] = supervised
     for count in counts:
         few_labels = partial(evaluation.label_efficiency, *points, counts=[count])
-        measures[f"linear probe, {count} labels a class"] = few_labels
+        measures[few_probe(count)] = few_labels
         if epochs:
-            measures[f"supervised, {count} labels a class"] = partial(supervised, count)
+            measures[few_supervised(count)] = partial(supervised, count)
     return measures

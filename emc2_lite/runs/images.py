@@ -1,5 +1,6 @@
 """The device, its settings, the images and the views that a configuration names."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -83,6 +84,7 @@ def settings_of(config: Config, device: torch.device) -> Iterator[None]:
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products need it
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
     try:

@@ -48,6 +48,12 @@ def neighbour_monitor(views: Views, labels: Tensor, count: int) -> Callable[[Enc
     return accuracy
 
 
+def length_in_words(config: Config, steps_per_epoch: int) -> str:
+    """Such as "20 epochs of 44 steps"."""
+    length = f"{config.training.epochs} epochs of {steps_per_epoch:,} steps"
+    return length if config.training.budget == "epochs" else f"the price of {length} of NT-Xent"
+
+
 def train_run(
     config: Config,
     output: Path,
@@ -70,9 +76,7 @@ def train_run(
         views, labels = load_views(config, "train", device, download=download)
         run = Run(config, views, device)
         tell(f"{config.data.name}: {images_in_words(labels, views.classes)}")
-        length = f"{config.training.epochs} epochs of {run.sampler.batches_per_epoch:,} steps"
-        if config.training.budget == "price":
-            length = f"the price of {length} of NT-Xent,"
+        length = length_in_words(config, run.sampler.batches_per_epoch)
         tell(f"{length} on {device_name(device)}, in {run.precision}")
         evaluate = None
         if config.training.evaluate_epochs:
@@ -99,7 +103,7 @@ def _record_of(run: Run, output: Path, tell: Callable[[str], object]) -> dict[st
                 return before
     if not rows:
         tell(f"{output / METRICS} has no rows that can be read: the record says only how the run ended")
-    last = rows[-1] if rows else {"step": run.step, "epoch": float(training.epochs)}
+    last = rows[-1] if rows else {"step": run.step, "epoch": run.step / run.sampler.batches_per_epoch}
     price = run.spent / (run.step * step_price(None, training.batch_size))
     final, device = [{**last, "best_accuracy": run.best, "relative_price": price}], device_name(run.device)
     record = new_record(

@@ -27,19 +27,18 @@ def collapse_numbers(embeddings: Tensor) -> dict[str, float]:
 
 
 class CollapseMonitor:
-    """Fires once, when the rows of metrics show a collapse for `PATIENCE` steps on end after the warm-up.
+    """Fires once, when the rows of metrics show a collapse for `PATIENCE` steps on end; ask it after the warm-up.
 
     A shorter collapse says nothing: new networks begin with similarities near 1, and good runs may pass through them.
     """
 
-    def __init__(self, warmup_steps: int):
-        self.warmup_steps = warmup_steps
+    def __init__(self) -> None:
         self.since: int | None = None
         self.fired = False
 
     def fires(self, step: int, row: dict[str, float]) -> bool:
         collapsed = row["negative_similarity"] > LARGEST_SIMILARITY and row["effective_rank"] < LEAST_RANK
-        if self.fired or not collapsed or step <= self.warmup_steps:
+        if self.fired or not collapsed:
             self.since = None
             return False
         self.since = step if self.since is None else self.since

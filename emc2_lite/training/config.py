@@ -11,10 +11,11 @@ from emc2_lite.losses import LOSSES
 from emc2_lite.training.loop import PRECISIONS
 from emc2_lite.training.optimisers import Kind, LearningRate, Momentum, WeightDecay
 from emc2_lite.vision import DATASETS, Augmentation
+from emc2_lite.vision.encoders import SMALL_DEPTHS
 
 Count = Annotated[int, Bounds(least=1)]
 NotNegative = Annotated[float, Bounds(least=0)]
-SMALL = ("resnet8", "resnet14", "resnet20")
+SMALL = [f"resnet{depth}" for depth in SMALL_DEPTHS]
 IN_FILES = Unread("name", *(name for name, known in DATASETS.items() if known.in_memory))
 
 
@@ -42,8 +43,8 @@ class Data(Section):
 
 @dataclass(frozen=True)
 class Encoder(Section):
-    """dim: d, the length of an embedding. Only a ResNet has norm and hidden, the projector's hidden width, and only
-    resnet18 and resnet50 have stem."""
+    """dim: d, the length of an embedding. hidden: width of the projector's hidden layer. Only ResNets have norm and
+    hidden; only resnet18 and resnet50 have stem."""
 
     name: Literal["digits", "resnet8", "resnet14", "resnet18", "resnet20", "resnet50"] = "digits"
     dim: Width = 32
@@ -88,8 +89,8 @@ class Optimiser(Section):
 
 @dataclass(frozen=True)
 class Training(Section):
-    """budget: "epochs", or "price": the run ends when it has spent as many encodings as its epochs cost NT-Xent, 6 a
-    sample and epoch, and the learning rate follows what is spent. device: cpu, cuda, or auto (cuda where torch finds a
+    """budget: "epochs", or "price": the run ends when it has spent as many encodings as its epochs cost NT-Xent, and
+    the learning rate follows what is spent. device: cpu, cuda, or auto (cuda where torch finds a
     GPU). precision: float32, bfloat16, float16 (scaled), or auto (`emc2_lite.training.run.precision_on`). threads: of
     the CPU. log_steps: steps between two lines of metrics. evaluate_epochs: epochs between two 1-NN evaluations, 0 for
     none, on evaluate_images labelled images. checkpoint_seconds: least time between two checkpoints.

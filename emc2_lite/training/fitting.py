@@ -37,10 +37,10 @@ def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: b
     with (
         Interruption() as interruption,
         MetricsLog(output / METRICS, run.step, run.evaluated) as log,
-        Progress(round(run.done), run.total_steps, training.batch_size, shown=progress) as shown,
+        Progress(int(run.done), run.total_steps, training.batch_size, shown=progress) as shown,
     ):
         saved, row = time.monotonic(), {}
-        monitor = CollapseMonitor(run.warmup_steps)
+        monitor = CollapseMonitor()
         step, seconds = run.step, run.seconds
         if _evaluated(run, output, log, evaluate, interruption):  # a signal had ended this evaluation
             _save(run, last, interruption)
@@ -52,7 +52,7 @@ def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: b
                 row["images_per_second"] = (run.step - step) * training.batch_size / (run.seconds - seconds)
                 step, seconds = run.step, run.seconds
                 log.write({"step": run.step, "epoch": run.step / per_epoch} | row)
-                if monitor.fires(run.step, row):
+                if run.done > run.warmup_steps and monitor.fires(run.step, row):
                     warnings.warn(_collapse_advice(run, row), stacklevel=2)
             shown.advance(row, run.done)
             _evaluated(run, output, log, evaluate, interruption)

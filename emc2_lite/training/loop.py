@@ -79,10 +79,10 @@ class TrainingStep:
         channels_last: pass images to the encoder with the channel as the innermost dimension.
         clip: the largest norm of the gradient; a longer gradient is shortened to it.
 
-    Call with index: (b,) and view: (2, b) -> the norm of the gradient before clipping, or None without clip;
-    `on_gradient` is called between the backward pass and the update. `embeddings` holds the last batch's, (2b, d),
-    detached. A profiler sees the phases "views" (making pixels), "encoder" (forward), "loss" (with the views that the
-    criterion encodes again inside), "backward" and "optimiser".
+    Call with index: (b,) and view: (2, b), of pairs in the set, which is not checked -> the norm of the gradient before
+    clipping, or None without clip; `on_gradient` is called between the backward pass and the update. `embeddings` holds
+    the last batch's, (2b, d), detached. A profiler sees the phases "views" (making pixels), "encoder" (forward), "loss"
+    (with the views that the criterion encodes again inside), "backward" and "optimiser".
 
     Raises: ValueError: if the loss was made for another number of samples than the number of images.
     """

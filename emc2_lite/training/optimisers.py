@@ -101,13 +101,13 @@ def warmup_cosine(
 ) -> LambdaLR:
     """A learning rate that rises linearly and falls along half a cosine; call `step` after each optimiser step.
 
-    At t = 0, 1, ..., the number of calls of `step` so far or what `position()` returns, the rate is the optimiser's
-    times
+    t is the number of calls of `step` so far, or what `position()` returns, which may be a fraction. The rate is the
+    optimiser's times
 
         (t + 1) / warmup_steps, at most 1,                                           for t < warmup_steps,
         (1 + cos(pi * (t - warmup_steps) / (total_steps - warmup_steps))) / 2        up to total_steps, then 0.
 
-    To resume, make optimiser and schedule as before, then load both state dicts.
+    To resume, make optimiser and schedule as before, then load both state dicts, and restore what `position` reads.
 
     Raises: ValueError: unless 0 <= warmup_steps <= total_steps and total_steps >= 1.
     Source: Loshchilov and Hutter 2017, SGDR, without restarts; warm-up: Goyal et al. 2017.

@@ -1,5 +1,6 @@
 """The price of a run, measured on a few steps with random pixels before the run begins."""
 
+import math
 import time
 from collections.abc import Iterable
 from itertools import islice
@@ -18,14 +19,14 @@ from emc2_lite.vision import DigitViews, ImageViews
 
 
 class Plan(NamedTuple):
-    """steps, steps_per_epoch: of the run; a budget that is a price pays for this many steps of the measured price.
+    """steps, steps_per_epoch: of the run; where its budget is a price, as many as it buys at the measured price.
     parameters: number of the encoder's weights.
     memory: bytes by purpose; on a GPU `peak` is the largest sum that was measured, with all images added.
     seconds_per_step: measured, without evaluation and without the decoding of files. seconds: of all steps.
     encoder_share: share of the step spent on the encoder's forward and backward pass, with the batch in memory.
     encoded_again: views that the loss encodes again, for each view of the batch. The chains of EMC2 need not encode a
         start that they forget (`emc2_lite.losses.visits.start_is_forgotten`). How many they forget depends on the
-        encoder's training, so the plan counts and times every start as encoded: a run may be faster.
+        encoder's training, so the plan counts and times every start as encoded: a run may be faster, or buy more steps.
     """
 
     steps: int
@@ -92,7 +93,7 @@ def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torc
     }
     if device.type == "cuda":
         memory["peak"] = torch.cuda.max_memory_allocated(device) + memory["images"]
-    taken = round(run.total_steps / mean(prices)) if config.training.budget == "price" else run.total_steps
+    taken = math.ceil(run.total_steps / mean(prices)) if config.training.budget == "price" else run.total_steps
     return Plan(
         steps=taken,
         steps_per_epoch=run.sampler.batches_per_epoch,

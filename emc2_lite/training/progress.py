@@ -18,7 +18,7 @@ class Progress(AbstractContextManager):
 
     def __init__(self, step: int, total_steps: int, batch_size: int, *, shown: bool = True):
         self.step, self.total_steps, self.batch_size = step, total_steps, batch_size
-        self.first, self.began, self.due = step, time.perf_counter(), math.inf
+        self.first, self.began, self.due, self.calls = step, time.perf_counter(), math.inf, 0
         # With disable=None tqdm disables the bar where stderr is no terminal; a notebook has its bar all the same.
         place = {"total": total_steps * batch_size, "initial": step * batch_size, "unit": "img", "unit_scale": True}
         self.bar = tqdm(**place, disable=None) if shown else None
@@ -30,7 +30,7 @@ class Progress(AbstractContextManager):
 
     def advance(self, numbers: dict[str, float], step: float) -> None:
         """Show that the run is at `step`; `numbers` is the last row of metrics, empty before the first."""
-        before, self.step = self.step, round(step)
+        before, self.step, self.calls = self.step, min(int(step), self.total_steps), self.calls + 1
         if self.bar is None:
             return
         try:
@@ -45,13 +45,14 @@ class Progress(AbstractContextManager):
 
     def _worth_a_line(self, before: float) -> bool:
         begun = before < self.first + FIRST_STEPS <= self.step
-        return begun or self.step >= self.total_steps or time.perf_counter() >= self.due
+        return begun or before < self.step == self.total_steps or time.perf_counter() >= self.due
 
     def line(self, numbers: dict[str, float]) -> str:
         """Such as "step 1,200 of 4,500, loss 3.21, 512 images/s, 3 min left"."""
-        speed = (self.step - self.first) / max(time.perf_counter() - self.began, 1e-9)
-        left = duration((self.total_steps - self.step) / speed)
-        counted, pace = f"step {self.step:,} of {self.total_steps:,}", f"{speed * self.batch_size:,.0f} images/s"
+        seconds = max(time.perf_counter() - self.began, 1e-9)
+        left = duration((self.total_steps - self.step) * seconds / max(self.step - self.first, 1))
+        images = self.calls * self.batch_size / seconds
+        counted, pace = f"step {self.step:,} of {self.total_steps:,}", f"{images:,.0f} images/s"
         return ", ".join([counted, *_words(numbers), pace, f"{left} left"])
 
 

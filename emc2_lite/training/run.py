@@ -57,9 +57,10 @@ def precision_on(device: torch.device, name: str) -> str:
 class Run:
     """A run of a configuration on views: encoder, criterion, optimiser, schedule, sampler and all random states.
 
-    The configuration and the views alone decide its course. A run that loads a saved `state_dict` continues bit for
-    bit, on the same kind of device with the same number of threads. Weights and random numbers come from the seed
-    `config.training.seed`; `views` are on the `device`, and `views.identity` tells their images from others.
+    The configuration, the views and the device decide its course. A run that loads a saved `state_dict` continues bit
+    for bit, on the same kind of device with the same versions and number of threads. Weights and random numbers come
+    from the seed `config.training.seed`; `views` are on the `device`, and `views.identity` tells their images from
+    others.
     `step` counts the steps and `spent` their encodings (`emc2_lite.training.price`); the run ends where `done` reaches
     `total_steps`.
 
@@ -190,7 +191,7 @@ class Run:
         if state["precision"] != self.precision:
             warnings.warn(
                 f"The run was in {state['precision']} and goes on in {self.precision}, for this is another GPU: from "
-                "here on the last bits are others than in a run without a break.",
+                "here on its weights differ from those of a run without a break.",
                 stacklevel=2,
             )
             state = state | {"scaler": self.scaler.state_dict()}
@@ -199,13 +200,8 @@ class Run:
         self.update.generator.set_state(state["generator"])
         for name in COUNTERS:
             setattr(self, name, state[name])
-        self._count, self._sums = (
-            state["count"],
-            {
-                name: total.to(self.device) if isinstance(total, Tensor) else total
-                for name, total in state["sums"].items()
-            },
-        )
+        sums, self._count = state["sums"], state["count"]
+        self._sums = {name: v.to(self.device) if isinstance(v, Tensor) else v for name, v in sums.items()}
         torch.set_rng_state(state["random"]["cpu"])
         if "cuda" in state["random"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["random"]["cuda"])

@@ -128,7 +128,7 @@ def draw_colours(augmentation: Augmentation, uniforms: Tensor) -> Colours:
 @lru_cache(maxsize=32)
 def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
     """The values on the device, float32: made anew in each call, they would be copied there each time."""
-    return torch.tensor(values, device=device)
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def _within(limits: Sequence[float], uniform: Tensor) -> Tensor:

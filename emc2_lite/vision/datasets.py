@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from emc2_lite.checks import Bounds, checked_settings
-from emc2_lite.vision.downloads import fetch_archive
+from emc2_lite.vision.downloads import fetch_archive, take_copy
 from emc2_lite.vision.images import FolderImages, LabelledImages
 from emc2_lite.vision.listing import class_names, parts_among, place
 
@@ -173,6 +173,31 @@ def load_stl10(
     return LabelledImages(images, torch.from_numpy(labels)[chosen].long() - 1, _STL10_CLASSES)
 
 
+@checked_settings
+def fetch(
+    name: Literal["cifar10", "stl10"], folder: str | Path = "data/downloads", keep: str | Path | None = None
+) -> None:
+    """Fetch a data set into the folder and unpack it there, or do nothing where it is.
+
+    With `keep`, a folder that outlives the machine, the archive is taken from there if it is there, and a copy is left
+    there otherwise.
+
+    Raises: ValueError: on another name, or an archive in `keep` with another checksum; ConnectionError, OSError: as
+        `emc2_lite.vision.downloads.fetch_archive`.
+    """
+    from torchvision import datasets
+
+    source = getattr(datasets, name.upper())
+    archive = place(folder) / source.filename
+    kept = None if keep is None else place(keep) / source.filename
+    if kept is not None and kept.exists() and not archive.exists():
+        take_copy(kept, archive, source.tgz_md5)
+    wanted = archive.parent / source.base_folder
+    fetch_archive(source.url, archive.parent, archive.name, source.tgz_md5, source.base_folder, wanted)
+    if kept is not None and not kept.exists() and archive.exists():
+        take_copy(archive, kept, source.tgz_md5)
+
+
 def _fetch(name: str, title: str, source: Any, folder: Path, wanted: Path, download: bool) -> None:
     """Download a torchvision archive if `wanted`, a part of the content, is missing and `download` is set."""
     if download:
@@ -180,7 +205,7 @@ def _fetch(name: str, title: str, source: Any, folder: Path, wanted: Path, downl
     if not wanted.exists():
         raise FileNotFoundError(
             f"There is no {wanted}: {title} can be fetched, {DATASETS[name].download_bytes / 1e9:.1f} GB, by emc2-lite "
-            "train with --download, or with download=True."
+            f"fetch {name}, or with download=True."
         )
 
 

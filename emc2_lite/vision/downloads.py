@@ -107,3 +107,25 @@ def fetch_archive(url: str, folder: Path, name: str, md5: str, content: str, wan
             ) from None
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def take_copy(source: Path, target: Path, md5: str) -> None:
+    """Copy a file by way of a temporary name, if it has the checksum.
+
+    Raises: ValueError: on another checksum of the source; OSError: if the disk is full or cannot be written to.
+    """
+    if (found := _md5(source)) != md5:
+        raise ValueError(
+            f"{source} has checksum {found}, and {md5} was expected: it is damaged or cut short; delete it, and the "
+            "same command puts a good one in its place."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.copy")
+    try:
+        shutil.copyfile(source, draft)
+        draft.replace(target)
+    except OSError as failure:
+        words = f"cannot copy {source} to {target} ({failure.strerror}): make room, then try again"
+        raise OSError(failure.errno, words) from None
+    finally:
+        draft.unlink(missing_ok=True)

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emc2_lite.checks import Width, checked_settings
+from emc2_lite.checks import Unread, Width, checked_settings
 
-SMALL = (8, 14, 20)  # depths of the ResNets for small images
+SMALL_DEPTHS = (8, 14, 20)  # depths of the ResNets for small images
 NormLayer = Callable[[int], nn.Module]
 
 
@@ -79,16 +79,16 @@ class ResNetEncoder(Encoder):
         self,
         depth: int = 18,
         *,
-        stem: Literal["imagenet", "small"] = "imagenet",
+        stem: Annotated[Literal["imagenet", "small"], Unread("depth", *SMALL_DEPTHS)] = "imagenet",
         norm: Literal["none", "group", "batch"] = "none",
         hidden: Width | None = None,
         dim: Width = 512,
     ):
-        if depth not in (*SMALL, 18, 50):
+        if depth not in (*SMALL_DEPTHS, 18, 50):
             raise ValueError(f"depth is {depth}: use 8, 14, 18, 20 or 50.")
-        groups = partial(nn.GroupNorm, 8 if depth in SMALL else 32)
+        groups = partial(nn.GroupNorm, 8 if depth in SMALL_DEPTHS else 32)
         layers: dict[str, NormLayer] = {"none": nn.Identity, "group": groups, "batch": nn.BatchNorm2d}
-        trunk, width = (_small_trunk if depth in SMALL else partial(_trunk, stem=stem))(depth, layers[norm])
+        trunk, width = (_small_trunk if depth in SMALL_DEPTHS else partial(_trunk, stem=stem))(depth, layers[norm])
         projector: nn.Module = nn.Linear(width, hidden or dim)
         if hidden is not None:
             projector = nn.Sequential(projector, nn.ReLU(), nn.Linear(hidden, dim))

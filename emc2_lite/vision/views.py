@@ -72,7 +72,8 @@ class Views(ABC):
 
     @torch.no_grad()
     def trusted(self, index: Tensor, view: Tensor) -> Tensor:
-        """As a call, without its checks: for pairs that are known to be good. The host does not wait for the device."""
+        """As a call, without its checks: for pairs that are known to be good. With images in memory the host does not
+        wait for the device."""
         with torch.autocast(index.device.type, enabled=False):
             return self.make(index, view)
 

@@ -2,9 +2,10 @@
 
     python tests/gpu/day.py [--device cuda] [--output build/gpu] [--small] [PIECE ...]
 
-Everything lies in the output folder: a log for each piece, records, runs, and report.md. The same command goes on where
-it was stopped: a finished piece is not repeated, and a run of hours takes its next ten minutes. The first four pieces
-take under 30 minutes together. --small shows on any machine, in minutes, that every piece works.
+Everything lies in the output folder: a log for each piece, records, runs, and report.md with the pieces of the last
+call. The same command goes on where it was stopped: a finished piece is not repeated, and a run of hours takes its next
+ten minutes. The first three pieces are the useful set: under 30 minutes together. --small tries the first four pieces
+in part, on any machine, in minutes.
 """
 
 import argparse
@@ -72,7 +73,7 @@ def pieces(device: str, output: Path, small: bool) -> dict[str, Piece]:
             parameters += ["-p", "loss.held", "remembered", "-p", "loss.reencode", "0.5"]
         folder = str(output / f"stl10-{method.replace(' ', '-')}")
         command = emc2("train", "stl10", "--download", "--resume", "--output", folder, *parameters)
-        found[folder] = Piece(f"the paper's run on STL-10 with {method}, hours", command, {}, again=True)
+        found[Path(folder).name] = Piece(f"the paper's run on STL-10 with {method}, hours", command, {}, again=True)
     return found
 
 
@@ -85,7 +86,7 @@ def run(name: str, piece: Piece, output: Path) -> tuple[str, float]:
     """Work on a piece for at most `MINUTES`; how it ended, and its seconds. The log is appended to."""
     started = time.perf_counter()
     where = ROOT / "tests" if "pytest" in piece.command else ROOT
-    with (output / f"{Path(name).name}.log").open("a", encoding="utf-8") as log:
+    with (output / f"{name}.log").open("a", encoding="utf-8") as log:
         process = subprocess.Popen(
             piece.command, cwd=where, env=os.environ | piece.environment, stdout=log, stderr=subprocess.STDOUT
         )
@@ -102,11 +103,11 @@ def run(name: str, piece: Piece, output: Path) -> tuple[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--output", default="build/gpu", type=Path)
+    parser.add_argument("--output", type=Path, help="by default build/gpu, or build/gpu-small")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("pieces", nargs="*", metavar="PIECE", help="checks, bench, plan, sweep ...; all by default")
     given = parser.parse_args()
-    output = given.output.resolve()
+    output = (given.output or ROOT / f"build/gpu{'-small' if given.small else ''}").resolve()
     output.mkdir(parents=True, exist_ok=True)
     day = pieces(given.device, output, given.small)
     if unknown := [name for name in given.pieces if name not in day]:
@@ -114,12 +115,12 @@ def main() -> int:
     lines = ["| piece | what | end | seconds |", "| --- | --- | --- | --- |"]
     failed = False
     for name in given.pieces or day:
-        mark = output / f"{Path(name).name}.done"
+        mark = output / f"{name}.done"
         end, seconds = ("done before", 0.0) if mark.exists() else run(name, day[name], output)
         failed |= end.startswith(("failed", "stopped"))
         if end == "done":
             mark.touch()
-        lines.append(f"| {Path(name).name} | {day[name].words} | {end} | {seconds:.0f} |")
+        lines.append(f"| {name} | {day[name].words} | {end} | {seconds:.0f} |")
         print(lines[-1], flush=True)
         (output / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(failed)

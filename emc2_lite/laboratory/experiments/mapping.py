@@ -78,7 +78,7 @@ def patience_cells(
     learning_rate: LearningRate = 1e-3,
     seeds: Count = 5,
 ) -> Iterator[Row]:
-    """How the lead depends on the length of the run: the map's runs at one place, for several budgets of `visits`.
+    """How the lead depends on the length of the run: as the map at batch size 8, for several budgets of `visits`.
 
     >>> [cell["visits"] for cell in patience_cells(methods=["DCL"], views=["stored"], seeds=1)]
     [180, 90, 30]
