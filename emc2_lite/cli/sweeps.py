@@ -70,10 +70,15 @@ def sweep(
 
 def _markdown(rows: list[dict]) -> str:
     """The table of table.md: mean accuracies with the ends of their intervals."""
-    lines = ["| method | temperature | b | seeds | linear probe | 1-NN |", "| --- | --- | --- | --- | --- | --- |"]
+    titles = {"linear_probe": "linear probe", "nearest_neighbour": "1-NN"}
+    titles |= {name: f"probe, {name[7:]} labels a class" for name in rows[0] if name.removeprefix("labels_").isdigit()}
+    lines = [
+        "| method | temperature | b | seeds | " + " | ".join(titles.values()) + " |",
+        "| --- " * (4 + len(titles)) + "|",
+    ]
     for row in rows:
         cells = [row["method"], f"{row['temperature']:g}", str(row["batch_size"]), str(row["seeds"])]
-        for name in ("linear_probe", "nearest_neighbour"):
+        for name in titles:
             ends = "" if row[f"{name}_low"] is None else f" ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
             cells.append("" if row[name] is None else f"{row[name]:.3f}{ends}")
         lines.append(f"| {' | '.join(cells)} |")
