@@ -79,14 +79,14 @@ def json_line(row: Row) -> str:
     return json.dumps(finite, allow_nan=False)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write the text under a temporary name, then rename: the file is complete or unchanged, and no draft is left.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write text or bytes under a temporary name, then rename: the file is complete or unchanged, and no draft is left.
 
     Raises: OSError: if the disk is full or cannot be written to; the file stays unchanged.
     """
     draft = path.with_name(f".{path.name}.draft")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
         draft.replace(path)
     except OSError as failure:
         raise cannot_write(path, failure) from None

@@ -84,7 +84,7 @@ def test_other_files_are_refused(tmp_path):
         load_checkpoint(path)
     for other in ({"weights": torch.zeros(3)}, torch.zeros(3), {"format": 99}):
         torch.save(other, path)
-        with pytest.raises(ValueError, match="is not a checkpoint of this library's format 3"):
+        with pytest.raises(ValueError, match="is not a checkpoint of this library's format 4"):
             load_checkpoint(path)
 
 

@@ -138,6 +138,11 @@ def test_an_archive_is_kept_for_the_next_machine_and_taken_from_there(server, tm
     fetch("stl10", tmp_path / "third", drive)
     assert (drive / STL10.filename).read_bytes() == server.content and len(server.asked) == 2
 
+    (tmp_path / "third" / STL10.filename).unlink()  # as a user does who wants the room
+    elsewhere = tmp_path / "another drive"
+    result = CliRunner().invoke(main, ["fetch", "stl10", "--folder", str(tmp_path / "third"), "--keep", str(elsewhere)])
+    assert result.exit_code == 0 and f"Its archive was deleted, so that none is in {elsewhere}" in result.stdout
+
 
 def test_cifar10_is_fetched_once_and_read(server, tmp_path, monkeypatch):
     images, _ = image_files.cifar10(tmp_path / "made", monkeypatch)

@@ -54,9 +54,9 @@ def refuse(*arguments):
     raise OSError(28, "No space left on device")
 
 
-def write_half(path, text, **settings):
-    with open(path, "w", **settings) as file:
-        file.write(text[: len(text) // 2])
+def write_half(path, content):
+    with open(path, "wb") as file:
+        file.write(content[: len(content) // 2])
     refuse()
 
 
@@ -67,7 +67,7 @@ def interrupt(*arguments):
 FAILURES = {
     "a value that JSON cannot hold": (lambda patch: None, {"final": [{"method": object()}]}, TypeError),
     "a missing field": (lambda patch: None, {"device": ...}, KeyError),
-    "a full disk": (lambda patch: patch.setattr(Path, "write_text", write_half), {}, OSError),
+    "a full disk": (lambda patch: patch.setattr(Path, "write_bytes", write_half), {}, OSError),
     "a renaming that fails": (lambda patch: patch.setattr(Path, "replace", refuse), {}, OSError),
     "Ctrl-C": (lambda patch: patch.setattr(Path, "replace", interrupt), {}, KeyboardInterrupt),
 }

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from itertools import pairwise
 
 import pytest
@@ -66,18 +67,26 @@ def test_auto_is_the_half_precision_that_the_gpu_computes_in(monkeypatch, units,
             precision_on(gpu, "bfloat16")
 
 
-def test_a_run_goes_on_in_the_precision_of_another_gpu_with_a_warning(monkeypatch):
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_run_goes_on_on_another_gpu_with_a_warning(monkeypatch, precision):
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "precision_on", lambda device, name: "bfloat16")
         first = new_run(training__precision="auto")
+    first.gpu = "NVIDIA L4"
     first.advance()
     assert first.precision == "bfloat16"
-    monkeypatch.setattr(run_module, "precision_on", lambda device, name: "float16")
+    monkeypatch.setattr(run_module, "precision_on", lambda device, name: precision)
     second = new_run(training__precision="auto")
-    with pytest.warns(UserWarning, match="was in bfloat16 and goes on in float16, for this is another GPU"):
+    second.gpu = "Tesla T4"
+    words = (
+        f"The run was on NVIDIA L4 in bfloat16 and goes on on Tesla T4 in {precision}: from here on its weights differ"
+    )
+    with pytest.warns(UserWarning, match=words):
         second.load_state_dict(first.state_dict())
     second.advance()
-    assert second.step == 2 and second.scaler.is_enabled()
+    assert second.step == 2 and second.scaler.is_enabled() == (precision == "float16")
+    with warnings.catch_warnings(action="error"):
+        second.load_state_dict(second.state_dict())
 
 
 def test_a_price_buys_fewer_steps_of_a_dearer_loss_and_the_rate_follows_what_is_spent():

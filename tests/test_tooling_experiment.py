@@ -180,7 +180,7 @@ def test_a_disk_that_fills_up_during_the_run_is_named(monkeypatch):
     def full(path, *arguments, **settings):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     result = run("--output", "record.json")
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)

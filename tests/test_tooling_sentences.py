@@ -118,17 +118,17 @@ def test_a_tilde_is_the_home_folder_in_every_path(tmp_path):
 
 
 def test_a_full_disk_under_a_record_is_named_with_the_file_and_what_to_do(tmp_path, monkeypatch):
-    write_text = Path.write_text
+    write_bytes = Path.write_bytes
 
     def full(path, *arguments, **settings):
         if "record" in path.name:
             raise OSError(28, "No space left on device")
-        return write_text(path, *arguments, **settings)
+        return write_bytes(path, *arguments, **settings)
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match=r"cannot write .*record.json \(No space left on device\): make room"):
         train_run(small("NT-Xent", training__epochs=1), tmp_path / "run", progress=False)
-    monkeypatch.setattr(Path, "write_text", write_text)
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
     assert train_run(small("NT-Xent", training__epochs=1), tmp_path / "run", progress=False)["metrics"]
     assert records.read_record_file(tmp_path / "run" / "record.json")
 

@@ -5,7 +5,7 @@ import click
 from emc2_lite.cli.data import fetch
 from emc2_lite.cli.experiments import experiment
 from emc2_lite.cli.notebooks import course, lab
-from emc2_lite.cli.runs import evaluate, train
+from emc2_lite.cli.runs import evaluate, export, train
 from emc2_lite.cli.sentences import Main
 from emc2_lite.cli.sweeps import sweep
 
@@ -17,7 +17,7 @@ def main(debug):
     """EMC2, contrastive learning with Markov-chain negatives: the course, training runs and experiments."""
 
 
-for command in (course, lab, experiment, fetch, train, evaluate, sweep):
+for command in (course, lab, experiment, fetch, train, evaluate, export, sweep):
     main.add_command(command)
 
 

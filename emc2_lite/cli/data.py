@@ -20,5 +20,8 @@ def fetch(name, folder, keep):
     """
     from emc2_lite.vision import datasets
 
-    datasets.fetch(name, folder, keep)
-    click.echo(f"{name} is in {folder}" + (f", its archive in {keep}" if keep else ""))
+    kept = datasets.fetch(name, folder, keep)
+    click.echo(f"{name} is in {folder}" + (f", its archive in {keep}" if kept else ""))
+    if keep and not kept:
+        words = f"Its archive was deleted, so that none is in {keep}: delete {name}'s files in {folder}, and the same "
+        click.echo(f"{words}command fetches it anew.")

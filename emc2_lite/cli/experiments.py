@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from emc2_lite.cli.options import check_writable, columns, literals, parameters_option
+from emc2_lite.cli.options import FILE, check_writable, columns, literals, parameters_option
 from emc2_lite.cli.sentences import in_a_sentence
 
-FILE = click.Path(dir_okay=False, path_type=Path)
 WORDS = "File for the record.  [default: build/records/NAME.json]"
 
 

@@ -18,6 +18,7 @@ class HomePath(click.Path):
 
 
 FOLDER = HomePath(file_okay=False, path_type=Path)
+FILE = HomePath(dir_okay=False, path_type=Path)
 download_option = click.option("--download", is_flag=True, help="Fetch the data set if it is missing.")
 skip_option = click.option("--skip-corrupt", is_flag=True, help="Leave out image files that cannot be read.")
 labels_option = click.option(

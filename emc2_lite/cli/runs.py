@@ -1,4 +1,4 @@
-"""The commands of training runs: train, evaluate."""
+"""The commands of training runs: train, evaluate, export."""
 
 from typing import Any
 
@@ -6,6 +6,10 @@ import click
 
 from emc2_lite.cli import options
 from emc2_lite.cli.sentences import in_a_sentence, what_is_left
+
+checkpoint_option = click.option(
+    "--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True, help="Which of the run's."
+)
 
 
 @click.command()
@@ -43,7 +47,7 @@ def train(config, output, resume, dry_run, device, download, skip_corrupt, param
 
 @click.command()
 @click.argument("run", type=options.FOLDER)
-@click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
+@checkpoint_option
 @options.labels_option
 @options.supervised_option
 @options.device_option
@@ -75,12 +79,27 @@ def evaluate(run, checkpoint, labels, supervised, device, download, skip_corrupt
         click.echo(f"{row['measure']:{width}}  {row['accuracy']:.3f}{interval}")
 
 
+@click.command()
+@click.argument("run", type=options.FOLDER)
+@click.argument("file", type=options.FILE)
+@checkpoint_option
+@in_a_sentence(lambda: "Interrupted. No encoder was written.")
+def export(run, file, checkpoint):
+    """Write the encoder of a RUN to FILE: its weights in half precision and the run's configuration, with a digest.
+
+    `emc2_lite.runs.exported_encoder` reads the file. The encoder takes images with values from 0 to 1.
+    """
+    from emc2_lite.runs import export_encoder
+
+    export_encoder(run, file, checkpoint=f"{checkpoint}.pt")
+    click.echo(f"{file}: {file.stat().st_size / 1e6:.2f} MB")
+
+
 def _forecast(config) -> str:
     """The lines of a dry run; the images are read only where their number or their shape is unknown."""
     from emc2_lite.runs import device_name, length_in_words, pick_device, settings_of
     from emc2_lite.training import plan
     from emc2_lite.training.progress import duration
-    from emc2_lite.training.run import precision_on
     from emc2_lite.vision import DATASETS, load_images
 
     data, known, device = config.data, DATASETS[config.data.name], pick_device(config.training.device)
@@ -98,8 +117,8 @@ def _forecast(config) -> str:
         f"{data.name}: {samples:,} images, {length_in_words(config, forecast.steps_per_epoch)}, "
         f"{forecast.steps:,} steps in all",
         f"encoder: {forecast.parameters:,} weights",
-        f"time on {device_name(device)}, in {precision_on(device, config.training.precision)}: "
-        f"{duration(forecast.seconds)}, {1000 * forecast.seconds_per_step:.1f} ms a step (measured; evaluation and the "
+        f"time on {device_name(device)}, in {forecast.precision}: {duration(forecast.seconds)}, "
+        f"{1000 * forecast.seconds_per_step:.1f} ms a step (measured; evaluation and the "
         f"decoding of files not counted); {forecast.encoder_share:.0%} of it is the encoder on the batch alone",
         f"encoded again: {forecast.encoded_again:.2f} views for each view of the batch",
         "memory: " + ", ".join(f"{name} {count / 2**20:,.0f} MiB" for name, count in forecast.memory.items()),

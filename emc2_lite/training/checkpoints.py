@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-FORMAT = 3
+FORMAT = 4
 SEAL = b"emc2-lite sha256 "  # before the digest of all earlier bytes; torch ignores bytes behind its archive
 SEALED = len(SEAL) + 64
 
@@ -24,11 +24,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     draft = path.with_name(f".{path.name}.draft")
     try:
-        content = io.BytesIO()
-        torch.save({"format": FORMAT, **state}, content)
-        content.write(SEAL + hashlib.sha256(content.getbuffer()).hexdigest().encode())
+        content = sealed(state)
         with draft.open("wb") as file:
-            file.write(content.getbuffer())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -37,6 +35,14 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         raise OSError(failure.errno, words + "make room, then continue with --resume") from None
     finally:
         draft.unlink(missing_ok=True)
+
+
+def sealed(state: dict[str, Any]) -> bytes:
+    """The bytes of a file that `load_checkpoint` reads."""
+    content = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, content)
+    content.write(SEAL + hashlib.sha256(content.getbuffer()).hexdigest().encode())
+    return content.getvalue()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

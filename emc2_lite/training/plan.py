@@ -24,6 +24,7 @@ class Plan(NamedTuple):
     memory: bytes by purpose; on a GPU `peak` is the largest sum that was measured, with all images added.
     seconds_per_step: measured, without evaluation and without the decoding of files. seconds: of all steps.
     encoder_share: share of the step spent on the encoder's forward and backward pass, with the batch in memory.
+    precision: in which the encoder computes.
     encoded_again: views that the loss encodes again, for each view of the batch. The chains of EMC2 need not encode a
         start that they forget (`emc2_lite.losses.visits.start_is_forgotten`). How many they forget depends on the
         encoder's training, so the plan counts and times every start as encoded: a run may be faster, or buy more steps.
@@ -36,6 +37,7 @@ class Plan(NamedTuple):
     seconds_per_step: float
     seconds: float
     encoder_share: float
+    precision: str
     encoded_again: float
 
 
@@ -102,6 +104,7 @@ def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torc
         seconds_per_step=seconds,
         seconds=seconds * taken,
         encoder_share=median(passes) / seconds,
+        precision=run.precision,
         encoded_again=sum(encoded) / len(encoded),
     )
 

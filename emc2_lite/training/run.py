@@ -76,6 +76,7 @@ class Run:
     def __init__(self, config: Config, views: Views, device: torch.device):
         self.config, self.views, self.device = config, views, device
         self.precision = precision_on(device, config.training.precision)
+        self.gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         self.folder = str(Path(config.data.folder).expanduser().resolve())
         loss, chosen, training = config.loss, config.optimiser, config.training
         torch.manual_seed(training.seed)
@@ -159,6 +160,7 @@ class Run:
             "images": {"count": len(self.views), "identity": self.views.identity, "folder": self.folder},
             "device": self.device.type,
             "precision": self.precision,
+            "gpu": self.gpu,
             **{name: getattr(self, name) for name in COUNTERS},
             **{name: getattr(self, name).state_dict() for name in PARTS},
             "generator": self.update.generator.get_state(),
@@ -168,7 +170,7 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume where the state was saved, to the last bit; with a warning where "auto" is another precision here.
+        """Resume where the state was saved, to the last bit; with a warning where the GPU is another one.
 
         Raises: ValueError: on another configuration (with each difference), other images, or another kind of device.
         """
@@ -188,12 +190,14 @@ class Run:
                 f"The run was started on {state['device']} and is to go on on {self.device.type}, where its random "
                 "state means nothing: take the same kind of device, or start another run."
             )
-        if state["precision"] != self.precision:
+        before, now = (state["gpu"], state["precision"]), (self.gpu, self.precision)
+        if before != now:
             warnings.warn(
-                f"The run was in {state['precision']} and goes on in {self.precision}, for this is another GPU: from "
-                "here on its weights differ from those of a run without a break.",
+                f"The run was on {' in '.join(before)} and goes on on {' in '.join(now)}: from here on its weights "
+                "differ from those of a run without a break.",
                 stacklevel=2,
             )
+        if state["precision"] != self.precision:
             state = state | {"scaler": self.scaler.state_dict()}
         for name in PARTS:
             getattr(self, name).load_state_dict(state[name])

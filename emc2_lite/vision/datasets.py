@@ -176,11 +176,12 @@ def load_stl10(
 @checked_settings
 def fetch(
     name: Literal["cifar10", "stl10"], folder: str | Path = "data/downloads", keep: str | Path | None = None
-) -> None:
+) -> bool:
     """Fetch a data set into the folder and unpack it there, or do nothing where it is.
 
     With `keep`, a folder that outlives the machine, the archive is taken from there if it is there, and a copy is left
-    there otherwise.
+    there otherwise. Returns whether `keep` has the archive: not where the data were unpacked earlier, and their archive
+    deleted.
 
     Raises: ValueError: on another name, or an archive in `keep` with another checksum; ConnectionError, OSError: as
         `emc2_lite.vision.downloads.fetch_archive`.
@@ -196,6 +197,7 @@ def fetch(
     fetch_archive(source.url, archive.parent, archive.name, source.tgz_md5, source.base_folder, wanted)
     if kept is not None and not kept.exists() and archive.exists():
         take_copy(archive, kept, source.tgz_md5)
+    return kept is not None and kept.exists()
 
 
 def _fetch(name: str, title: str, source: Any, folder: Path, wanted: Path, download: bool) -> None:

@@ -1,11 +1,11 @@
-"""Figures of chapter 00: images, maps of their embeddings, and accuracies with few labels."""
+"""Figures of chapters 00 and 08: images, maps of them, and accuracies with few labels."""
 
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from emc2_lite.course.figures.parts import BOTTOM_RIGHT, Figure, log, look, looks, pictures, ticked
-from emc2_lite.course.style import INK
+from emc2_lite.course.style import COLOURS
 
 ACCURACY = "1-NN accuracy on the test images (share)"
 
@@ -21,18 +21,17 @@ def picture_sheet(images: Tensor, title: str, columns: Sequence[str] = (), rows:
     return figure.finish(title, x, y, height=int(top + 10 + height * (700 - left) / width), margin=margin)
 
 
-def digit_map(before: Tensor, after: Tensor, labels: Tensor) -> Figure:
-    """Two maps of the same images, (N, 2) each, side by side; a digit, the label (N,), stands for an image."""
-    titles = "before training", "after training"
-    figure = Figure().set_subplots(cols=2, horizontal_spacing=0.04, subplot_titles=titles)
-    digits = {"mode": "text", "text": list(map(str, labels.tolist())), "textfont": {"color": INK, "size": 13}}
-    for column, places in enumerate((before, after), start=1):
-        figure.points(places[:, 0], places[:, 1], "", 0, size=8, hoverinfo="text", **digits, row=1, col=column)
+def class_map(maps: Mapping[str, Tensor], labels: Tensor, title: str) -> Figure:
+    """Maps of the same images, (N, 2) each, side by side; an image is its label (N,), coloured."""
+    figure = Figure().set_subplots(cols=len(maps), horizontal_spacing=0.04, subplot_titles=list(maps))
+    colours = [COLOURS[label % len(COLOURS)] for label in labels.tolist()]
+    words = {"mode": "text", "text": list(map(str, labels.tolist())), "textfont": {"color": colours, "size": 13}}
+    for column, places in enumerate(maps.values(), start=1):
+        figure.points(places[:, 0], places[:, 1], "", 0, size=8, hoverinfo="text", **words, row=1, col=column)
     hidden = {"showticklabels": False, "zeroline": False, "showgrid": False, "showline": True, "mirror": True}
     figure.update_xaxes(title="map coordinate 1 (no unit)", **hidden)
     figure.update_yaxes(**hidden)
     figure.update_yaxes(title="map coordinate 2 (no unit)", col=1)
-    title = "Test images, mapped by their embeddings"
     return figure.finish(title, height=460, showlegend=False, margin={"t": 85})
 
 
