@@ -25,7 +25,7 @@ SMALL = {
     "training_steps": 2, "jump_steps": 2, "visits_before": 1, "visits_after": [0, 1], "proposals": [0, 6], "runs": 3,
     "visits": 1, "measurements": 2, "epochs": 1, "horizons": [8], "seeds": 2, "variants": ["EMC2, a coin", "NeuCLIP"],
 }  # fmt: skip
-NOT_YET = {"map", "patience"}  # their records take hours and are still to be made
+NOT_YET: set[str] = set()  # experiments whose records are still to be made
 RECORDED = [name for name in EXPERIMENTS if name not in NOT_YET]
 
 
