@@ -102,11 +102,3 @@ def test_the_yardstick_is_drawn_by_epoch_or_by_wall_time(by, x, title):
     assert lines["EMC2"].x == pytest.approx(x) and lines["EMC2"].y == pytest.approx((0.51, 0.6))
     assert figure.layout.xaxis.title.text.startswith(title)
     assert not [line.name for line in figure.data if line.showlegend is not False and not line.x]
-
-
-def test_our_points_are_hollow_in_the_colour_of_their_method():
-    ours = [{"method": "EMC2", "epoch": 20, "hours": 2.0, "linear_probe": 0.6}]
-    (points,) = (line for line in yardstick(PROBES, ours=ours).data if line.name == "EMC2, ours")
-    assert (points.x, points.y, points.mode) == ((20,), (0.6,), "markers")
-    assert (points.marker.color, points.marker.symbol) == (look("EMC2").colour, "cross-open")
-    assert yardstick(PROBES).data[1].showlegend is False

@@ -4,10 +4,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 from runs import VIEWS, new_run
+from sklearn.datasets import load_sample_images
+from torch.nn import functional as F
 
 from emc2_lite import cli
-from emc2_lite.runs import export_encoder, exported_encoder
+from emc2_lite.evaluation import nearest_neighbours
+from emc2_lite.runs import export_encoder, exported_encoder, shipped_encoder
 from emc2_lite.training import LAST, fit, load_checkpoint, save_checkpoint
+from emc2_lite.vision import Augmentation, ImageViews, ResNetEncoder
 
 IMAGES = VIEWS.originals(torch.arange(len(VIEWS)))
 
@@ -65,3 +69,24 @@ def test_a_folder_without_a_run_is_one_sentence(tmp_path):
     result = command(tmp_path, tmp_path / "encoder.pt")
     assert result.exit_code == 1 and "There is no checkpoint" in result.output and len(result.output.splitlines()) == 1
     assert not (tmp_path / "encoder.pt").exists()
+
+
+def test_the_encoder_that_ships_has_another_view_among_the_nearest_ten_more_often_than_a_new_one():
+    """208 cuttings of two photographs that come with scikit-learn; it was trained on others."""
+    crops = torch.cat([cuttings(photograph) for photograph in load_sample_images().images])
+    views = ImageViews(crops, Augmentation(size=32))
+    index = torch.arange(len(crops))
+    torch.manual_seed(0)
+    found = []
+    for encoder in (shipped_encoder(), ResNetEncoder(8, norm="group", dim=64)):
+        with torch.no_grad():
+            one, other = (encoder.features(views(index, torch.full_like(index, view))) for view in (0, 1))
+        found.append((nearest_neighbours(one, other, 10)[1] == index[:, None]).any(dim=1).float().mean().item())
+    assert found[0] > found[1] + 0.1
+
+
+def cuttings(photograph):
+    """(n, 3, 32, 32) uint8."""
+    tiles = torch.from_numpy(photograph.copy()).permute(2, 0, 1).unfold(1, 64, 48).unfold(2, 64, 48)
+    tiles = tiles.permute(1, 2, 0, 3, 4).flatten(0, 1)
+    return F.interpolate(tiles.float(), size=32, mode="area").round().byte()

@@ -1,11 +1,13 @@
-"""Encoders to take along: a run's encoder in a small file of its own."""
+"""Encoders to take along: a run's encoder in a small file of its own, and the one that comes with the library."""
 
 from pathlib import Path
 
-from emc2_lite.records import write_whole
+from emc2_lite.records import data_file, write_whole
 from emc2_lite.training import LAST, contents_of, from_dict, load_checkpoint, make_encoder
 from emc2_lite.training.checkpoints import sealed
 from emc2_lite.vision.encoders import Encoder
+
+SHIPPED = "cifar10_small"
 
 
 def export_encoder(run: Path, path: Path, *, checkpoint: str = LAST) -> None:
@@ -35,3 +37,17 @@ def exported_encoder(path: Path) -> Encoder:
         encoder = make_encoder(from_dict(state["config"]).encoder)
         encoder.load_state_dict(state["encoder"])
     return encoder.eval()
+
+
+def shipped_encoder() -> Encoder:
+    """The encoder that comes with the library: `emc2-lite train cifar10_small`, see data/README.md.
+
+    Raises: FileNotFoundError: if the installation lacks the file; ValueError: if any of its bytes has changed.
+
+    >>> import torch
+    >>> shipped_encoder().features(torch.zeros(1, 3, 32, 32)).shape
+    torch.Size([1, 64])
+    """
+    if found := data_file("encoders", f"{SHIPPED}.pt"):
+        return exported_encoder(found)
+    raise FileNotFoundError(f"data/encoders/{SHIPPED}.pt is missing: install emc2-lite again.")

@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from emc2_lite.course.figures.parts import ABOVE, Figure, Look, Row, looks
+from emc2_lite.course.figures.parts import ABOVE, Figure, Look, Row, from_zero, looks, reach
 from emc2_lite.course.style import GREY
 
 HIGHEST = 7.8  # nats, the upper end of the axes of losses; the published cache goes higher
 X_TITLES = {"epoch": "epoch", "hours": "hours of wall time"}
+PROBE = "linear probe, share of the test images"
 Panels = Mapping[str, tuple[Sequence[Row], str]]  # by title: rows, and the field to draw over their steps
 
 
@@ -46,19 +47,38 @@ def exact_norms(theirs: Sequence[Row], ours: Sequence[Row]) -> Figure:
     return figure.update_yaxes({"type": "log", "dtick": 1, "exponentformat": "power", "matches": "y"})
 
 
-def yardstick(theirs: Sequence[Row], by: Literal["epoch", "hours"] = "epoch", ours: Sequence[Row] = ()) -> Figure:
-    """The paper's figure 1: the linear probe's accuracy on STL-10 by epoch or by wall time; `ours` are hollow points.
+def yardstick(theirs: Sequence[Row], by: Literal["epoch", "hours"] = "epoch") -> Figure:
+    """The paper's figure 1: the linear probe's accuracy on STL-10 by epoch or by wall time.
 
     Rows have method, linear_probe and the field `by`.
     """
     figure = Figure()
-    for name, own in looks(row["method"] for row in (*theirs, *ours)).items():
-        x, y = _columns(theirs, name, by, "linear_probe")
-        figure.curve(x, y, name, own, size=5, showlegend=bool(x))
-        x, y = _columns(ours, name, by, "linear_probe")
-        figure.points(x, y, f"{name}, ours", own.hollow(), size=11, showlegend=bool(x))
-    y_title = "linear probe, share of the test images"
-    return figure.finish("Figure 1 of the paper: STL-10, ResNet-18, b = 32", X_TITLES[by], y_title, ABOVE, height=460)
+    for name, own in looks(row["method"] for row in theirs).items():
+        figure.curve(*_columns(theirs, name, by, "linear_probe"), name, own, size=5)
+    return figure.finish("Figure 1 of the paper: STL-10, ResNet-18, b = 32", X_TITLES[by], PROBE, ABOVE, height=460)
+
+
+def board(ours: Sequence[Row], theirs: Sequence[Row], title: str) -> Figure:
+    """The linear probe's accuracy over the time that it took: our methods, and beside them the paper's figure 1.
+
+    `ours` are rows of `emc2_lite.laboratory.board` with a time, with their intervals over seeds; `theirs` those of the
+    published figure, of which each method's last point is drawn.
+    """
+    figure = Figure().set_subplots(cols=2, horizontal_spacing=0.13, subplot_titles=["ours", "published: STL-10"])
+    for name, own in looks(row["method"] for row in (*ours, *theirs)).items():
+        rows, ends = ([row for row in part if row["method"] == name] for part in (ours, theirs))
+        low, middle, high = ([row[f"linear_probe{end}"] for row in rows] for end in ("_low", "", "_high"))
+        minutes = [row["seconds"] / 60 for row in rows]
+        how = {"size": 11, "legendgroup": name}
+        figure.points(
+            minutes, middle, name, own, error_y=reach(low, middle, high), showlegend=bool(rows), row=1, col=1, **how
+        )
+        last = ends[-1:]
+        hours, accuracy = ([row[field] for row in last] for field in ("hours", "linear_probe"))
+        figure.points(hours, accuracy, name, own, showlegend=not rows, row=1, col=2, **how)
+    figure.update_xaxes(title="minutes on one core of a CPU", col=1).update_xaxes(from_zero("hours on a T4"), col=2)
+    figure.update_yaxes(title=PROBE, col=1)
+    return figure.finish(title, place=ABOVE, margin_t=125, legend_y=1.08, height=470)
 
 
 def _panels(title: str, panels: Panels, y_title: str) -> Figure:

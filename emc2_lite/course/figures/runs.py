@@ -1,11 +1,14 @@
 """Figures of training runs, chapters 07 and 08, and of the command ``sweep``."""
 
 import base64
+import io
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
 import plotly.graph_objects as go
+import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,19 +21,47 @@ MEASURES = {"linear_probe": "linear probe", "nearest_neighbour": "1-NN"}
 
 def colour_sheet(images: Tensor, title: str, rows: Sequence[str], columns: Sequence[str], zoom: int = 2) -> Figure:
     """Colour pictures in rows and columns: (R, C, 3, S, S) in [0, 1]; `zoom` is the side of a pixel on the screen."""
-    from torchvision.io import encode_jpeg  # here, because torchvision takes seconds
-    from torchvision.utils import make_grid
+    from torchvision.utils import make_grid  # here, because torchvision takes seconds
 
     count, side = images.shape[1], images.shape[-1]
     pixels = F.interpolate(images.flatten(0, 1), scale_factor=zoom, mode="nearest")
     sheet = make_grid(pixels, nrow=count, padding=4, pad_value=1.0)
-    source = base64.b64encode(encode_jpeg((255 * sheet).round().byte(), quality=90).numpy().tobytes()).decode()
-    figure = Figure(go.Image(source=f"data:image/jpeg;base64,{source}", hoverinfo="skip"))
+    figure = Figure(_image(sheet))
     step = zoom * side + 4
     middles = [4 + zoom * side / 2 + step * i for i in range(max(images.shape[:2]))]
     figure.update_xaxes(tickvals=middles[: len(columns)], ticktext=list(columns), side="top", showgrid=False, ticks="")
     figure.update_yaxes(tickvals=middles[: len(rows)], ticktext=list(rows), showgrid=False, ticks="")
     return figure.finish(title, title_y=0.97, margin={"t": 90, "b": 20}, width=720, height=110 + step * len(images))
+
+
+def picture_map(images: Tensor, places: Tensor, title: str, side: int = 900) -> Figure:
+    """Colour pictures (N, 3, S, S) in [0, 1], each at its place (N, 2) on a map of `side` pixels, the last on top."""
+    small = images.shape[-1]
+    low, high = places.amin(0), places.amax(0)
+    corners = ((places - low) / (high - low) * (side - small)).round().long().tolist()
+    sheet = torch.ones(3, side, side)
+    for picture, (x, y) in zip(images, corners, strict=True):
+        sheet[:, side - small - y : side - y, x : x + small] = picture  # the second coordinate points up
+    figure = Figure(_image(sheet))
+    hidden = {"showticklabels": False, "showgrid": False, "zeroline": False, "ticks": ""}
+    x, y = ({"title": f"map coordinate {number} (no unit)", **hidden} for number in (1, 2))
+    return figure.finish(title, x, {**y, "scaleanchor": "x"}, width=720, height=720)
+
+
+def few_labels(rows: Sequence[Row], counts: Sequence[int], every: int, title: str) -> Figure:
+    """The linear probe over the labels a class, a curve for each method: means over seeds with their intervals.
+
+    `rows` are a sweep's `final` with the fields labels_N for each N of `counts`; `every` is the number of labels a
+    class of all images, the field linear_probe.
+    """
+    fields = {count: f"labels_{count}" for count in counts} | {every: "linear_probe"}
+    points = [
+        {"method": row["method"], "labels": count} | {f"probe{end}": row[field + end] for end in ("", "_low", "_high")}
+        for row in rows
+        for count, field in fields.items()
+    ]
+    x, y = "labelled images a class", "linear probe, share of the test set"
+    return curves(points, "labels", "probe", title=title, x_title=x, y_title=y)
 
 
 def learning_rates(rates: Sequence[float], warmup_steps: int) -> Figure:
@@ -39,6 +70,14 @@ def learning_rates(rates: Sequence[float], warmup_steps: int) -> Figure:
     figure.add_vrect(x0=0, x1=warmup_steps, fillcolor=GREY, opacity=0.25, line_width=0)
     y = {**from_zero("learning rate"), "tickformat": "~e"}
     return figure.finish(f"Warm-up of {warmup_steps} steps, then half a cosine", "step", y, height=340)
+
+
+def _image(sheet: Tensor) -> go.Image:
+    """One colour picture (3, H, W) in [0, 1], stored as JPEG."""
+    content = io.BytesIO()
+    Image.fromarray((255 * sheet).round().byte().permute(1, 2, 0).numpy()).save(content, "JPEG", quality=90)
+    source = base64.b64encode(content.getvalue()).decode()
+    return go.Image(source=f"data:image/jpeg;base64,{source}", hoverinfo="skip")
 
 
 # The fields of the metrics and their names, by panel.
