@@ -1,11 +1,15 @@
 """The chapters' runner and the curation of what is committed, tried on small notebooks."""
 
+import base64
+import io
 import json
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("papermill")
 
@@ -91,6 +95,22 @@ def test_curation_keeps_outputs_and_drops_what_belongs_to_one_run():
     assert cell.execution_count == 1
     assert [output.output_type for output in cell.outputs] == ["stream", "execute_result"]
     assert cell.outputs[1].execution_count == 1
+
+
+def test_curation_stores_pictures_in_256_colours_that_look_the_same():
+    """Red and blue grow across and down, green is noise; the upper half is transparent, as the paper of a figure is."""
+    across = np.linspace(0, 255, 200).astype(np.uint8)
+    pixels = np.zeros((200, 200, 4), np.uint8)
+    pixels[..., 0], pixels[..., 2], pixels[100:, :, 3] = across, across[:, None], 255
+    pixels[..., 1] = np.random.default_rng(0).integers(0, 40, (200, 200))
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    picture = base64.b64encode(content.getvalue()).decode()
+    shown = {"output_type": "display_data", "metadata": {}, "data": {"image/png": picture, "text/plain": "a"}}
+    (output,) = curate(executed(shown)).cells[0].outputs
+    stored = np.array(Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("RGBA")).astype(int)
+    assert len(output.data["image/png"]) < 0.5 * len(picture) and output.data["text/plain"] == "a"
+    assert (stored[..., 3] == pixels[..., 3]).all() and np.abs(stored - pixels)[100:].mean() < 8
 
 
 def test_cell_ids_depend_on_the_sources_alone_and_differ():
