@@ -60,7 +60,7 @@ def commands_and_tables(text):
 SWEEPS, SECTION = commands_and_tables(README)
 
 
-@pytest.mark.parametrize("name", ["sweep_photographs_007"])
+@pytest.mark.parametrize("name", ["sweep_photographs_007", "sweep_photographs_02"])
 def test_the_readme_has_the_records_board(name):
     assert board_table(board(read_record(name)), few=10) in SECTION
 

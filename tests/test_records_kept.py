@@ -17,8 +17,9 @@ from emc2_lite.training import from_dict
 
 FIVE = ("NT-Xent", "DCL", "SogCLR", "cache", "EMC2")
 SWEEPS = {  # methods, temperatures and batch sizes of the recorded sweeps
-    "sweep_digits": (FIVE, (0.2,), (4, 8, 32, 128)),
+    "sweep_digits": ((*FIVE, "EMC2 remembered"), (0.07, 0.2), (4, 32, 128)),
     "sweep_photographs_007": ((*FIVE, "EMC2 remembered"), (0.07,), (32,)),
+    "sweep_photographs_02": (("NT-Xent", "EMC2"), (0.2,), (32,)),
 }
 SMALL = {
     "data": "digits", "methods": ["EMC2"], "temperatures": [0.2], "batch_sizes": [4], "batch_size": 4, "samples": 32,
@@ -90,7 +91,11 @@ def test_a_kept_records_config_runs_it_again(name):
 
 
 def test_the_repository_has_no_other_records():
-    known = {name.replace("-", "_") for name in EXPERIMENTS} | set(SWEEPS) | {"bench_2_cores"}
+    known = (
+        {name.replace("-", "_") for name in EXPERIMENTS}
+        | set(SWEEPS)
+        | {"bench_2_cores", "bench_gpu", "bench_gpu_replayed"}
+    )
     assert {path.stem for path in (records.DATA / "records").iterdir()} == known
 
 
@@ -106,6 +111,17 @@ def test_the_repositorys_benchmarks_are_complete_and_have_the_rows_that_chapter_
         found = rows_where(record["final"], benchmark=benchmark)
         assert len(found) == rows and len({row["size"] for row in found}) == sizes
     assert {row["contender"] for row in rows_where(record["final"], benchmark="ResNet-18 step, 96 x 96")} > {"EMC2"}
+
+
+def test_the_benchmarks_of_a_gpu_are_complete_and_the_readme_has_their_steps():
+    whole, replayed = read_record("bench_gpu"), read_record("bench_gpu_replayed")
+    assert whole["device"] == replayed["device"] == "NVIDIA H100 80GB HBM3"
+    assert len(rows_where(whole["final"], benchmark="visit of the chains")) == 8
+    steps = rows_where(replayed["final"], reference="launched")
+    assert [row["contender"] for row in steps] == ["NT-Xent", "EMC2", "EMC2 remembered"]
+    readme = (records.ROOT / "README.md").read_text(encoding="utf-8")
+    for row in steps:
+        assert f"| {row['contender']} | {row['reference_ms']:.1f} | {row['ms']:.1f} |" in readme
 
 
 @pytest.mark.parametrize("name", SWEEPS)
