@@ -96,17 +96,18 @@ def fill_uniforms(uniforms, key, start, bits):
 
 
 @compiled
-def deal(order, uniforms, key, bits):
-    """Fill order (2b, 2b - 2) and uniforms of the same shape; see `emc2_lite.losses.random_proposals`.
+def deal(order, uniforms, samples, key, bits):
+    """Fill order (2n, 2b - 2) and uniforms of the same shape for the rows of n samples, given by their places in the
+    batch; see `emc2_lite.losses.random_proposals`.
 
-    Rows s and s + b get all columns but s and s + b, each row in its own order, from the halves of the same words
-    (Fisher and Yates 1938, Durstenfeld 1964; the choice among n places is biased by less than n / 2^32).
+    A sample's two rows s and s + b get all columns but s and s + b, each row in its own order, from the halves of the
+    same words (Fisher and Yates 1938, Durstenfeld 1964; the choice among k places is biased by less than k / 2^32).
     """
-    rows, m = order.shape
-    b = rows // 2
+    m = order.shape[1]
+    n, b = len(samples), m // 2 + 1
     places = np.empty((2, m), dtype=np.int32)
-    for sample in range(b):
-        first, second = order[sample], order[sample + b]
+    for place, sample in enumerate(samples):
+        first, second = order[place], order[place + n]
         for j in range(m):
             first[j] = second[j] = j + (j >= sample) + (j >= sample + b - 1)
             word, left = random_word(key, sample * m + j), np.uint64(m - j)
@@ -115,7 +116,8 @@ def deal(order, uniforms, key, bits):
         for j in range(m - 1):
             first[j], first[places[0, j]] = first[places[0, j]], first[j]
             second[j], second[places[1, j]] = second[places[1, j]], second[j]
-    fill_uniforms(uniforms.reshape(-1), key, b * m, bits)
+        fill_uniforms(uniforms[place], key, (b + sample) * m, bits)
+        fill_uniforms(uniforms[place + n], key, (2 * b + sample) * m, bits)
 
 
 @compiled
@@ -160,7 +162,7 @@ def visit(
         else:
             held_weight[row] = (steps - since) / counted
         column[row], log_score[row] = held, held_score
-    acceptance_rate[()] = moves / order.size
+    acceptance_rate[()] = moves / max(order.size, 1)
 
 
 @compiled

@@ -1,0 +1,121 @@
+"""Processes that share one batch and one dataset: who estimates which rows, and who keeps which chains."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+class Parallel:
+    """A loss's place among K processes, each with a part of the batch; made in every process of a group.
+
+    The embeddings of all parts are gathered, with gradient, and each process estimates some of the 2b rows:
+
+    * share_rows=True: the rows of its own samples, those with index mod K = rank, against all columns. Work and state
+      are shared: chains, averages and caches of a sample live in its process alone.
+    * share_rows=False: all rows. Nothing else is exchanged, but every process does all the work and keeps all the
+      state; for losses that encode nothing again.
+
+    Random numbers are drawn for all rows in every process and used for its own, so that no two rows share any, and the
+    estimate is that of a single process, whatever K is. That takes generators in the same state in all processes.
+
+    Raises: ValueError: without a process group.
+    """
+
+    def __init__(self, *, share_rows: bool = True, group: dist.ProcessGroup | None = None):
+        if not dist.is_initialized():
+            raise ValueError("There is no process group: start with torchrun, and call init_process_group first.")
+        self.share_rows, self.group = share_rows, group
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+
+    def __repr__(self) -> str:
+        return f"Parallel(rank {self.rank} of {self.size}, share_rows={self.share_rows})"
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts the rows and the state are cut."""
+        return self.size if self.share_rows else 1
+
+    @property
+    def part(self) -> int:
+        return self.rank if self.share_rows else 0
+
+    def kept(self, num_samples: int) -> int:
+        """The number of samples whose state this process keeps."""
+        return len(range(self.part, num_samples, self.parts))
+
+    def own(self, index: Tensor) -> Tensor:
+        """The places of this process's samples in the batch: (n,) int64."""
+        return torch.nonzero(index % self.parts == self.part).squeeze(1)
+
+    def gather(self, *tensors: Tensor) -> list[Tensor]:
+        """The tensors of all processes, one behind the other along the first dimension; the gradient of a part is the
+        sum of what all processes make of it. The tensors of one process have one length, which may differ from that of
+        another."""
+        counts = self._all(tensors[0].new_tensor([len(tensors[0])], dtype=torch.int64))
+        lengths = torch.cat(counts).tolist()
+        return [_Gather.apply(tensor, lengths, self) for tensor in tensors]
+
+    def _all(self, tensor: Tensor) -> list[Tensor]:
+        """The tensors, of one shape, of all processes."""
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(parts, tensor.contiguous(), group=self.group)
+        return parts
+
+    def mean_over_rows(self, loss: Tensor, stats: Any, share: float) -> tuple[Tensor, Any]:
+        """A loss and readable numbers of the whole batch: means over all processes' rows, and sums of counts.
+
+        loss and stats are those of this process's rows, which are a `share` of all; they mean nothing for a share of 0.
+        """
+        values = [loss, *stats]
+        parts = [
+            (value * share if share else torch.zeros_like(value))
+            if isinstance(value, Tensor)
+            else loss.new_tensor(value)
+            for value in values
+        ]
+        sums = torch.stack([part.double() for part in parts])
+        dist.all_reduce(sums, group=self.group)
+        whole = [
+            total.to(value) if isinstance(value, Tensor) else round(total.item())
+            for value, total in zip(values, sums.unbind(), strict=True)
+        ]
+        return whole[0], type(stats)(*whole[1:])
+
+    def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The state of all samples, from the parts that all processes keep; the same in each process."""
+        if self.parts == 1:
+            return state
+        whole = {}
+        for name, part in state.items():
+            whole[name] = part
+            if part.dim():
+                pieces = self.gather(part, torch.full((len(part),), self.rank, device=part.device))
+                full = torch.empty_like(pieces[0])
+                for rank in range(self.parts):
+                    full[rank :: self.parts] = pieces[0][pieces[1] == rank]
+                whole[name] = full
+        return whole
+
+    def share(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """This process's part of the state of all samples."""
+        return {name: whole[self.part :: self.parts] if whole.dim() else whole for name, whole in state.items()}
+
+
+class _Gather(torch.autograd.Function):
+    """Concatenate all processes' tensors of these lengths; backward, sum all processes' gradients and cut one's own."""
+
+    @staticmethod
+    def forward(ctx, tensor: Tensor, lengths: list[int], parallel: Parallel) -> Tensor:
+        ctx.lengths, ctx.parallel = lengths, parallel
+        padded = tensor.new_zeros(max(lengths), *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = zip(parallel._all(padded), lengths, strict=True)
+        return torch.cat([part[:length] for part, length in parts])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient, group=ctx.parallel.group)
+        return gradient.split(ctx.lengths)[ctx.parallel.rank], None, None

@@ -1,0 +1,53 @@
+"""Real processes with gloo for the tests of data parallelism: each runs a function and sends back what it returns."""
+
+import io
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch import multiprocessing
+
+SECONDS = 60  # after which a waiting process gives up
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def _work(rank: int, size: int, port: int, work: Callable, arguments: tuple, results: Any) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    dist.init_process_group("gloo", rank=rank, world_size=size, timeout=timedelta(seconds=SECONDS))
+    try:
+        content = io.BytesIO()  # as bytes: a tensor would be shared with a process that may have ended
+        torch.save(work(rank, size, *arguments), content)
+        results.put((rank, content.getvalue(), None))
+    except Exception:
+        results.put((rank, None, traceback.format_exc()))
+    finally:
+        dist.destroy_process_group()
+
+
+def in_processes(size: int, work: Callable, *arguments: Any) -> list[Any]:
+    """work(rank, size, *arguments) in `size` processes of one group; what each returned, by rank."""
+    context = multiprocessing.get_context("spawn")
+    results, port = context.SimpleQueue(), free_port()
+    processes = [
+        context.Process(target=_work, args=(rank, size, port, work, arguments, results), daemon=True)
+        for rank in range(size)
+    ]
+    for process in processes:
+        process.start()
+    found = {rank: (content, failure) for rank, content, failure in (results.get() for _ in range(size))}
+    for process in processes:
+        process.join()
+    if failures := [failure for _, failure in found.values() if failure and "Connection closed" not in failure] or [f for _, f in found.values() if f]:
+        raise AssertionError("\n".join(failures))
+    return [torch.load(io.BytesIO(found[rank][0]), weights_only=False) for rank in range(size)]
