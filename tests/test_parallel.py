@@ -61,9 +61,7 @@ def steps_of(method, settings, steps, rank=0, size=1, *, share_rows=True, uneven
             mine = slice(bounds[rank], bounds[rank + 1])
         own, own_view = index[mine], view[:, mine]
         both = model(PIXELS[own.repeat(2), own_view.flatten()])
-        loss = criterion(
-            *both.chunk(2), own, own_view, lambda i, v: encoder(PIXELS[i, v]), generator
-        )
+        loss = criterion(*both.chunk(2), own, own_view, lambda i, v: encoder(PIXELS[i, v]), generator)
         optimiser.zero_grad()
         loss.backward()
         gradients.append(torch.cat([p.grad.flatten() for p in encoder.parameters()]))

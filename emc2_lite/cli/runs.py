@@ -1,5 +1,6 @@
 """The commands of training runs: train, evaluate, export."""
 
+import os
 from typing import Any
 
 import click
@@ -25,6 +26,9 @@ def train(config, output, resume, dry_run, device, download, skip_corrupt, param
     The folder gets last.pt and best.pt (the highest 1-NN accuracy on held-out labels), metrics.jsonl, record.json and,
     where plotly is installed, figure.html. A run that was interrupted, or killed, goes on with --resume and ends with
     the same weights.
+
+    Several processes share a run under torchrun --nproc-per-node=K -m emc2_lite train ...: each takes a part of every
+    batch, on a GPU of its own where there are GPUs.
     """
     from emc2_lite.runs import train_run
     from emc2_lite.training import LAST
@@ -37,8 +41,12 @@ def train(config, output, resume, dry_run, device, download, skip_corrupt, param
     if begun and not resume:
         raise ValueError(f"{output} holds a run: go on with --resume, or choose another --output.")
     options.check_writable(output)
-    click.echo(f"{'Going on with the run in' if begun else 'New run in'} {output}")
-    record = train_run(chosen, output, download=download, tell=click.echo)
+    leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    tell = click.echo if leads else lambda line: None
+    tell(f"{'Going on with the run in' if begun else 'New run in'} {output}")
+    record = train_run(chosen, output, download=download, tell=tell)
+    if not leads:
+        return
     options.write_page(output, lambda runs: [runs.along_the_run(record["metrics"], f"Run {output.name}")])
     final = record["final"][0]
     best = "" if final["best_accuracy"] is None else f", best 1-NN accuracy {final['best_accuracy']:.3f}"

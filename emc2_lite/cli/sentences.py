@@ -77,6 +77,8 @@ def in_a_sentence(interrupted: Callable[[], str]) -> Iterator[None]:
     except ValueError as problem:
         raise click.ClickException(str(problem)) from None
     except (RuntimeError, MemoryError) as failure:
+        if type(failure).__name__ == "ProcessLost":
+            raise click.ClickException(f"{failure}. {interrupted()}") from None
         on_gpu = type(failure).__name__ == "OutOfMemoryError"
         if not (on_gpu or isinstance(failure, MemoryError) or "can't allocate memory" in str(failure)):
             raise

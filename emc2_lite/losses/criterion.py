@@ -119,8 +119,8 @@ class Criterion(nn.Module):
         columns, parts = len(block.embeddings), 1 if together is None else together.parts
         with full_precision(z1):
             if loss is None:
-                loss = _mean_score(block, weights, embeddings, others_weights, constant)
-            if parts > 1:
+                loss = _mean_score(block, weights, others, constant)
+            if together is not None and parts > 1:
                 loss, stats = together.mean_over_rows(loss, stats, len(weights) / columns)
             self.stats = stats
             scale = parts / (columns * block.temperature)
@@ -182,16 +182,14 @@ class Criterion(nn.Module):
 
 
 @torch.no_grad()
-def _mean_score(
-    block: TwoViewBlock, weights: Tensor, others: Tensor | None, others_weights: Tensor | None, constant: Tensor | None
-) -> Tensor:
+def _mean_score(block: TwoViewBlock, weights: Tensor, others: Others | None, constant: Tensor | None) -> Tensor:
     """The mean over rows of the weighted scores, with those of the views outside the batch."""
     rows = block.anchors
     count = max(len(rows), 1)  # a process may have no row in a batch
     scale = 1 / (count * block.temperature)
     loss = torch.dot(weights.view(-1), block.logits.view(-1)) / count
     if others is not None:
-        loss = loss + scale * torch.dot((rows @ others.T).view(-1), others_weights.view(-1))
+        loss = loss + scale * torch.dot((rows @ others.embeddings.T).view(-1), others.weights.view(-1))
     return loss if constant is None else loss + scale * torch.dot(rows.view(-1), constant.view(-1))
 
 

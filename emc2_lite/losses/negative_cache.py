@@ -132,29 +132,29 @@ class NegativeCacheLoss(Criterion):
                 fresh = again.embeddings[again.place]
 
         # All rows of the batch meet the entries that are here; each process then takes its own rows' draws.
-        columns = block.embeddings
+        everyone = block.embeddings
         with full_precision(anchors):
-            scores = columns @ self.cache.flatten(0, 1).to(anchors).T / self.temperature
+            scores = everyone @ self.cache.flatten(0, 1).to(anchors).T / self.temperature
             scores[:, chains] = block.logits.T
-            scores[:, renewed] = columns @ fresh.T / self.temperature
+            scores[:, renewed] = everyone @ fresh.T / self.temperature
         scores.masked_fill_(views < 0, -torch.inf)
-        own_rows = block.rows_of(torch.arange(len(columns), device=device))
+        own_rows = block.rows_of(torch.arange(len(everyone), device=device))
         own_entries = chains[:, None] // 2 * 2 + torch.arange(2, device=device)
         scores[own_rows[:, None], own_entries] = -torch.inf
-        uniforms = random_uniforms((len(columns), self.num_negatives, entries), scores.dtype, device, generator)
+        uniforms = random_uniforms((len(everyone), self.num_negatives, entries), scores.dtype, device, generator)
         if len(views) < entries:
             uniforms = uniforms[..., self.everywhere(torch.arange(len(views), device=device))]
         best, drawn = perturbed(scores[:, None], uniforms).max(dim=-1)  # (2b, K)
         log_sum = scores.logsumexp(dim=1)
-        found = best, self.everywhere(drawn), views[drawn], scores.gather(1, drawn)
+        draws: list[Tensor] = [self.everywhere(drawn), views[drawn], scores.gather(1, drawn)]
         filled = (views >= 0).to(scores).sum() / entries
         if self.parallel is not None:
-            best, *others, log_sum = self.parallel.gather(*(part[None] for part in (*found, log_sum)))
+            best, *parts, log_sum = self.parallel.gather(*(part[None] for part in (best, *draws, log_sum)))
             winner = best.argmax(dim=0, keepdim=True)
-            found = best[0], *(part.gather(0, winner)[0] for part in others)
+            draws = [part.gather(0, winner)[0] for part in parts]
             log_sum = log_sum.logsumexp(dim=0)
             filled = self.parallel.gather(filled[None])[0].sum()
-        _, drawn, drawn_views, cached_scores = (block.rows_of(part).flatten() for part in found)
+        drawn, drawn_views, cached_scores = (block.rows_of(part).flatten() for part in draws)
 
         drawn_entries, view_numbers = read_checked(again, drawn, drawn_views)
         names = [(entry // 2, v) for entry, v in zip(drawn_entries, view_numbers, strict=True)]

@@ -69,19 +69,20 @@ class Parallel:
         loss and stats are those of this process's rows, which are a `share` of all; they mean nothing for a share of 0.
         """
         values = [loss, *stats]
-        parts = [
-            (value * share if share else torch.zeros_like(value))
-            if isinstance(value, Tensor)
-            else loss.new_tensor(value)
-            for value in values
-        ]
-        sums = torch.stack([part.double() for part in parts])
+        sums = torch.stack([self._part(value, loss, share) for value in values])
         dist.all_reduce(sums, group=self.group)
         whole = [
             total.to(value) if isinstance(value, Tensor) else round(total.item())
             for value, total in zip(values, sums.unbind(), strict=True)
         ]
-        return whole[0], type(stats)(*whole[1:])
+        return sums[0].to(loss), type(stats)(*whole[1:])
+
+    @staticmethod
+    def _part(value: Tensor | int, like: Tensor, share: float) -> Tensor:
+        """What a mean over rows, or a count, adds to that of the whole batch, in float64."""
+        if isinstance(value, Tensor):
+            return (value * share if share else torch.zeros_like(value)).double()
+        return like.new_tensor(value, dtype=torch.float64)
 
     def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The state of all samples, from the parts that all processes keep; the same in each process."""

@@ -78,6 +78,8 @@ class TrainingStep:
         precision: "float32", "bfloat16" or "float16"; the loss is always in float32, and float16 gradients are scaled.
         channels_last: pass images to the encoder with the channel as the innermost dimension.
         clip: the largest norm of the gradient; a longer gradient is shortened to it.
+        model: the encoder as DistributedDataParallel, where several processes share the batch: it encodes the batch,
+            which all processes do at once, and the encoder alone the views that the criterion encodes again.
 
     Call with index: (b,) and view: (2, b), of pairs in the set, which is not checked -> the norm of the gradient before
     clipping, or None without clip; `on_gradient` is called between the backward pass and the update. `embeddings` holds
@@ -96,6 +98,7 @@ class TrainingStep:
     precision: str = "float32"
     channels_last: bool = False
     clip: float | None = None
+    model: nn.Module | None = None
 
     def __post_init__(self) -> None:
         samples, count = getattr(self.criterion, "num_samples", None), len(self.views)
@@ -111,16 +114,18 @@ class TrainingStep:
         """Embeddings of views under today's weights, with gradient: (k,), (k,) -> (k, d)."""
         with record_function("views"):
             images = self.views.trusted(index, view)
-        return self.embed(images)
+        return self.embed(images, self.encoder)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Embeddings of images in the run's layout and precision: (k, C, S, S) -> (k, d)."""
+    def embed(self, images: Tensor, model: nn.Module | None = None) -> Tensor:
+        """Embeddings of images in the run's layout and precision: (k, C, S, S) -> (k, d), by the model or another."""
         precision = nullcontext() if self.dtype is None else torch.autocast(self.device, self.dtype)
         with record_function("encoder"), precision:
-            return self.encoder(images.contiguous(memory_format=self.layout))
+            return (model or self.model or self.encoder)(images.contiguous(memory_format=self.layout))
 
     def __call__(self, index: Tensor, view: Tensor, on_gradient: Callable[[], object] = lambda: None) -> Tensor | None:
-        embeddings = self.encode(index.repeat(2), view.flatten())
+        with record_function("views"):
+            images = self.views.trusted(index.repeat(2), view.flatten())
+        embeddings = self.embed(images)
         self.embeddings = embeddings.detach()
         with record_function("loss"):
             loss = self.criterion(*embeddings.chunk(2), index, view, self.encode, self.generator)

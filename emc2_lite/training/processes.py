@@ -1,0 +1,139 @@
+"""Runs of several processes that torchrun starts: joining them, agreeing with them, losing one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from emc2_lite.losses.parallel import Parallel
+
+PATIENCE = timedelta(hours=6)  # the longest that processes wait for the first one, which evaluates alone
+
+
+class Processes:
+    """One process of the K that share a run: which batch is whose, and what all must agree on.
+
+    parallel: for the losses. leader: whether this process writes the run's folder. gpu: this process's own. Words go
+    through a group of their own, of gloo, so that no GPU waits for them.
+
+    Without torchrun there is one process, the leader, and `parallel` and `gpu` are None.
+    """
+
+    def __init__(self, gpu: torch.device | None = None) -> None:
+        self.gpu = gpu
+        self.parallel = Parallel() if dist.is_initialized() else None
+        self.rank, self.size = (0, 1) if self.parallel is None else (self.parallel.rank, self.parallel.size)
+        self.leader = self.rank == 0
+        self.words: Any = dist.new_group(backend="gloo", timeout=PATIENCE) if self.size > 1 else None
+
+    def mine(self, index: Tensor) -> Tensor:
+        """This process's part of a batch."""
+        return index if self.size == 1 else index.tensor_split(self.size)[self.rank]
+
+    def largest(self, *numbers: int) -> list[int]:
+        """The largest of each number over all processes."""
+        if self.size == 1:
+            return list(numbers)
+        largest = torch.tensor(numbers)
+        dist.all_reduce(largest, dist.ReduceOp.MAX, group=self.words)
+        return largest.tolist()
+
+    def everyones(self, value: Any) -> list[Any]:
+        """The value of each process, by rank."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value, group=self.words)
+        return values
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """While entered, an error in any process ends all: the first that has one raises it, and the others exit.
+
+        Raises: SystemExit: in a process that is not the first one with an error.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as problem:
+            failure = problem
+        failed = [rank for rank, has_failed in enumerate(self.everyones(failure is not None)) if has_failed]
+        if failure is not None and failed[0] == self.rank:
+            raise failure
+        if failed:
+            raise SystemExit(1)
+
+    def check_same(self, **values: Any) -> None:
+        """Raise ValueError, in all processes, if a value differs between them; the message says where and which."""
+        everyones = self.everyones(values)
+        for name, first in everyones[0].items():
+            for rank, others in enumerate(everyones):
+                if others[name] != first:
+                    raise ValueError(
+                        f"{name} differs between the processes: it is {first} in process 0 and {others[name]} in "
+                        f"process {rank}; start all of them with the same command, on the same files."
+                    )
+
+
+@contextmanager
+def processes(device: str, wanted: int | None = None) -> Iterator[Processes]:
+    """Join the processes that torchrun started, and leave them at the end.
+
+    `device` is "cpu", "cuda" or "auto", `wanted` the number of processes that the configuration asks for.
+
+    Raises: ValueError: if torchrun's variables are incomplete, `wanted` differs, or there are more processes than GPUs;
+        ProcessLost: if a process ends while others wait for it.
+    """
+    size, missing = _size()
+    if wanted not in (None, size):
+        started = "this is one process" if size == 1 else f"torchrun started {size}"
+        raise ValueError(
+            f"training.processes is {wanted}, and {started}: start with torchrun --nproc-per-node={wanted} -m "
+            "emc2_lite train ..., or leave training.processes out."
+        )
+    if size == 1:
+        yield Processes()
+        return
+    if missing:
+        raise ValueError(f"WORLD_SIZE is {size}, and {', '.join(missing)} is not set: start with torchrun.")
+    own, on_gpu = None, device != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        local = int(os.environ["LOCAL_RANK"])
+        if local >= torch.cuda.device_count():
+            raise ValueError(
+                f"Process {local} of this machine has no GPU, for there are {torch.cuda.device_count()}: start at most "
+                "one process a GPU, or say training.device cpu."
+            )
+        own = torch.device("cuda", local)
+        torch.cuda.set_device(own)
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    try:
+        yield Processes(own)
+    except RuntimeError as failure:
+        if not _is_of_a_connection(failure):
+            raise
+        raise ProcessLost(dist.get_rank(), size) from failure
+    finally:
+        dist.destroy_process_group()
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the run has ended."""
+
+    def __init__(self, rank: int, size: int):
+        super().__init__(f"Process {rank} of {size} waits for another one that has ended: look for its error above")
+
+
+def _size() -> tuple[int, list[str]]:
+    """The number of processes, and the variables of torchrun that are missing."""
+    names = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    return int(os.environ.get("WORLD_SIZE", "1")), [name for name in names if name not in os.environ]
+
+
+def _is_of_a_connection(failure: RuntimeError) -> bool:
+    words = ("gloo", "nccl", "connection", "broken pipe", "timed out")
+    return isinstance(failure, dist.DistError) or any(word in str(failure).lower() for word in words)
