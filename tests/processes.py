@@ -21,14 +21,23 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def _work(rank: int, size: int, port: int, work: Callable, arguments: tuple, results: Any) -> None:
+def _packed(value: Any) -> bytes:
+    """As bytes: a tensor would be in memory that the processes share."""
+    content = io.BytesIO()
+    torch.save(value, content)
+    return content.getvalue()
+
+
+def _unpacked(content: bytes) -> Any:
+    return torch.load(io.BytesIO(content), weights_only=False)
+
+
+def _work(rank: int, size: int, port: int, work: Callable, arguments: bytes, results: Any) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     dist.init_process_group("gloo", rank=rank, world_size=size, timeout=timedelta(seconds=SECONDS))
     try:
-        content = io.BytesIO()  # as bytes: a tensor would be shared with a process that may have ended
-        torch.save(work(rank, size, *arguments), content)
-        results.put((rank, content.getvalue(), None))
+        results.put((rank, _packed(work(rank, size, *_unpacked(arguments))), None))
     except Exception:
         results.put((rank, None, traceback.format_exc()))
     finally:
@@ -40,7 +49,7 @@ def in_processes(size: int, work: Callable, *arguments: Any) -> list[Any]:
     context = multiprocessing.get_context("spawn")
     results, port = context.SimpleQueue(), free_port()
     processes = [
-        context.Process(target=_work, args=(rank, size, port, work, arguments, results), daemon=True)
+        context.Process(target=_work, args=(rank, size, port, work, _packed(arguments), results), daemon=True)
         for rank in range(size)
     ]
     for process in processes:
@@ -52,4 +61,4 @@ def in_processes(size: int, work: Callable, *arguments: Any) -> list[Any]:
     first = [failure for failure in failures if "Connection closed" not in failure]  # the others lost their peer
     if failures:
         raise AssertionError("\n".join(first or failures))
-    return [torch.load(io.BytesIO(found[rank][0]), weights_only=False) for rank in range(size)]
+    return [_unpacked(found[rank][0]) for rank in range(size)]

@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -65,18 +65,28 @@ class Processes:
         if failure is not None and failed[0] == self.rank:
             raise failure
         if failed:
-            raise SystemExit(1)
+            self.follow()
+
+    def follow(self) -> NoReturn:
+        """End after the process that says why: torchrun stops all others as soon as one has ended."""
+        with suppress(RuntimeError):
+            self.everyones(None)  # until that process closes the connection
+        raise SystemExit(1)
 
     def check_same(self, **values: Any) -> None:
-        """Raise ValueError, in all processes, if a value differs between them; the message says where and which."""
+        """End all processes if a value differs between them.
+
+        Raises: ValueError: in the leader, with what differs where; SystemExit: in the others.
+        """
         everyones = self.everyones(values)
-        for name, first in everyones[0].items():
-            for rank, others in enumerate(everyones):
-                if others[name] != first:
-                    raise ValueError(
-                        f"{name} differs between the processes: it is {first} in process 0 and {others[name]} in "
-                        f"process {rank}; start all of them with the same command, on the same files."
-                    )
+        for rank, others in enumerate(everyones):
+            for name in (name for name, value in others.items() if value != everyones[0][name]):
+                if not self.leader:
+                    self.follow()
+                raise ValueError(
+                    f"{name} differs between the processes: it is {everyones[0][name]} in process 0 and {others[name]} "
+                    f"in process {rank}; start all of them with the same command, on the same files."
+                )
 
 
 @contextmanager
@@ -117,8 +127,7 @@ def processes(device: str, wanted: int | None = None) -> Iterator[Processes]:
         if not _is_of_a_connection(failure):
             raise
         raise ProcessLost(dist.get_rank(), size) from failure
-    finally:
-        dist.destroy_process_group()
+    dist.destroy_process_group()  # after an error, the end of the process does it, when its words are out
 
 
 class ProcessLost(RuntimeError):
