@@ -96,20 +96,24 @@ def fill_uniforms(uniforms, key, start, bits):
 
 
 @compiled
-def deal(order, uniforms, samples, key, bits):
-    """Fill order (2n, 2b - 2) and uniforms of the same shape for the rows of n samples, given by their places in the
-    batch; see `emc2_lite.losses.random_proposals`.
+def deal(order, uniforms, samples, b, key, bits):
+    """Fill order (2n, m) and uniforms of the same shape for the rows of n samples, given by their places in the batch
+    of b; see `emc2_lite.losses.random_proposals`.
 
-    A sample's two rows s and s + b get all columns but s and s + b, each row in its own order, from the halves of the
-    same words (Fisher and Yates 1938, Durstenfeld 1964; the choice among k places is biased by less than k / 2^32).
+    A sample's two rows s and s + b get all columns but s and s + b; or, for m = b - 1, those of the other half. Each
+    row has its own order, from the halves of the same words (Fisher and Yates 1938, Durstenfeld 1964; the choice among
+    k places is biased by less than k / 2^32).
     """
-    m = order.shape[1]
-    n, b = len(samples), m // 2 + 1
+    n, m = len(samples), order.shape[1]
     places = np.empty((2, m), dtype=np.int32)
     for place, sample in enumerate(samples):
         first, second = order[place], order[place + n]
         for j in range(m):
-            first[j] = second[j] = j + (j >= sample) + (j >= sample + b - 1)
+            if m == b - 1:
+                second[j] = j + (j >= sample)
+                first[j] = second[j] + b
+            else:
+                first[j] = second[j] = j + (j >= sample) + (j >= sample + b - 1)
             word, left = random_word(key, sample * m + j), np.uint64(m - j)
             places[0, j] = j + np.int64(((word >> np.uint64(32)) * left) >> np.uint64(32))
             places[1, j] = j + np.int64(((word & np.uint64(0xFFFFFFFF)) * left) >> np.uint64(32))

@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from emc2_lite.losses import make_criterion
+from emc2_lite.losses import make_criterion, two_view, visits
+from emc2_lite.losses import parallel as parallel_module
 from emc2_lite.losses.parallel import Parallel
 
 N, VIEWS, DIM, B, TEMPERATURE = 23, 4, 8, 10, 0.1
@@ -108,3 +109,67 @@ def test_every_loss_is_that_of_a_single_process(alone, size, share_rows, uneven)
     parts = in_processes(size, work, share_rows, uneven)
     for method in parts[0]:
         compare(method, alone[method], [part[method] for part in parts])
+
+
+def gradient_divided_by_the_number_of_processes():
+    original = parallel_module._Gather.backward
+    parallel_module._Gather.backward = staticmethod(
+        lambda ctx, gradient: (original(ctx, gradient)[0] / ctx.parallel.size, None, None)
+    )
+
+
+def remote_rows_without_gradient():
+    parallel_module._Gather.backward = staticmethod(
+        lambda ctx, gradient: (gradient.split(ctx.lengths)[ctx.parallel.rank], None, None)
+    )
+
+
+def positives_on_the_diagonal_of_the_first_process():
+    two_view._positive_columns = lambda matrix, samples: torch.cat(
+        (torch.arange(len(samples)) + matrix.shape[1] // 2, torch.arange(len(samples)))
+    )[:, None]
+
+
+def the_same_random_numbers_in_every_process():
+    original = two_view.random_proposals
+    visits.random_proposals = lambda b, like, generator, samples: original(
+        b, like, generator, torch.arange(len(samples))
+    )
+
+
+def chains_at_the_places_of_other_samples():
+    original = two_view.TwoViewBlock.chains
+    two_view.TwoViewBlock.chains = lambda self, parts: (original(self, parts) + 2) % (2 * (N // parts))
+
+
+PLANTED = {
+    gradient_divided_by_the_number_of_processes: "NT-Xent",
+    remote_rows_without_gradient: "DCL",
+    positives_on_the_diagonal_of_the_first_process: "NT-Xent",
+    the_same_random_numbers_in_every_process: "EMC2",
+    chains_at_the_places_of_other_samples: "SogCLR",
+}
+
+
+def work_with_bugs(rank, size):
+    """For each planted bug what two processes compute with it; modules are put back in between."""
+    found = {}
+    for plant, method in PLANTED.items():
+        with pytest.MonkeyPatch.context() as patch:
+            for owner, name in (
+                (parallel_module._Gather, "backward"), (two_view, "_positive_columns"), (visits, "random_proposals"),
+                (two_view.TwoViewBlock, "chains"),
+            ):  # fmt: skip
+                patch.setattr(owner, name, getattr(owner, name))
+            plant()
+            found[plant.__name__] = steps_of(method, METHODS[method], 3, rank, size)
+    return found
+
+
+def test_bugs_of_public_libraries_are_caught():
+    """Each of them planted, and the comparison with a single process fails."""
+    parts = in_processes(2, work_with_bugs)
+    for plant, method in PLANTED.items():
+        single = steps_of(method, METHODS[method], 3)
+        with pytest.raises(AssertionError):
+            compare(method, single, [part[plant.__name__] for part in parts])

@@ -60,6 +60,10 @@ class Criterion(nn.Module):
     z1 in slot 0 and z2 in slot 1. A refused call or state dict leaves the state unchanged, and so does a call after
     ``criterion.eval()``, which otherwise gives the value and the numbers of a training call.
 
+    With ``two_towers``, z1 and z2 are of two encoders, such as images and captions. A row's negatives are then the
+    m = b - 1 other samples of the batch in the other slot, and NT-Xent is the loss of CLIP (Radford et al. 2021).
+    `encode` must tell the encoders apart by the view's number: give z1 even numbers and z2 odd ones, as by default.
+
     With ``parallel``, several processes make the call together, each with its part of the batch, of one sample or more;
     the generators must be in the same state in all. Value and ``stats`` are then those of the whole batch in each
     process, and the mean over processes of the encoder's gradients, which DistributedDataParallel takes, is that of the
@@ -75,9 +79,16 @@ class Criterion(nn.Module):
     state_name: ClassVar[str] = "state"
     check_encode: bool = False
 
-    def __init__(self, temperature: float, num_samples: int | None = None, parallel: Parallel | None = None):
+    def __init__(
+        self,
+        temperature: float,
+        num_samples: int | None = None,
+        two_towers: bool = False,
+        parallel: Parallel | None = None,
+    ):
         super().__init__()
-        self.temperature, self.num_samples, self.parallel = temperature, num_samples, parallel
+        self.temperature, self.num_samples = temperature, num_samples
+        self.two_towers, self.parallel = two_towers, parallel
         self.stats: Any = None
         self.encode_checked = False
         self.register_load_state_dict_pre_hook(_check_saved_state)
@@ -110,7 +121,7 @@ class Criterion(nn.Module):
             view = view.T
             check_call(z1, z2, index, view, encode, generator)
             samples = together.own(index) if together.parts > 1 else None
-        block = two_view_block(z1, z2, index, view, self.temperature, samples)
+        block = two_view_block(z1, z2, index, view, self.temperature, samples, self.two_towers)
         weights, stats, pull, others, constant, loss, store = self.estimate(block, encode, generator)
         if self.training:
             store()

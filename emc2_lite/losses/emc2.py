@@ -101,6 +101,7 @@ class EMC2Loss(Criterion):
         reencode: rho in [0, 1], the share of the carried-over weight that is encoded again; "remembered" only.
         check_encode: the first call in training encodes two of the batch's views again, not counted, and refuses an
             `encode` that does not reproduce them.
+        two_towers: whether z1 and z2 are of two encoders, see `Criterion`.
         parallel: this process's place among several, which share the chains by samples.
 
     Call as any `Criterion`; `encode` is needed but where held is "dropped", or "remembered" with reencode = 0. For
@@ -134,13 +135,18 @@ class EMC2Loss(Criterion):
         dim: Width | None = None,
         reencode: Annotated[Share, Unread("held", "encoded", "stale", "dropped")] = 1.0,
         check_encode: Annotated[bool, _ENCODES_NOTHING] = True,
+        two_towers: bool = False,
         parallel: Parallel | None = None,
     ):
-        super().__init__(temperature, num_samples, parallel)
+        super().__init__(temperature, num_samples, two_towers, parallel)
         if kernel == "multiproposal" and held == "dropped":
             raise ValueError(
                 'kernel is "multiproposal" and held "dropped": without its carried-over state that kernel is hardly '
                 'more than DCL; use held="remembered", or DCLLoss.'
+            )
+        if kernel == "multiproposal" and two_towers:
+            raise ValueError(
+                'kernel is "multiproposal" and two_towers true: its sets have views of both slots; use "metropolis".'
             )
         if held == "remembered" and dim is None:
             raise ValueError('held is "remembered" and dim None: pass dim, the length of an embedding.')

@@ -59,6 +59,7 @@ class NegativeCacheLoss(Criterion):
         num_negatives: K >= 1; a larger K lowers the variance, and encodes more views with gradient.
         check_encode: the first call in training encodes two of the batch's views again, not counted, and refuses an
             `encode` that does not reproduce them.
+        two_towers: whether z1 and z2 are of two encoders, see `Criterion`.
         parallel: this process's place among several, which share the cache by samples.
 
     Call as any `Criterion`; `encode` is needed. Time and memory of a call are O(b N d) and O(b N K).
@@ -90,9 +91,10 @@ class NegativeCacheLoss(Criterion):
         refresh: Share = 0.01024,
         num_negatives: Annotated[int, Bounds(least=1)] = 1,
         check_encode: bool = True,
+        two_towers: bool = False,
         parallel: Parallel | None = None,
     ):
-        super().__init__(temperature, num_samples, parallel)
+        super().__init__(temperature, num_samples, two_towers, parallel)
         if parallel is not None and not parallel.share_rows:
             raise ValueError(
                 "All rows are estimated in every process: each would keep the whole cache and encode all of its views "
@@ -141,6 +143,9 @@ class NegativeCacheLoss(Criterion):
         own_rows = block.rows_of(torch.arange(len(everyone), device=device))
         own_entries = chains[:, None] // 2 * 2 + torch.arange(2, device=device)
         scores[own_rows[:, None], own_entries] = -torch.inf
+        if self.two_towers:
+            for slot, rows in enumerate(scores.chunk(2)):
+                rows[:, slot::2] = -torch.inf
         uniforms = random_uniforms((len(everyone), self.num_negatives, entries), scores.dtype, device, generator)
         if len(views) < entries:
             uniforms = uniforms[..., self.everywhere(torch.arange(len(views), device=device))]

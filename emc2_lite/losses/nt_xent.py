@@ -25,6 +25,7 @@ class NTXentLoss(Criterion):
 
     Args:
         temperature: > 0, dimensionless.
+        two_towers: whether z1 and z2 are of two encoders, see `Criterion`.
         parallel: this process's place among several.
 
     Call as any `Criterion`; `view`, `encode` and `generator` are not needed. Returns a scalar in nats, the value above.
@@ -37,8 +38,8 @@ class NTXentLoss(Criterion):
     """
 
     @checked_settings
-    def __init__(self, temperature: Temperature, parallel: Parallel | None = None):
-        super().__init__(temperature, parallel=parallel)
+    def __init__(self, temperature: Temperature, two_towers: bool = False, parallel: Parallel | None = None):
+        super().__init__(temperature, two_towers=two_towers, parallel=parallel)
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
         self.admit(block)

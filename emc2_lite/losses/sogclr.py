@@ -47,6 +47,7 @@ class SogCLRLoss(Criterion):
         num_samples: N, the number of samples in the dataset; the state is log u, (N, 2), one float a chain.
         temperature: > 0, dimensionless.
         gamma: the share of the new mean, in (0, 1]; 0.9 in the papers.
+        two_towers: whether z1 and z2 are of two encoders, see `Criterion`.
         parallel: this process's place among several, which share the averages by samples.
 
     Call as any `Criterion`; `view`, `encode` and `generator` are not needed.
@@ -73,16 +74,17 @@ class SogCLRLoss(Criterion):
         num_samples: Samples,
         temperature: Temperature,
         gamma: Annotated[float, Bounds(above=0, most=1)] = 0.9,
+        two_towers: bool = False,
         parallel: Parallel | None = None,
     ):
-        super().__init__(temperature, num_samples, parallel)
+        super().__init__(temperature, num_samples, two_towers, parallel)
         self.gamma = gamma
         # log 0 marks an average before its first visit: a mean of exponentials of finite scores is never 0.
         self.register_buffer("log_u", torch.full((self.kept_samples, 2), -torch.inf))
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: Generator | None) -> Estimate:
         self.admit(block)
-        log_m = math.log(len(block.embeddings) - 2)
+        log_m = math.log(block.negatives)
         softmax, log_sum = block.softmax()
         log_mean = log_sum - log_m
         chains, averages = self.places(block), self.log_u.view(-1)

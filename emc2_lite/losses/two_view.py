@@ -30,6 +30,12 @@ class TwoViewBlock:
     temperature: float
     with_gradient: bool  # whether z1 or z2 needs a gradient
     samples: Tensor | None  # (R / 2,) int64, the places in the batch of the rows' samples; None for all
+    two_towers: bool  # whether z1 and z2 are of two encoders, and a row's negatives those of the other one
+
+    @property
+    def negatives(self) -> int:
+        """m, the number of in-batch negatives of a row: 2b - 2, or b - 1 where z1 and z2 are of two encoders."""
+        return count_negatives(len(self.embeddings) // 2, self.two_towers)
 
     @property
     def anchors(self) -> Tensor:
@@ -43,15 +49,17 @@ class TwoViewBlock:
         return columns.unflatten(0, (2, -1))[:, self.samples].flatten(0, 1)
 
     def negative_logits(self) -> Tensor:
-        """The scores, -inf at the views of the row's own sample: (R, 2b)."""
+        """The scores, -inf where a column is no negative of the row: (R, 2b)."""
         logits = self.logits.clone()
         fill_own(logits, self.samples, -torch.inf)
+        if self.two_towers:
+            fill_own_tower(logits, -torch.inf)
         return logits
 
     def softmax(self) -> tuple[Tensor, Tensor]:
         """The softmax over each row's in-batch negatives, (R, 2b), and log of the sum of their exp l, (R,), nats.
 
-        The softmax is 0 at the views of the row's own sample. With p its largest entry, the sum is exp(l) / p.
+        The softmax is 0 where a column is no negative of the row. With p its largest entry, the sum is exp(l) / p.
         """
         logits = self.negative_logits()
         softmax = logits.softmax(dim=1)
@@ -64,8 +72,19 @@ class TwoViewBlock:
         return torch.cat((first, first + 1))
 
 
+def count_negatives(b: int, two_towers: bool = False) -> int:
+    """m, the number of a row's negatives in a batch of b samples."""
+    return b - 1 if two_towers else 2 * b - 2
+
+
 def two_view_block(
-    z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, temperature: float, samples: Tensor | None = None
+    z1: Tensor,
+    z2: Tensor,
+    index: Tensor,
+    view: Tensor | None,
+    temperature: float,
+    samples: Tensor | None = None,
+    two_towers: bool = False,
 ) -> TwoViewBlock:
     """Lay out a batch; half-precision embeddings are raised to float32, for exp l overflows below it.
 
@@ -83,7 +102,8 @@ def two_view_block(
     positive = positive_entries(logits, samples)
     index = torch.cat((index, index))
     gradient = torch.is_grad_enabled() and (z1.requires_grad or z2.requires_grad)
-    return TwoViewBlock(embeddings, lengths, allowed, logits, positive, index, view, temperature, gradient, samples)
+    where = samples, two_towers
+    return TwoViewBlock(embeddings, lengths, allowed, logits, positive, index, view, temperature, gradient, *where)
 
 
 def full_precision(like: Tensor) -> AbstractContextManager:
@@ -105,6 +125,12 @@ def fill_own(matrix: Tensor, samples: Tensor | None, value: float) -> None:
     else:
         own = torch.stack((samples, samples + matrix.shape[1] // 2), dim=1)
         matrix.scatter_(1, own.repeat(2, 1), value)
+
+
+def fill_own_tower(matrix: Tensor, value: float) -> None:
+    """Write the value where a row of (R, 2b) meets its own slot."""
+    rows, b = len(matrix) // 2, matrix.shape[1] // 2
+    matrix[:rows, :b] = matrix[rows:, b:] = value
 
 
 def positive_entries(matrix: Tensor, samples: Tensor | None) -> Tensor:
@@ -130,28 +156,32 @@ def _positive_columns(matrix: Tensor, samples: Tensor) -> Tensor:
 
 @untraced
 def random_proposals(
-    b: int, like: Tensor, generator: Generator | None, samples: Tensor | None = None
+    b: int, like: Tensor, generator: Generator | None, samples: Tensor | None = None, two_towers: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Each row's candidate order and uniforms, for the 2b rows of a batch; in the dtype and on the device of `like`.
 
-    The order, (2b, 2b - 2) int32, has the columns of a row's negatives, drawn per row: a fixed order would spend the
-    whole burn-in on one of the two views. The uniforms, (2b, 2b - 2), are Uniform(0, 1), one a candidate. With
-    `samples`, (n,) int64, places in the batch, only the 2n rows of these: a row gets the same in either case.
+    The order, (2b, m) int32, has the columns of a row's m negatives, drawn per row: a fixed order would spend the whole
+    burn-in on one of the two views. The uniforms, (2b, m), are Uniform(0, 1), one a candidate. With `samples`, (n,)
+    int64, places in the batch, only the 2n rows of these: a row gets the same in either case. `two_towers` as in
+    `TwoViewBlock`.
 
     >>> order, uniforms = random_proposals(3, torch.empty(0), torch.Generator().manual_seed(0))
     >>> order[0].sort().values  # row 0 is sample 0's, and so is row 3
     tensor([1, 2, 4, 5], dtype=torch.int32)
     """
+    m = count_negatives(b, two_towers)
     if kernels.compiles_for(like.device):
         places = torch.arange(b, device=like.device) if samples is None else samples
-        order = torch.empty(2 * len(places), 2 * b - 2, dtype=torch.int32, device=like.device)
+        order = torch.empty(2 * len(places), m, dtype=torch.int32, device=like.device)
         uniforms = torch.empty(order.shape, dtype=like.dtype, device=like.device)
         key, bits = kernels.random_key(generator), kernels.uniform_bits(like.dtype)
-        kernels.deal(order.numpy(), uniforms.numpy(), places.numpy(), key, bits)
+        kernels.deal(order.numpy(), uniforms.numpy(), places.numpy(), b, key, bits)
         return order, uniforms
     keys = torch.rand(2 * b, 2 * b, generator=generator, device=like.device)
     own_entries(keys).fill_(2.0)
-    order = keys.argsort(dim=1)[:, :-2].int()
+    if two_towers:
+        fill_own_tower(keys, 2.0)
+    order = keys.argsort(dim=1)[:, :m].int()
     uniforms = random_uniforms(order.shape, like.dtype, like.device, generator)
     if samples is None:
         return order, uniforms

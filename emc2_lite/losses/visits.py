@@ -28,7 +28,8 @@ class Held(NamedTuple):
 
 def draw_proposals(block: TwoViewBlock, burn_in: float, generator: Generator | None) -> Proposals:
     """Each row's negatives in random order, and a uniform for each."""
-    order, uniforms = random_proposals(len(block.embeddings) // 2, block.logits, generator, block.samples)
+    b = len(block.embeddings) // 2
+    order, uniforms = random_proposals(b, block.logits, generator, block.samples, block.two_towers)
     return Proposals(order, uniforms.log_(), math.floor(burn_in * order.shape[1]))
 
 

@@ -70,7 +70,7 @@ class Loss(Section):
 def settings_of_method(method: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The descriptions and the defaults of a method's own settings."""
     parameters = inspect.signature(LOSSES[method]).parameters
-    given_by_the_run = ("num_samples", "dim", "temperature", "parallel")
+    given_by_the_run = ("num_samples", "dim", "temperature", "two_towers", "parallel")
     hints = {k: h for k, h in descriptions(LOSSES[method].__init__).items() if k not in given_by_the_run}
     return hints, {name: parameters[name].default for name in hints}
 
