@@ -18,7 +18,9 @@ from emc2_lite.laboratory.experiments.at_rest import EXACT, Digits, criterion, d
 from emc2_lite.laboratory.experiments.cells import rows_of_cells
 from emc2_lite.laboratory.experiments.mapping import map_cells, patience_cells, trained_at_price
 from emc2_lite.laboratory.experiments.published import GRADIENTS, gradient_error, gradient_error_cells, untrained
+from emc2_lite.laboratory.experiments.step_times import step_time_cells, step_times
 from emc2_lite.laboratory.experiments.theorem import stationarity
+from emc2_lite.laboratory.experiments.towers import tower_cells, trained_towers
 from emc2_lite.laboratory.experiments.variants import trained_variant, variant_cells
 from emc2_lite.laboratory.gradients import GradientQuality
 from emc2_lite.laboratory.statistics import Row, over_seeds
@@ -94,6 +96,15 @@ EXPERIMENTS = {
     "quality": Experiment(quality, (*_PLACE, "views", *_WINDOW), GradientQuality._fields),
     "stationarity": Experiment(
         stationarity, ("method", "horizon"), ("mean_squared_norm", "loss"), lambda c: c["horizons"]
+    ),
+    "step-times": Experiment(
+        step_time_cells,
+        ("method", "batch_size", "processes"),
+        ("milliseconds", "encoded", "with_gradient", "weights", "dim"),
+        cell=step_times,
+    ),
+    "towers": Experiment(
+        tower_cells, ("method",), ("loss", "accuracy", "steps", "relative_price"), cell=trained_towers
     ),
     "untrained": Experiment(untrained, ("norm", "hidden"), _START),
     "variants": Experiment(variant_cells, ("method", "views"), _AT_PRICE, cell=trained_variant),
