@@ -96,6 +96,16 @@ def fill_uniforms(uniforms, key, start, bits):
 
 
 @compiled
+def fill_columns(uniforms, columns, width, key, bits):
+    """Fill an array (rows, n) with these columns of the array (rows, width) that `fill_uniforms` would fill from 0."""
+    shift, scale = np.uint64(64 - bits), 0.5**bits
+    for row in range(uniforms.shape[0]):
+        for place, column in enumerate(columns):
+            word = random_word(key, row * width + column)
+            uniforms[row, place] = (np.float64(np.int64(word >> shift)) + 0.5) * scale
+
+
+@compiled
 def deal(order, uniforms, samples, b, key, bits):
     """Fill order (2n, m) and uniforms of the same shape for the rows of n samples, given by their places in the batch
     of b; see `emc2_lite.losses.random_proposals`.

@@ -3,6 +3,7 @@
 import io
 import os
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -54,9 +55,17 @@ def in_processes(size: int, work: Callable, *arguments: Any) -> list[Any]:
     ]
     for process in processes:
         process.start()
-    found = {rank: (content, failure) for rank, content, failure in (results.get() for _ in range(size))}
+    found = {}
+    while len(found) < size:
+        if results.empty() and any(process.exitcode for process in processes):
+            raise AssertionError(f"A process died: {[process.exitcode for process in processes]}")
+        if results.empty():
+            time.sleep(0.05)
+            continue
+        rank, content, failure = results.get()
+        found[rank] = content, failure
     for process in processes:
-        process.join()
+        process.join(SECONDS)
     failures = [failure for _, failure in found.values() if failure]
     first = [failure for failure in failures if "Connection closed" not in failure]  # the others lost their peer
     if failures:

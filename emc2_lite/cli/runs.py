@@ -1,6 +1,5 @@
 """The commands of training runs: train, evaluate, export."""
 
-import os
 from typing import Any
 
 import click
@@ -32,20 +31,21 @@ def train(config, output, resume, dry_run, device, download, skip_corrupt, param
     """
     from emc2_lite.runs import train_run
     from emc2_lite.training import LAST
+    from emc2_lite.training.processes import leads
 
     chosen = options.config_of(config, parameters, device, skip_corrupt)
     if dry_run:
-        click.echo(_forecast(chosen))
+        if leads():
+            click.echo(_forecast(chosen))
         return
     begun = (output / LAST).exists()
     if begun and not resume:
         raise ValueError(f"{output} holds a run: go on with --resume, or choose another --output.")
     options.check_writable(output)
-    leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
-    tell = click.echo if leads else lambda line: None
+    tell = click.echo if leads() else lambda line: None
     tell(f"{'Going on with the run in' if begun else 'New run in'} {output}")
     record = train_run(chosen, output, download=download, tell=tell)
-    if not leads:
+    if not leads():
         return
     options.write_page(output, lambda runs: [runs.along_the_run(record["metrics"], f"Run {output.name}")])
     final = record["final"][0]

@@ -1,5 +1,6 @@
 """Errors on the command line, one sentence each; tracebacks only with --debug."""
 
+import os
 import shlex
 import shutil
 import sys
@@ -98,6 +99,8 @@ def what_is_left(subject: str, checkpoints: str, *more: str) -> str:
     output, script = context.params["output"], shutil.which("emc2-lite")
     own = script and Path(script).resolve().parent == Path(sys.executable).parent.resolve()
     program = ["emc2-lite"] if own else [sys.executable, "-m", "emc2_lite"]
+    if (count := os.environ.get("WORLD_SIZE", "1")) != "1":
+        program = ["torchrun", f"--nproc-per-node={count}", "-m", "emc2_lite"]
     saved = not context.params.get("dry_run") and any(output.glob(checkpoints))
     added = more if saved else ()
     typed = [argument for argument in context.meta["emc2_lite.typed"] if argument not in added]

@@ -10,10 +10,11 @@ from scipy.optimize import nnls
 from scipy.special import ndtri
 from torch import Tensor
 
-from emc2_lite.checks import Bounds, Seed, Share, Temperature, checked_settings
+from emc2_lite.checks import Bounds, Seed, Temperature, checked_settings
 from emc2_lite.losses.two_view import count_negatives
 
 Count = Annotated[int, Bounds(least=1)]
+BurnIn = Annotated[float, Bounds(least=0, below=1)]
 
 
 class ScoreLaw(NamedTuple):
@@ -98,19 +99,20 @@ def distance_to_softmax(law: ScoreLaw, proposals: Annotated[int, Bounds(least=0)
 def distance_of_batches(law: ScoreLaw, negatives: Count, draws: Count = 2_000, seed: Seed = 0) -> float:
     """Total variation, in [0, 1], between the mean of DCL's weights over batches and the softmax, score by score.
 
-    A batch has so many independent negatives, and DCL weighs them by their own softmax. Means over `draws` batches.
+    A batch has m independent negatives, and DCL weighs them by their own softmax. A negative of score l thus has a mean
+    weight of E[exp l / (exp l + S)], S the sum of exp over m - 1 others: the mean over `draws` sums.
 
     >>> law = normal_scores(1_000_000, temperature=0.1, deviation=0.1)
-    >>> [round(distance_of_batches(law, m), 1) for m in (1, 6, 1_000)]
-    [0.4, 0.1, 0.0]
+    >>> [round(distance_of_batches(law, m), 2) for m in (1, 6, 1_000)]
+    [0.38, 0.12, 0.0]
     """
     generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros_like(law.mass)
-    for some in torch.arange(draws).split(max(1, 2_000_000 // negatives)):
-        bins = torch.multinomial(law.mass, len(some) * negatives, replacement=True, generator=generator)
-        weights = law.score[bins].view(len(some), negatives).softmax(dim=1)
-        total.index_add_(0, bins, weights.flatten())
-    return float((total / draws - law.target).abs().sum() / 2)
+    sums = [torch.full((draws,), -torch.inf, dtype=torch.float64)] if negatives == 1 else []
+    for some in torch.arange(draws).split(max(1, 2_000_000 // negatives)) if negatives > 1 else ():
+        bins = torch.multinomial(law.mass, len(some) * (negatives - 1), replacement=True, generator=generator)
+        sums.append(law.score[bins].view(len(some), -1).logsumexp(dim=1))
+    mean = (law.score - torch.cat(sums)[:, None]).sigmoid().mean(dim=0)
+    return float((negatives * law.mass * mean - law.target).abs().sum() / 2)
 
 
 class Visits(NamedTuple):
@@ -126,7 +128,7 @@ class Visits(NamedTuple):
 
 
 @checked_settings
-def visits_at_rest(law: ScoreLaw, batch_size: Annotated[int, Bounds(least=2)], burn_in: Share = 0.5) -> Visits:
+def visits_at_rest(law: ScoreLaw, batch_size: Annotated[int, Bounds(least=2)], burn_in: BurnIn = 0.5) -> Visits:
     """What a visit of a batch does to chains that follow their softmax, with independent uniform proposals.
 
     A state of score l refuses a proposal with probability s(l), so that after j steps the chain is still there with
@@ -180,7 +182,6 @@ def step_work(
     processes: Count = 1,
     encoded: float = 0.0,
     with_gradient: float = 0.0,
-    refresh: Share = 0.01024,
 ) -> Work:
     """The work of a step, with rows and state shared among the processes by samples.
 
@@ -188,25 +189,20 @@ def step_work(
         method: a name of `STATE`.
         weights: of the encoder, whose gradients the processes add up.
         encoded, with_gradient: views encoded again for each view of the batch, and the part of them with gradient.
-        refresh: rho of the cache.
     """
     b, d, k = batch_size, dim, processes
     rows, columns = 2 * _most(b, k), 2 * b
-    again = rows * (encoded + 2 * with_gradient)
-    entries = 0.0
-    if method == "cache":
-        entries = columns * 2 * samples / k
-        again += 2 * samples * refresh / k
-    messages = 0 if k == 1 else 6 + (4 if method == "cache" else 0)
-    gathered = 2 * 4 * columns * d * (k - 1) / k  # there, and back as gradients
-    shared = 2 * 4 * weights * (k - 1) / k
+    entries = columns * 2 * samples / k if method == "cache" else 0.0
+    # Messages: lengths, both halves' embeddings, names and views there, two gradients back, numbers, the weights.
+    messages = 0 if k == 1 else 9 + (8 if method == "cache" else 0)
+    gathered, weighed = 4 * columns * d, 2 * 4 * weights  # bytes; a sum over processes travels twice
     return Work(
-        encodings=6 * math.ceil(b / k) + again,
-        products=3 * rows * columns * d + entries * d,
+        encodings=6 * math.ceil(b / k) + rows * (encoded + 2 * with_gradient),
+        products=(2 if k == 1 else 3) * rows * columns * d + entries * d,
         candidates=rows * count_negatives(b) if method.startswith("EMC2") else 0,
         entries=entries,
         messages=messages,
-        bytes=0 if k == 1 else gathered + shared,
+        bytes=(3 * gathered + weighed) * (k - 1) / k,
     )
 
 

@@ -67,8 +67,10 @@ class Criterion(nn.Module):
     With ``parallel``, several processes make the call together, each with its part of the batch, of one sample or more;
     the generators must be in the same state in all. Value and ``stats`` are then those of the whole batch in each
     process, and the mean over processes of the encoder's gradients, which DistributedDataParallel takes, is that of the
-    whole batch. `encode` is called with other numbers in each process, and in some not at all, so the encoder in it
-    must not wait for other processes: pass ``model.module``, not the DistributedDataParallel ``model``.
+    whole batch; a view that rows of several processes need is encoded, and counted, in each. `encode` is called with
+    other numbers in each process, and in some not at all, so the encoder in it must not wait for other processes: pass
+    ``model.module``, not the DistributedDataParallel ``model``. The state dict has this process's part of the state:
+    ``parallel.whole`` makes the state of all samples of it, and ``parallel.share`` the part of a process.
 
     Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, on an `encode` that does not
         reproduce the batch, and on a state that is damaged or was saved with other settings; RuntimeError: on a
@@ -94,7 +96,9 @@ class Criterion(nn.Module):
         self.register_load_state_dict_pre_hook(_check_saved_state)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in inspect.signature(type(self)).parameters)
+        shown = [name for name in inspect.signature(type(self)).parameters if name not in ("two_towers", "parallel")]
+        shown += [name for name in ("two_towers", "parallel") if getattr(self, name)]
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
 
     @untraced
     def forward(
@@ -123,8 +127,6 @@ class Criterion(nn.Module):
             samples = together.own(index) if together.parts > 1 else None
         block = two_view_block(z1, z2, index, view, self.temperature, samples, self.two_towers)
         weights, stats, pull, others, constant, loss, store = self.estimate(block, encode, generator)
-        if self.training:
-            store()
         put_positive(weights, samples, weights.new_full((len(weights),), -1) if pull is None else -pull)
         embeddings, others_weights, _ = others or (None, None, None)
         columns, parts = len(block.embeddings), 1 if together is None else together.parts
@@ -133,6 +135,8 @@ class Criterion(nn.Module):
                 loss = _mean_score(block, weights, others, constant)
             if together is not None and parts > 1:
                 loss, stats = together.mean_over_rows(loss, stats, len(weights) / columns)
+            if self.training:
+                store()
             self.stats = stats
             scale = parts / (columns * block.temperature)
             return _Weighting.apply(z1, z2, embeddings, others_weights, constant, block, weights, loss, scale)
@@ -163,7 +167,12 @@ class Criterion(nn.Module):
             for z, name in zip(block.embeddings.chunk(2), ("z1", "z2"), strict=True):
                 if not normalised(z, block.tolerance):
                     raise not_normalised(z, name)
-        check_names(indices[: len(indices) // 2], views, self.num_samples)
+        b = len(indices) // 2
+        check_names(indices[:b], views, self.num_samples)
+        if self.two_towers and (any(v % 2 for v in views[:b]) or not all(v % 2 for v in views[b:])):
+            raise ValueError(
+                "two_towers is true, and view does not tell the towers apart: give z1 even numbers and z2 odd ones."
+            )
         return [indices, views, *answers]
 
     def check_encode_once(self, block: TwoViewBlock, names: list[Name], encode: Encode) -> None:

@@ -150,7 +150,8 @@ class EMC2Loss(Criterion):
             )
         if held == "remembered" and dim is None:
             raise ValueError('held is "remembered" and dim None: pass dim, the length of an embedding.')
-        if parallel is not None and not parallel.share_rows and held != "dropped":
+        encodes = held != "dropped" and not (held == "remembered" and reencode == 0)
+        if parallel is not None and not parallel.share_rows and encodes:
             raise ValueError(
                 f'held is "{held}" and all rows are estimated in every process: each would encode all carried-over '
                 'views again; use share_rows=True, or held="dropped".'

@@ -146,9 +146,9 @@ class NegativeCacheLoss(Criterion):
         if self.two_towers:
             for slot, rows in enumerate(scores.chunk(2)):
                 rows[:, slot::2] = -torch.inf
-        uniforms = random_uniforms((len(everyone), self.num_negatives, entries), scores.dtype, device, generator)
-        if len(views) < entries:
-            uniforms = uniforms[..., self.everywhere(torch.arange(len(views), device=device))]
+        places = (len(everyone), self.num_negatives, entries)
+        here = None if len(views) == entries else self.everywhere(torch.arange(len(views), device=device))
+        uniforms = random_uniforms(places, scores.dtype, device, generator, here)
         best, drawn = perturbed(scores[:, None], uniforms).max(dim=-1)  # (2b, K)
         log_sum = scores.logsumexp(dim=1)
         draws: list[Tensor] = [self.everywhere(drawn), views[drawn], scores.gather(1, drawn)]

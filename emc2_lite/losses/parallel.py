@@ -17,14 +17,14 @@ class Parallel:
     * share_rows=False: all rows. Nothing else is exchanged, but every process does all the work and keeps all the
       state; for losses that encode nothing again.
 
-    Random numbers are drawn for all rows in every process and used for its own, so that no two rows share any, and the
-    estimate is that of a single process, whatever K is. That takes generators in the same state in all processes.
+    Random numbers belong to rows: no two rows share any, and the estimate is that of a single process, whatever K is.
+    That takes generators in the same state in all processes.
 
     Raises: ValueError: without a process group.
     """
 
     def __init__(self, *, share_rows: bool = True, group: dist.ProcessGroup | None = None):
-        if not dist.is_initialized():
+        if not (dist.is_available() and dist.is_initialized()):
             raise ValueError("There is no process group: start with torchrun, and call init_process_group first.")
         self.share_rows, self.group = share_rows, group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
@@ -71,9 +71,10 @@ class Parallel:
         values = [loss, *stats]
         sums = torch.stack([self._part(value, loss, share) for value in values])
         dist.all_reduce(sums, group=self.group)
+        counts = sums.tolist() if any(isinstance(value, int) for value in values) else values  # one wait, or none
         whole = [
-            total.to(value) if isinstance(value, Tensor) else round(total.item())
-            for value, total in zip(values, sums.unbind(), strict=True)
+            total.to(value) if isinstance(value, Tensor) else round(count)
+            for value, total, count in zip(values, sums.unbind(), counts, strict=True)
         ]
         return sums[0].to(loss), type(stats)(*whole[1:])
 
@@ -85,19 +86,31 @@ class Parallel:
         return like.new_tensor(value, dtype=torch.float64)
 
     def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The state of all samples, from the parts that all processes keep; the same in each process."""
-        if self.parts == 1:
-            return state
-        whole = {}
-        for name, part in state.items():
-            whole[name] = part
-            if part.dim():
-                pieces = self.gather(part, torch.full((len(part),), self.rank, device=part.device))
-                full = torch.empty_like(pieces[0])
-                for rank in range(self.parts):
-                    full[rank :: self.parts] = pieces[0][pieces[1] == rank]
+        """The state of all samples on the CPU, from the parts that all processes keep; empty but in the first process.
+
+        One part at a time passes through a device, so that the whole need not fit there.
+        """
+        first, whole = self.rank == 0, {}
+        for name, own in state.items():
+            shared = self.parts > 1 and own.dim() > 0
+            parts = self._parts(own, first) if shared else [own.cpu()]
+            if first:
+                full = own.new_empty(sum(map(len, parts)), *own.shape[1:], device="cpu") if shared else parts[0]
+                for rank, part in enumerate(parts if shared else ()):
+                    full[rank :: self.parts] = part
                 whole[name] = full
         return whole
+
+    def _parts(self, own: Tensor, kept: bool) -> list[Tensor]:
+        """The tensors of all processes on the CPU, if `kept`; they differ in length by one at most."""
+        lengths = torch.cat(self._all(torch.tensor([len(own)], device=own.device))).tolist()
+        parts = []
+        for rank, length in enumerate(lengths):
+            part = own.contiguous() if rank == self.rank else own.new_empty(length, *own.shape[1:])
+            dist.broadcast(part, dist.get_global_rank(self.group, rank) if self.group else rank, group=self.group)
+            if kept:
+                parts.append(part.cpu())
+        return parts
 
     def share(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """This process's part of the state of all samples."""

@@ -13,6 +13,7 @@ from emc2_lite.locking import locked
 from emc2_lite.records import new_record, read_record_file, write_record
 from emc2_lite.runs.images import class_name, device_name, images_in_words, load_views, pick_device, settings_of
 from emc2_lite.training import BEST, METRICS, Config, Run, fit, read_metrics
+from emc2_lite.training.configuring import differences
 from emc2_lite.training.price import step_price
 from emc2_lite.training.processes import processes
 from emc2_lite.vision.encoders import Encoder
@@ -71,7 +72,8 @@ def train_run(
     processes share the run: each takes a part of every batch, and the first one alone writes.
 
     Raises: Locked: if another process works in the folder; ValueError, FileNotFoundError, OSError: as `load_views` and
-        `fit`. No checkpoint is written before the images are read.
+        `fit`, ProcessLost: if another process ends; SystemExit: where another process says why all end. No checkpoint
+        is written before the images are read.
     """
     training = config.training
     with processes(training.device, training.processes) as team, ExitStack() as stack:
@@ -84,8 +86,9 @@ def train_run(
                 if leaders_turn == team.leader:
                     stack.enter_context(settings_of(config, device))
                     views, labels = load_views(config, "train", device, download=download and team.leader)
-        team.check_same(configuration=config.as_dict(), images=f"{len(views)}, {views.identity}")
-        team.check_same(torch=torch.__version__, device=device_name(device))
+        settings = "; ".join(differences(Config(), config))
+        same = {"The configuration": settings, "The set of images": f"{len(views)} {views.identity}"}
+        team.check_same(same | {"The version of torch": torch.__version__, "The device": device_name(device)})
         with team.together():
             run = Run(config, views, device, team)
         tell(f"{config.data.name}: {images_in_words(labels, views.classes)}")

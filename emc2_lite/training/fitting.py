@@ -31,7 +31,7 @@ def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: b
         disk; all files saved before stay; KeyboardInterrupt, Stopped: after a signal, once the checkpoint is written.
     """
     last = output / LAST
-    if last.exists():
+    if run.processes.everyones(last.exists())[0]:
         with run.processes.together():
             state = load_checkpoint(last)
             with contents_of(last):

@@ -21,13 +21,12 @@ class Processes:
     parallel: for the losses. leader: whether this process writes the run's folder. gpu: this process's own. Words go
     through a group of their own, of gloo, so that no GPU waits for them.
 
-    Without torchrun there is one process, the leader, and `parallel` and `gpu` are None.
+    Without `parallel` there is one process, the leader.
     """
 
-    def __init__(self, gpu: torch.device | None = None) -> None:
-        self.gpu = gpu
-        self.parallel = Parallel() if dist.is_initialized() else None
-        self.rank, self.size = (0, 1) if self.parallel is None else (self.parallel.rank, self.parallel.size)
+    def __init__(self, parallel: Parallel | None = None, gpu: torch.device | None = None) -> None:
+        self.parallel, self.gpu = parallel, gpu
+        self.rank, self.size = (0, 1) if parallel is None else (parallel.rank, parallel.size)
         self.leader = self.rank == 0
         self.words: Any = dist.new_group(backend="gloo", timeout=PATIENCE) if self.size > 1 else None
 
@@ -54,6 +53,8 @@ class Processes:
     def together(self) -> Iterator[None]:
         """While entered, an error in any process ends all: the first that has one raises it, and the others exit.
 
+        The work must wait for no other process: one with an error would not come.
+
         Raises: SystemExit: in a process that is not the first one with an error.
         """
         failure: Exception | None = None
@@ -73,8 +74,8 @@ class Processes:
             self.everyones(None)  # until that process closes the connection
         raise SystemExit(1)
 
-    def check_same(self, **values: Any) -> None:
-        """End all processes if a value differs between them.
+    def check_same(self, values: dict[str, Any]) -> None:
+        """End all processes if a value, by its name in a sentence, differs between them.
 
         Raises: ValueError: in the leader, with what differs where; SystemExit: in the others.
         """
@@ -120,21 +121,28 @@ def processes(device: str, wanted: int | None = None) -> Iterator[Processes]:
             )
         own = torch.device("cuda", local)
         torch.cuda.set_device(own)
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
-        yield Processes(own)
+        yield Processes(Parallel(), own)
     except RuntimeError as failure:
         if not _is_of_a_connection(failure):
             raise
-        raise ProcessLost(dist.get_rank(), size) from failure
+        raise ProcessLost(dist.get_rank(), size, str(failure)) from failure
     dist.destroy_process_group()  # after an error, the end of the process does it, when its words are out
 
 
 class ProcessLost(RuntimeError):
     """Another process of the run has ended."""
 
-    def __init__(self, rank: int, size: int):
-        super().__init__(f"Process {rank} of {size} waits for another one that has ended: look for its error above")
+    def __init__(self, rank: int, size: int, reason: str):
+        first = (reason.strip().splitlines() or ["no message"])[0]
+        words = f"Process {rank} of {size} has lost another one, which may have said why ({first})"
+        super().__init__(words)
+
+
+def leads() -> bool:
+    """Whether this process speaks for its run, from torchrun's variables: without them, yes."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0"
 
 
 def _size() -> tuple[int, list[str]]:

@@ -64,8 +64,9 @@ class Run:
     from the seed `config.training.seed`; `views` are on the `device`, and `views.identity` tells their images from
     others.
     Several `processes` may share a run: the configuration's batch is that of all, and each takes a part of it. The
-    weights, the criterion's numbers and `state_dict`, which must be called in all at once, are the same in all. A run
-    may go on with another number of processes; sums of floating-point numbers then differ in their last bits.
+    weights and the criterion's numbers are the same in all. `state_dict` must be called in all at once, and is whole in
+    the first. A run may go on with another number of processes; sums then differ in their last bits, and so may the
+    number of views encoded again, which ends a run whose budget is a price.
     `step` counts the steps and `spent` their encodings (`emc2_lite.training.price`); the run ends where `done` reaches
     `total_steps`.
 
@@ -103,18 +104,19 @@ class Run:
             self.encoder.to(memory_format=torch.channels_last)
         if training.compile:
             self.encoder.compile()
-        model = None if parallel is None else self._shared_model(training.batch_size)
+        if parallel is not None:
+            self._check_shared(training.batch_size)
         parts = (self.encoder, views, self.criterion, self.optimiser, generator)
         self.update = TrainingStep(
-            *parts, precision=self.precision, channels_last=training.channels_last, clip=chosen.clip, model=model
+            *parts, precision=self.precision, channels_last=training.channels_last, clip=chosen.clip
         )
         self.scaler = self.update.scaler
         self.best: float | None = None
         self._sums: dict[str, Tensor | float] = {}
         self._count = 0
 
-    def _shared_model(self, batch_size: int) -> nn.Module:
-        """The encoder as the model that all processes train together."""
+    def _check_shared(self, batch_size: int) -> None:
+        """Refuse what several processes cannot share."""
         if batch_size < self.processes.size:
             words = f"training.batch_size is {batch_size}, for {self.processes.size} processes: "
             raise ValueError(words + "it is the batch of all, and each needs a sample.")
@@ -123,7 +125,6 @@ class Run:
                 "encoder.norm is batch, and several processes share the batch: each would have the statistics of its "
                 "own part, and those of all would cost a message a layer; use group or none."
             )
-        return DistributedDataParallel(self.encoder, gradient_as_bucket_view=True)
 
     @property
     def done(self) -> float:
@@ -138,6 +139,8 @@ class Run:
     def advance(self) -> None:
         """One step: the next batch, the update, the schedule."""
         started = time.perf_counter()
+        if self.processes.parallel is not None and self.update.model is None:  # all processes make it at once
+            self.update.model = DistributedDataParallel(self.encoder, gradient_as_bucket_view=True)
         epoch, index = next(self.sampler)
         if (coming := self.sampler.peek()) is not None:
             coming = self.processes.mine(coming)

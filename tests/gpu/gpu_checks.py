@@ -42,8 +42,10 @@ def drawn_on_the_cpu(monkeypatch):
     def uniforms(shape, dtype, device, generator):
         return random_uniforms(shape, dtype, CPU, of_the_cpu(generator)).to(device)
 
-    def proposals(b, like, generator, original=two_view.random_proposals):
-        drawn = original(b, torch.empty(0, dtype=like.dtype), of_the_cpu(generator))
+    original = two_view.random_proposals
+
+    def proposals(b, like, generator, *rest):
+        drawn = original(b, torch.empty(0, dtype=like.dtype), of_the_cpu(generator), *rest)
         return tuple(part.to(like.device) for part in drawn)
 
     for module in (emc2, visits, negative_cache):
