@@ -138,4 +138,4 @@ def test_cells_of_the_map_cover_the_grid_with_whole_seeds_first_and_the_longest_
     assert [cell["batch_size"] for cell in cells] == 2 * (42 * [2] + 42 * [32])
     assert {(cell["batch_size"], cell["learning_rate"]) for cell in cells} == {(2, 5e-4), (32, 2e-3)}
     budgets = [cell["visits"] for cell in EXPERIMENTS["patience"].cells(EXPERIMENTS["patience"].config({"seeds": 1}))]
-    assert budgets == 8 * [180] + 8 * [90] + 8 * [30]
+    assert budgets == 8 * [120] + 8 * [30]

@@ -25,8 +25,6 @@ SMALL = {
     "training_steps": 2, "jump_steps": 2, "visits_before": 1, "visits_after": [0, 1], "proposals": [0, 6], "runs": 3,
     "visits": 1, "measurements": 2, "epochs": 1, "horizons": [8], "seeds": 2, "variants": ["EMC2, a coin", "NeuCLIP"],
 }  # fmt: skip
-NOT_YET = {"map", "patience"}  # their records take hours and are still to be made
-RECORDED = [name for name in EXPERIMENTS if name not in NOT_YET]
 
 
 def small_config(name):
@@ -73,7 +71,7 @@ def check_record(text):
     assert not re.search(r'"(/|~|[A-Za-z]:\\|file:)', text), "a path of the machine"
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_repositorys_record_is_complete_and_has_the_outcome_of_its_measurements(name):
     text = ((records.DATA / "records") / f"{name.replace('-', '_')}.json").read_text(encoding="utf-8")
     check_record(text)
@@ -82,7 +80,7 @@ def test_the_repositorys_record_is_complete_and_has_the_outcome_of_its_measureme
     assert record["config"] == json.loads(json.dumps(EXPERIMENTS[name].config({}))), "not a run with the defaults"
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_kept_records_config_runs_it_again(name):
     """Every recorded parameter is accepted unchanged."""
     config = read_record(name.replace("-", "_"))["config"]
@@ -92,7 +90,7 @@ def test_a_kept_records_config_runs_it_again(name):
 
 
 def test_the_repository_has_no_other_records():
-    known = {name.replace("-", "_") for name in RECORDED} | set(SWEEPS) | {"bench_2_cores"}
+    known = {name.replace("-", "_") for name in EXPERIMENTS} | set(SWEEPS) | {"bench_2_cores"}
     assert {path.stem for path in (records.DATA / "records").iterdir()} == known
 
 

@@ -153,7 +153,7 @@ for arguments in (["--help"], ["--version"], *([name, "--help"] for name in main
     print(sys.modules.keys() & {"torch", "numpy", "numba", "plotly", "papermill", "tqdm"})
 """
     done = in_a_new_python(program)
-    assert done.stdout.count("set()\n") == 2 + 8, done.stdout + done.stderr
+    assert done.stdout.count("set()\n") == 2 + 9, done.stdout + done.stderr
 
 
 def test_the_library_runs_as_a_module_under_the_name_of_its_command():

@@ -49,7 +49,7 @@ def price_map(rows: list[Row], method: str, title: str) -> Figure:
             z=values, text=texts, coloraxis="coloraxis", xgap=3, ygap=3, row=number, col=1, **names, **words
         )
         figure.update_yaxes(title="temperature", type="category", showgrid=False, row=number)
-    figure.update_xaxes(title="N / b, samples per batch size", row=len(kinds))
+    figure.update_xaxes(title="N / b, samples over batch size", row=len(kinds))
     figure.update_xaxes(type="category", showgrid=False)
     colours = {"colorscale": _SIDES, "cmin": -furthest, "cmax": furthest, "showscale": False}
     return figure.finish(title, coloraxis=colours, height=110 + 260 * len(kinds))

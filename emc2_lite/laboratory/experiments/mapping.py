@@ -69,7 +69,7 @@ def map_cells(
 def patience_cells(
     *,
     methods: shared.Methods = ("NT-Xent", "SogCLR, gamma=0.3", "EMC2", "EMC2 remembered"),
-    visits: Budgets = (30, 90, 180),
+    visits: Budgets = (30, 120),
     views: shared.Kinds = ("stored", "endless"),
     temperature: Temperature = 0.07,
     batch_size: BatchSize = 8,
@@ -81,7 +81,7 @@ def patience_cells(
     """How the lead depends on the length of the run: as the map at batch size 8, for several budgets of `visits`.
 
     >>> [cell["visits"] for cell in patience_cells(methods=["DCL"], views=["stored"], seeds=1)]
-    [180, 90, 30]
+    [120, 30]
     """
     common = {"samples": samples, "oracle_views": oracle_views, "learning_rate": learning_rate}
     for seed, budget, kind, method in product(range(seeds), sorted(visits, reverse=True), views, methods):
