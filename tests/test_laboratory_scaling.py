@@ -105,3 +105,55 @@ def test_the_fit_finds_the_machine_that_made_the_times():
     machine = scaling.fitted_machine(works, times)
     for work in works:
         assert machine.seconds(work) == pytest.approx(true.seconds(work), rel=0.05)
+
+
+def test_the_last_visits_weights_are_the_mean_of_the_states_after_the_burn_in(law):
+    """b = 4: m = 6, B = 3; the second visit keeps the states after 10, 11 and 12 proposals."""
+    kept = sum(state_after(law, proposals) for proposals in (10, 11, 12)) / 3
+    expected = total_variation(kept, law.target).item()
+    assert scaling.distance_of_visits(law, 4, visits=2) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_slot_with_new_views_keeps_its_chain_from_its_softmax(law):
+    """With correlation 0 every visit starts anew; the nearer the views, the nearer the softmax."""
+    far, some, near, same = (
+        scaling.distance_of_visits(law, 4, visits=30, correlation=correlation) for correlation in (0.0, 0.5, 0.9, 1.0)
+    )
+    assert far > some > near > same
+    turned = law.turned(0.6)
+    torch.testing.assert_close(law.mass @ turned, law.mass, rtol=0, atol=0.003)  # scores are cut at their ends
+    torch.testing.assert_close(turned @ law.score, 0.6 * law.score, rtol=0, atol=0.15)
+
+
+def test_views_encoded_again_are_those_of_real_chains():
+    """EMC2 as in the test above, held as encoded and as remembered; within 0.02."""
+    generator = torch.Generator().manual_seed(0)
+    table = torch.nn.functional.normalize(torch.randn(1_024, 2, 24, generator=generator), dim=2)
+    flat = table.flatten(0, 1)
+    scores = (flat[:400] @ flat.T / 0.1)[torch.arange(400)[:, None] // 2 != torch.arange(2_048) // 2]
+    law = scaling.score_law(scores)
+    for settings, how in (({}, {}), ({"held": "remembered", "dim": 24, "reencode": 0.5}, {"reencode": 0.5})):
+        criterion, counted = EMC2Loss(1_024, 0.1, **settings), []
+        for epoch in range(40):
+            for index in torch.randperm(1_024, generator=generator).split(16):
+                criterion(*table[index].unbind(1), index, encode=lambda i, v: table[i, v], generator=generator)
+                if epoch >= 20:
+                    stats = criterion.stats
+                    counted.append((float(stats.views_encoded), float(stats.views_encoded_with_gradient)))
+        measured = [sum(part) / len(part) / 32 for part in zip(*counted, strict=True)]
+        assert scaling.encoded_again(law, 16, 0.1, **how) == pytest.approx(measured, abs=0.02)
+
+
+def test_processes_beyond_the_cores_take_turns():
+    how = {"samples": 1_000, "batch_size": 32, "dim": 64, "weights": 10_000, "processes": 4}
+    own, shared = (scaling.step_work("EMC2", **how, cores=cores) for cores in (None, 2))
+    assert shared.encodings == 2 * own.encodings and shared.candidates == 2 * own.candidates
+    assert (shared.messages, shared.bytes) == (own.messages, own.bytes)
+
+
+def test_memory_is_the_state_of_a_share_and_the_tables_of_its_rows():
+    how = {"batch_size": 32, "dim": 64}
+    chains = [scaling.step_memory("EMC2", samples=n, **how) for n in (1_000, 3_000)]
+    assert chains[1] - chains[0] == 32 * 2_000
+    assert scaling.step_memory("NT-Xent", samples=10**9, **how) == 8 * 64 * 64
+    assert scaling.step_memory("cache", samples=10**6, **how) > 8 * 64 * 2 * 10**6

@@ -31,14 +31,16 @@ STATELESS = ("NT-Xent", "DCL", "SogCLR", "EMC2 dropped")
 
 
 class Encoder(nn.Module):
-    """Two layers over a fixed table of view "pixels"."""
+    """Two layers over a fixed table of view "pixels", and a buffer, which DDP sends to all processes at each call."""
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
+        self.register_buffer("calls", torch.zeros(()))
         self.layers = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, DIM)).double()
 
     def forward(self, pixels):
+        self.calls += 1
         return F.normalize(self.layers(pixels), dim=1)
 
 
@@ -137,9 +139,14 @@ def positives_on_the_diagonal_of_the_first_process():
 
 def the_same_random_numbers_in_every_process():
     original = two_view.random_proposals
-    visits.random_proposals = lambda b, like, generator, samples, towers: original(
-        b, like, generator, torch.arange(len(samples)), towers
-    )
+
+    def repeated(b, like, generator, samples, towers):
+        """Each row's own candidates, with the uniforms of the first rows."""
+        again = torch.Generator().set_state(generator.get_state())
+        uniforms = original(b, like, again, torch.arange(len(samples)), towers)[1]
+        return original(b, like, generator, samples, towers)[0], uniforms
+
+    visits.random_proposals = repeated
 
 
 def chains_at_the_places_of_other_samples():

@@ -12,9 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from image_files import image_folder
 from processes import in_processes
 from runs import LOSSES, SMALL, small
 
+from emc2_lite import vision
 from emc2_lite.losses.parallel import Parallel
 from emc2_lite.training import Run, load_checkpoint
 from emc2_lite.training.processes import Processes
@@ -114,11 +116,13 @@ def test_a_signal_stops_all_processes_after_one_step_and_other_numbers_go_on():
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert 0 < load_checkpoint(Path("run/last.pt"))["step"] < 600
-    last = start(3, "--output", "run", "--resume", *LONG)
+    last = start(3, "--output", "run", "--resume", *LONG, "-p", "training.evaluate_epochs", "50")
     _, errors = last.communicate(timeout=200)
     assert last.returncode == 0, errors
     record = json.loads(Path("run/record.json").read_text())
-    assert record["final"][0]["step"] == 600 and [row["step"] for row in record["metrics"]] == [*range(4, 601, 4)]
+    measured = [row["step"] for row in record["metrics"] if "accuracy" not in row]
+    assert record["final"][0]["step"] == 600 and measured == [*range(4, 601, 4)]
+    assert record["final"][0]["best_accuracy"] > 0.1 and Path("run/best.pt").exists()
 
 
 def children_of(process):
@@ -131,8 +135,9 @@ def test_a_killed_process_ends_the_run_within_seconds_and_the_run_goes_on(victim
     process = begun(2, "-p", "training.checkpoint_seconds", "0")
     os.kill(children_of(process)[victim], signal.SIGKILL)
     began = time.monotonic()
-    process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode != 0 and time.monotonic() - began < 20
+    assert re.search(rf"Process {1 - victim} \(of 2, counted from 0\) has lost another one", errors)
     assert load_checkpoint(Path("run/last.pt"))["step"] > 0
     resumed = start(2, "--output", "run", "--resume", *LONG)
     _, errors = resumed.communicate(timeout=200)
@@ -149,8 +154,9 @@ def refused(process):
 def test_processes_that_disagree_refuse_to_start_with_one_sentence():
     command = f'exec {sys.executable} -m emc2_lite "$@" -p training.seed $RANK'
     disagreeing = start(2, "--output", "run", program=("--no-python", "bash", "-c", command, "bash"))
-    (error,) = {re.sub(r"\{.*?\} in", "... in", line) for line in refused(disagreeing)}
-    assert error.startswith("Error: The configuration differs between the processes: it is ")
+    (error,) = refused(disagreeing)
+    words = "from process 0 to process 1, training.seed was 0 and is 1; start all of them with the same command"
+    assert error.startswith(f"Error: The configuration differs between the processes: {words}")
     assert not Path("run/last.pt").exists()
 
 
@@ -168,3 +174,49 @@ def test_a_run_that_needs_more_processes_says_how_to_start_them():
     )  # fmt: skip
     assert alone.returncode == 1
     assert "training.processes is 2, and this is one process: start with torchrun --nproc-per-node=2" in alone.stderr
+
+
+def test_an_error_of_the_evaluating_process_ends_all_with_its_sentence(tmp_path):
+    """The first process cannot write best.pt, for a folder has that name; the other one waits for it."""
+    Path("run/best.pt").mkdir(parents=True)
+    options = [*LONG, "-p", "training.epochs", "2", "-p", "training.evaluate_epochs", "1"]
+    began, errors = time.monotonic(), refused(start(2, "--output", "run", *options))
+    assert len(errors) == 1 and "best.pt" in errors[0] and time.monotonic() - began < 60
+
+
+def test_variables_of_torchrun_that_are_missing_are_named():
+    environment = os.environ | {"WORLD_SIZE": "2", "RANK": "0"}
+    command = [sys.executable, "-m", "emc2_lite", "train", "small.toml", "--output", "run"]
+    alone = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert alone.returncode == 1 and "WORLD_SIZE is 2, and LOCAL_RANK, MASTER_ADDR, MASTER_PORT" in alone.stderr
+
+
+def test_a_folder_of_imagenet_100s_layout_is_read_by_two_processes(tmp_path):
+    """The paper's recipe in small: ResNet-50, LARS, files read by threads of each process; an image a class."""
+    names = (Path(vision.__file__).parent / "imagenet100.txt").read_text(encoding="utf-8").splitlines()
+    classes = {name: 1 for name in names if not name.startswith("#")}
+    for part in ("train", "val"):
+        image_folder(tmp_path / "images" / part, classes, ending="JPEG")
+    small_recipe = [
+        *(
+            "-p",
+            "data.folder",
+            "images",
+            "-p",
+            "data.workers",
+            "2",
+            "-p",
+            "views.size",
+            "32",
+            "-p",
+            "views.kernel",
+            "3",
+        ),
+        *("-p", "encoder.hidden", "16", "-p", "encoder.dim", "8", "-p", "training.batch_size", "20"),
+        *("-p", "training.epochs", "2", "-p", "training.evaluate_epochs", "0", "-p", "training.device", "cpu"),
+        *("-p", "optimiser.warmup_epochs", "1"),
+    ]
+    run = start(2, "--output", "run", *small_recipe, config="imagenet100")
+    printed, errors = run.communicate(timeout=200)
+    assert run.returncode == 0, errors
+    assert "100 images" in printed and load_checkpoint(Path("run/last.pt"))["step"] == 10

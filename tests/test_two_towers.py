@@ -83,8 +83,8 @@ def test_proposals_are_the_other_slots_columns_of_other_samples(compiled, monkey
 
 @pytest.mark.parametrize("method", ["EMC2", "EMC2 remembered", "cache"])
 def test_the_mean_gradient_tends_to_the_exact_one(method, table):
-    """4,000 visits of batches of 4 at a fixed table: the mean within a fifth of the exact gradient's length, which
-    DCL's misses. Batches draw without replacement, so that chains keep a small bias."""
+    """4,000 visits of batches of 4 at a fixed table: the mean within a tenth of the exact gradient's length, and DCL's
+    twice as far at least. Batches draw without replacement, so that chains keep a small bias."""
     settings = {"refresh": 1.0} if method == "cache" else {}
     generator, found = torch.Generator().manual_seed(0), {}
     exact = torch.autograd.grad(global_contrastive_loss(table, TEMPERATURE, two_towers=True), table)[0]
@@ -96,7 +96,7 @@ def test_the_mean_gradient_tends_to_the_exact_one(method, table):
             if visit >= 400:
                 total += torch.autograd.grad(loss, table)[0]
         found[name] = ((total / 4_000 - exact).norm() / exact.norm()).item()
-    assert found[method] < 0.2 < found["DCL"], found
+    assert found[method] < 0.1 and found["DCL"] > 2 * found[method], found
 
 
 def test_many_proposals_are_refused():

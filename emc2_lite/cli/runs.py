@@ -1,5 +1,6 @@
 """The commands of training runs: train, evaluate, export."""
 
+import os
 from typing import Any
 
 import click
@@ -105,6 +106,7 @@ def export(run, file, checkpoint):
 
 def _forecast(config) -> str:
     """The lines of a dry run; the images are read only where their number or their shape is unknown."""
+    from emc2_lite.laboratory.scaling import step_work
     from emc2_lite.runs import device_name, length_in_words, pick_device, settings_of
     from emc2_lite.training import plan
     from emc2_lite.training.progress import duration
@@ -120,7 +122,9 @@ def _forecast(config) -> str:
             samples, shape = len(images), images[0].shape if data.in_memory else shape
         else:
             samples = data.samples or known.samples
-        forecast = plan(config, samples, shape, device, in_memory=known.in_memory or data.in_memory)
+        count = config.training.processes or int(os.environ.get("WORLD_SIZE", "1"))
+        in_memory = known.in_memory or data.in_memory
+        forecast = plan(config, samples, shape, device, in_memory=in_memory, processes=count)
     lines = [
         f"{data.name}: {samples:,} images, {length_in_words(config, forecast.steps_per_epoch)}, "
         f"{forecast.steps:,} steps in all",
@@ -131,4 +135,8 @@ def _forecast(config) -> str:
         f"encoded again: {forecast.encoded_again:.2f} views for each view of the batch",
         "memory: " + ", ".join(f"{name} {count / 2**20:,.0f} MiB" for name, count in forecast.memory.items()),
     ]
+    if count > 1:
+        size = {"batch_size": config.training.batch_size, "dim": config.encoder.dim, "weights": forecast.parameters}
+        sent = step_work("NT-Xent", samples=samples, processes=count, **size).bytes / 1e6
+        lines.append(f"time and memory are those of one of {count} processes, which also sends {sent:,.1f} MB a step")
     return "\n".join(lines + [f"download: {known.download_bytes / 1e9:.2f} GB, once"] * bool(known.download_bytes))

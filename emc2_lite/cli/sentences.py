@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,6 +30,17 @@ class Main(click.Group):
         if "--debug" in args and "lab" not in args[:1]:
             args = ["--debug", *(arg for arg in args if arg != "--debug")]
         return super().parse_args(ctx, args)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as end:
+            if os.environ.get("WORLD_SIZE", "1") == "1":
+                raise
+            # gloo's threads still hold tensors, and may abort the interpreter's end (pytorch/pytorch, issue 190489)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(int(end.code or 0))
 
     def invoke(self, ctx: click.Context) -> object:
         before = warnings.formatwarning

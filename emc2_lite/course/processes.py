@@ -1,9 +1,13 @@
 """Scripts of a chapter in several processes, started by torchrun as on a real machine."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+# The first line of an error in a worker's output; torch puts the rank before it.
+_ERROR = re.compile(r"^(?:\[rank\d+\]: )?((?:\w+\.)*\w*(?:Error|Exception)\b.*)$", re.MULTILINE)
 
 
 def torchrun(script: str | Path, processes: int, *arguments: str, seconds: float = 120) -> None:
@@ -11,19 +15,21 @@ def torchrun(script: str | Path, processes: int, *arguments: str, seconds: float
 
     The same as `torchrun --standalone --nproc-per-node=K script` on a command line.
 
-    Raises: RuntimeError: if a process fails, with the end of its errors; TimeoutError: after `seconds`.
+    Raises: RuntimeError: if a process fails, with its error; TimeoutError: after `seconds`, when all have been ended.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    started = subprocess.Popen(
+        [*command, str(script), *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
     try:
-        done = subprocess.run(
-            [*command, str(script), *arguments], capture_output=True, text=True, timeout=seconds, env=environment
-        )
+        printed, errors = started.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise TimeoutError(
-            f"{Path(script).name} did not end within {seconds:g} s: a process waits for another"
-        ) from None
-    print(done.stdout, end="")
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith(("W", "E1", "["))]
-        raise RuntimeError(f"{Path(script).name} failed: {errors[-1] if errors else 'no message'}")
+        started.terminate()  # torchrun ends its processes, which are in sessions of their own
+        started.communicate()
+        words = f"{Path(script).name} did not end within {seconds:g} s: a process waits for another"
+        raise TimeoutError(words) from None
+    print(printed, end="")
+    if started.returncode:
+        found = _ERROR.search(errors)
+        raise RuntimeError(f"{Path(script).name} failed: {found[1] if found else 'no message'}")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -34,12 +34,30 @@ class ScoreLaw(NamedTuple):
     @property
     def staying(self) -> Tensor:
         """Probability that a chain in each bin refuses a uniform proposal: (bins,)."""
-        return 1 - (self.mass * (self.score - self.score[:, None]).clamp(max=0).exp()).sum(dim=1)
+        return self.step.diag() - self.mass
+
+    @property
+    def step(self) -> Tensor:
+        """Probabilities of a step of the chain between bins, (from, to), for a uniform proposal."""
+        move = self.mass * (self.score - self.score[:, None]).clamp(max=0).exp()
+        return move + torch.diag(1 - move.sum(dim=1))
+
+    def turned(self, correlation: float) -> Tensor:
+        """Probabilities of another score in the place of each, (from, to), for normal scores of this correlation."""
+        if correlation == 1:
+            return torch.eye(len(self.score), dtype=torch.float64)
+        deviation = float((self.mass * self.score.square()).sum().sqrt())
+        away = (self.score - correlation * self.score[:, None]) / (deviation * math.sqrt(1 - correlation**2))
+        return (-away.square() / 2).softmax(dim=1)
+
+    def largest(self, samples: int) -> float:
+        """p_max, the share of the hardest negative in the softmax over 2 (samples - 1) negatives."""
+        return float((self.score[-1] - (self.score + self.mass.log()).logsumexp(dim=0)).exp()) / (2 * samples - 2)
 
 
 @checked_settings
 def normal_scores(
-    samples: Annotated[int, Bounds(least=2)],
+    samples: Annotated[int, Bounds(least=3)],
     temperature: Temperature,
     deviation: Annotated[float, Bounds(above=0)],
     bins: Annotated[int, Bounds(least=10, most=2_000)] = 400,
@@ -83,15 +101,51 @@ def distance_to_softmax(law: ScoreLaw, proposals: Annotated[int, Bounds(least=0)
     >>> [round(distance_to_softmax(law, n), 2) for n in (1, 10, 100)]
     [0.38, 0.04, 0.0]
     """
-    if proposals == 0:
-        return float((law.mass - law.target).abs().sum() / 2)
-    move = law.mass * (law.score - law.score[:, None]).clamp(max=0).exp()  # (from, to)
-    step = move + torch.diag(1 - move.sum(dim=1))
-    state, remaining = law.mass, proposals - 1
-    while remaining:  # powers of two
-        if remaining % 2:
+    return _distance(_after(law.mass, law.step, max(proposals - 1, 0)), law)
+
+
+@checked_settings
+def distance_of_visits(
+    law: ScoreLaw,
+    batch_size: Annotated[int, Bounds(least=2)],
+    visits: Count,
+    *,
+    burn_in: BurnIn = 0.5,
+    correlation: Annotated[float, Bounds(least=0, most=1)] = 1.0,
+) -> float:
+    """Total variation, in [0, 1], between the weights of a chain's last visit and the softmax, score by score.
+
+    A visit has m proposals, and its weights are the mean law of the state over the steps after the burn-in. Between
+    visits the anchor's slot may show another view: the score of the state then becomes another one, drawn from
+    normal numbers with this `correlation` to the old ones, which the law of all negatives survives. 1 is a slot that
+    shows the same view at each visit. For a law of `normal_scores`.
+
+    >>> law = normal_scores(1_000_000, temperature=0.1, deviation=0.1)
+    >>> [round(distance_of_visits(law, 4, visits), 2) for visits in (1, 10)]
+    [0.1, 0.0]
+    """
+    m, step = count_negatives(batch_size), law.step
+    dropped = math.floor(burn_in * m)
+    state = law.mass
+    for visit in range(visits):
+        state = _after(state if visit == 0 else state @ law.turned(correlation), step, dropped + (visit > 0))
+        kept = state / (m - dropped)
+        for _ in range(m - dropped - 1):
             state = state @ step
-        step, remaining = step @ step, remaining // 2
+            kept = kept + state / (m - dropped)
+    return _distance(kept, law)
+
+
+def _after(state: Tensor, step: Tensor, steps: int) -> Tensor:
+    """The law of the state after so many steps, by powers of two."""
+    while steps:
+        if steps % 2:
+            state = state @ step
+        step, steps = step @ step, steps // 2
+    return state
+
+
+def _distance(state: Tensor, law: ScoreLaw) -> float:
     return float((state - law.target).abs().sum() / 2)
 
 
@@ -112,7 +166,7 @@ def distance_of_batches(law: ScoreLaw, negatives: Count, draws: Count = 2_000, s
         bins = torch.multinomial(law.mass, len(some) * (negatives - 1), replacement=True, generator=generator)
         sums.append(law.score[bins].view(len(some), -1).logsumexp(dim=1))
     mean = (law.score - torch.cat(sums)[:, None]).sigmoid().mean(dim=0)
-    return float((negatives * law.mass * mean - law.target).abs().sum() / 2)
+    return _distance(negatives * law.mass * mean, law)
 
 
 class Visits(NamedTuple):
@@ -145,6 +199,32 @@ def visits_at_rest(law: ScoreLaw, batch_size: Annotated[int, Bounds(least=2)], b
     return Visits(*(float((law.target * value).sum()) for value in (leaves, mean, first)))
 
 
+@checked_settings
+def encoded_again(
+    law: ScoreLaw,
+    batch_size: Annotated[int, Bounds(least=2)],
+    temperature: Temperature,
+    *,
+    reencode: Annotated[float, Bounds(least=0, most=1)] | None = None,
+    burn_in: BurnIn = 0.5,
+) -> tuple[float, float]:
+    """EMC2's views encoded again for each view of the batch, and those of them with gradient, for chains at rest.
+
+    Without `reencode`, held="encoded": the start of a chain is encoded where no proposal up to the first kept one beats
+    every start, l - log U > 1 / temperature, and has a gradient where w(r, 0) > 0. With it, held="remembered": a view
+    is encoded with probability reencode w(r, 0), always with gradient.
+
+    >>> law = normal_scores(1_000, temperature=0.2, deviation=0.1)
+    >>> encoded_again(law, 32, 0.2, reencode=0.5)[0] < encoded_again(law, 32, 0.2)[0]
+    True
+    """
+    visits = visits_at_rest(law, batch_size, burn_in)
+    if reencode is not None:
+        return reencode * visits.carried_over, reencode * visits.carried_over
+    beats = float((law.mass * (law.score - 1 / temperature).clamp(max=0).exp()).sum())
+    return (1 - beats) ** (math.floor(burn_in * count_negatives(batch_size)) + 1), visits.carried_over_share
+
+
 # Bytes of state a sample, for embeddings of d numbers.
 STATE = {
     "NT-Xent": lambda d: 0,
@@ -157,10 +237,11 @@ STATE = {
 
 
 class Work(NamedTuple):
-    """What the busiest process does in a step.
+    """What the busiest process does in a step, or where processes outnumber the cores, the busiest core.
 
     encodings: forward passes of a view, 3 for one with gradient. products: multiply-adds between embeddings.
-    candidates: proposals to chains. entries: scores of cached embeddings. messages, bytes: that leave the process.
+    candidates: proposals to chains. entries: scores of cached embeddings. messages: for which all processes wait for
+    each other, whatever their number. bytes: that leave the process.
     """
 
     encodings: float
@@ -173,43 +254,71 @@ class Work(NamedTuple):
 
 @checked_settings
 def step_work(
-    method: str,
+    method: Literal[*STATE],  # type: ignore[valid-type]
     *,
     samples: Count,
     batch_size: Count,
     dim: Count,
     weights: Count,
     processes: Count = 1,
+    cores: Count | None = None,
     encoded: float = 0.0,
     with_gradient: float = 0.0,
 ) -> Work:
     """The work of a step, with rows and state shared among the processes by samples.
 
     Args:
-        method: a name of `STATE`.
         weights: of the encoder, whose gradients the processes add up.
+        cores: that the processes share; by default each has one, or a GPU.
         encoded, with_gradient: views encoded again for each view of the batch, and the part of them with gradient.
     """
     b, d, k = batch_size, dim, processes
+    share = max(1, k / (cores or k))  # processes of a core
     rows, columns = 2 * _most(b, k), 2 * b
     entries = columns * 2 * samples / k if method == "cache" else 0.0
     # Messages: lengths, both halves' embeddings, names and views there, two gradients back, numbers, the weights.
     messages = 0 if k == 1 else 9 + (8 if method == "cache" else 0)
     gathered, weighed = 4 * columns * d, 2 * 4 * weights  # bytes; a sum over processes travels twice
     return Work(
-        encodings=6 * math.ceil(b / k) + rows * (encoded + 2 * with_gradient),
-        products=(2 if k == 1 else 3) * rows * columns * d + entries * d,
-        candidates=rows * count_negatives(b) if method.startswith("EMC2") else 0,
-        entries=entries,
+        encodings=share * (6 * math.ceil(b / k) + rows * (encoded + 2 * with_gradient)),
+        products=share * ((2 if k == 1 else 3) * rows * columns * d + entries * d),
+        candidates=share * rows * count_negatives(b) if method.startswith("EMC2") else 0,
+        entries=share * entries,
         messages=messages,
         bytes=(3 * gathered + weighed) * (k - 1) / k,
     )
 
 
 def _most(batch_size: int, processes: int) -> float:
-    """About the largest number of a batch's samples that one process owns: the mean, and what the luck of K adds."""
+    """A high estimate of the largest number of a batch's samples that one process owns: K numbers that scatter."""
     mean = batch_size / processes
     return min(mean + math.sqrt(2 * mean * (1 - 1 / processes) * math.log(processes)), batch_size)
+
+
+@checked_settings
+def step_memory(
+    method: Literal[*STATE],  # type: ignore[valid-type]
+    *,
+    samples: Count,
+    batch_size: Count,
+    dim: Count,
+    processes: Count = 1,
+) -> float:
+    """Bytes of a process's state and of its rows' tables in a step, without the encoder's (see `train --dry-run`).
+
+    Scores and their gradients are (rows, 2b); EMC2 has an order and uniforms of (rows, m), the cache scores and
+    uniforms of all 2b rows with its part of the 2N entries. On a GPU each process makes the uniforms of all rows.
+
+    >>> step_memory("EMC2", samples=10**10, batch_size=4096, dim=128, processes=64) / 1e9 > 5  # gigabytes, chains alone
+    True
+    """
+    rows, columns = 2 * _most(batch_size, processes), 2 * batch_size
+    tables = 8 * rows * columns
+    if method == "cache":
+        tables += 8 * columns * 2 * samples / processes
+    if method.startswith("EMC2"):
+        tables += 8 * rows * count_negatives(batch_size)
+    return STATE[method](dim) * samples / processes + tables
 
 
 class Machine(NamedTuple):

@@ -14,13 +14,19 @@ class Parallel:
 
     * share_rows=True: the rows of its own samples, those with index mod K = rank, against all columns. Work and state
       are shared: chains, averages and caches of a sample live in its process alone.
-    * share_rows=False: all rows. Nothing else is exchanged, but every process does all the work and keeps all the
-      state; for losses that encode nothing again.
+    * share_rows=False: all rows, in every process, and all the state; for losses that encode nothing again. The
+      messages are the same, but no process waits for the chains of another.
 
     Random numbers belong to rows: no two rows share any, and the estimate is that of a single process, whatever K is.
-    That takes generators in the same state in all processes.
+    That takes generators in the same state in all processes. On a CPU a process makes the numbers of its own rows; on
+    other devices it makes those of all rows and picks its own.
 
     Raises: ValueError: without a process group.
+
+    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    >>> Parallel().kept(num_samples=10)  # of one process: all of them
+    10
+    >>> dist.destroy_process_group()
     """
 
     def __init__(self, *, share_rows: bool = True, group: dist.ProcessGroup | None = None):
@@ -88,12 +94,13 @@ class Parallel:
     def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The state of all samples on the CPU, from the parts that all processes keep; empty but in the first process.
 
-        One part at a time passes through a device, so that the whole need not fit there.
+        All processes must call it at once. One part at a time passes through the first process's device, so that the
+        whole need not fit there.
         """
         first, whole = self.rank == 0, {}
         for name, own in state.items():
             shared = self.parts > 1 and own.dim() > 0
-            parts = self._parts(own, first) if shared else [own.cpu()]
+            parts = self._parts(own) if shared else [own.cpu()]
             if first:
                 full = own.new_empty(sum(map(len, parts)), *own.shape[1:], device="cpu") if shared else parts[0]
                 for rank, part in enumerate(parts if shared else ()):
@@ -101,15 +108,17 @@ class Parallel:
                 whole[name] = full
         return whole
 
-    def _parts(self, own: Tensor, kept: bool) -> list[Tensor]:
-        """The tensors of all processes on the CPU, if `kept`; they differ in length by one at most."""
+    def _parts(self, own: Tensor) -> list[Tensor]:
+        """The tensors of all processes on the CPU, in the first process; in the others none."""
         lengths = torch.cat(self._all(torch.tensor([len(own)], device=own.device))).tolist()
-        parts = []
-        for rank, length in enumerate(lengths):
-            part = own.contiguous() if rank == self.rank else own.new_empty(length, *own.shape[1:])
-            dist.broadcast(part, dist.get_global_rank(self.group, rank) if self.group else rank, group=self.group)
-            if kept:
-                parts.append(part.cpu())
+        if self.rank > 0:
+            dist.send(own.contiguous(), group=self.group, group_dst=0)
+            return []
+        parts = [own.cpu()]
+        for rank, length in enumerate(lengths[1:], start=1):
+            part = own.new_empty(length, *own.shape[1:])
+            dist.recv(part, group=self.group, group_src=rank)
+            parts.append(part.cpu())
         return parts
 
     def share(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

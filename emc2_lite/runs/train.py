@@ -13,7 +13,6 @@ from emc2_lite.locking import locked
 from emc2_lite.records import new_record, read_record_file, write_record
 from emc2_lite.runs.images import class_name, device_name, images_in_words, load_views, pick_device, settings_of
 from emc2_lite.training import BEST, METRICS, Config, Run, fit, read_metrics
-from emc2_lite.training.configuring import differences
 from emc2_lite.training.price import step_price
 from emc2_lite.training.processes import processes
 from emc2_lite.vision.encoders import Encoder
@@ -86,8 +85,7 @@ def train_run(
                 if leaders_turn == team.leader:
                     stack.enter_context(settings_of(config, device))
                     views, labels = load_views(config, "train", device, download=download and team.leader)
-        settings = "; ".join(differences(Config(), config))
-        same = {"The configuration": settings, "The set of images": f"{len(views)} {views.identity}"}
+        same = {"The configuration": config, "The set of images": f"{len(views)} {views.identity}"}
         team.check_same(same | {"The version of torch": torch.__version__, "The device": device_name(device)})
         with team.together():
             run = Run(config, views, device, team)
@@ -98,8 +96,6 @@ def train_run(
         with team.together():
             found = training.evaluate_epochs and team.leader
             evaluate = _monitor(config, views, labels, device, download, tell) if found else None
-        if team.everyones(evaluate is not None)[0]:  # the others wait while the leader evaluates
-            evaluate = evaluate or (lambda encoder: 0.0)
         fit(run, output, evaluate, progress=progress)
         return team.everyones(_record_of(run, output, tell) if team.leader else None)[0]
 

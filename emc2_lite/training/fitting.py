@@ -36,6 +36,7 @@ def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: b
             state = load_checkpoint(last)
             with contents_of(last):
                 run.load_state_dict(state)
+    evaluates = run.processes.everyones(evaluate is not None)[0]
     training, per_epoch, leader = run.config.training, run.sampler.batches_per_epoch, run.processes.leader
     with (
         Interruption() as interruption,
@@ -45,7 +46,7 @@ def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: b
         saved, row = time.monotonic(), {}
         monitor = CollapseMonitor()
         step, seconds = run.step, run.seconds
-        if _evaluated(run, output, log, evaluate, interruption):  # a signal had ended this evaluation
+        if _evaluated(run, output, log, evaluate, evaluates, interruption):  # a signal had ended this evaluation
             _save(run, last, interruption)
         while not run.finished:
             run.advance()
@@ -59,7 +60,7 @@ def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: b
                 if leader and run.done > run.warmup_steps and monitor.fires(run.step, row):
                     warnings.warn(_collapse_advice(run, row), stacklevel=2)
             shown.advance(row, run.done)
-            _evaluated(run, output, log, evaluate, interruption)
+            _evaluated(run, output, log, evaluate, evaluates, interruption)
             late = time.monotonic() - saved >= training.checkpoint_seconds
             asked, due = run.processes.largest(interruption.asked or 0, int(late))
             if run.finished or asked or due:
@@ -71,18 +72,27 @@ def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: b
 
 
 def _evaluated(
-    run: Run, output: Path, log: MetricsLog | None, evaluate: Evaluate | None, interruption: Interruption
+    run: Run,
+    output: Path,
+    log: MetricsLog | None,
+    evaluate: Evaluate | None,
+    evaluates: bool,
+    interruption: Interruption,
 ) -> bool:
-    """Make an evaluation that is due, and return whether it was made; a resumed run makes one that a signal ended."""
+    """Make an evaluation that is due, and return whether it was made; a resumed run makes one that a signal ended.
+
+    evaluates: whether the leader has an `evaluate`; the others wait for it.
+    """
     per_epoch = run.sampler.batches_per_epoch
     every = run.config.training.evaluate_epochs * per_epoch
     due = every > 0 and (run.step % every == 0 or run.finished)
-    if evaluate is None or not due or run.evaluated == run.step:
+    if not evaluates or not due or run.evaluated == run.step:
         return False
     accuracy = None
-    if run.processes.leader:
-        with suppress(KeyboardInterrupt, Stopped), interruption.at_once():
-            accuracy = evaluate(run.encoder)
+    with run.processes.together(), suppress(KeyboardInterrupt, Stopped):
+        if evaluate is not None and run.processes.leader:
+            with interruption.at_once():
+                accuracy = evaluate(run.encoder)
     accuracy = run.processes.everyones(accuracy)[0]
     if accuracy is None:
         return False
@@ -98,8 +108,9 @@ def _evaluated(
 def _save(run: Run, path: Path, interruption: Interruption) -> None:
     with interruption.saving():
         state = run.state_dict()
-        if run.processes.leader:
-            save_checkpoint(path, state)
+        with run.processes.together():  # none leaves before the file is there
+            if run.processes.leader:
+                save_checkpoint(path, state)
 
 
 def _collapse_advice(run: Run, row: dict[str, float]) -> str:

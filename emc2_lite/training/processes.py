@@ -11,6 +11,8 @@ from torch import Tensor
 from torch import distributed as dist
 
 from emc2_lite.losses.parallel import Parallel
+from emc2_lite.training.config import Config
+from emc2_lite.training.configuring import differences
 
 PATIENCE = timedelta(hours=6)  # the longest that processes wait for the first one, which evaluates alone
 
@@ -81,13 +83,22 @@ class Processes:
         """
         everyones = self.everyones(values)
         for rank, others in enumerate(everyones):
-            for name in (name for name, value in others.items() if value != everyones[0][name]):
-                if not self.leader:
-                    self.follow()
-                raise ValueError(
-                    f"{name} differs between the processes: it is {everyones[0][name]} in process 0 and {others[name]} "
-                    f"in process {rank}; start all of them with the same command, on the same files."
-                )
+            for name, value in others.items():
+                if difference := _difference(everyones[0][name], value, rank):
+                    if not self.leader:
+                        self.follow()
+                    raise ValueError(
+                        f"{name} differs between the processes: {difference}; start all of them with the same command, "
+                        "on the same files."
+                    )
+
+
+def _difference(first: Any, other: Any, rank: int) -> str:
+    """How a value of process 0 differs from that of another one; empty where it does not."""
+    if isinstance(first, Config):
+        changes = "; ".join(differences(first, other))
+        return changes and f"from process 0 to process {rank}, {changes}"
+    return "" if first == other else f"it is {first} in process 0 and {other} in process {rank}"
 
 
 @contextmanager
@@ -116,8 +127,8 @@ def processes(device: str, wanted: int | None = None) -> Iterator[Processes]:
         local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():
             raise ValueError(
-                f"Process {local} of this machine has no GPU, for there are {torch.cuda.device_count()}: start at most "
-                "one process a GPU, or say training.device cpu."
+                f"Process {local} of this machine has no GPU of its own (GPUs: {torch.cuda.device_count()}): start at "
+                "most one process a GPU, or say training.device cpu."
             )
         own = torch.device("cuda", local)
         torch.cuda.set_device(own)
@@ -136,7 +147,7 @@ class ProcessLost(RuntimeError):
 
     def __init__(self, rank: int, size: int, reason: str):
         first = (reason.strip().splitlines() or ["no message"])[0]
-        words = f"Process {rank} of {size} has lost another one, which may have said why ({first})"
+        words = f"Process {rank} (of {size}, counted from 0) has lost another one, which may have said why ({first})"
         super().__init__(words)
 
 

@@ -60,9 +60,9 @@ class Run:
     """A run of a configuration on views: encoder, criterion, optimiser, schedule, sampler and all random states.
 
     The configuration, the views and the device decide its course. A run that loads a saved `state_dict` continues bit
-    for bit, on the same kind of device with the same versions and number of threads. Weights and random numbers come
-    from the seed `config.training.seed`; `views` are on the `device`, and `views.identity` tells their images from
-    others.
+    for bit, on the same kind of device with the same versions and number of threads; with three processes or more, sums
+    over processes may differ in their last bits. Weights and random numbers come from the seed `config.training.seed`;
+    `views` are on the `device`, and `views.identity` tells their images from others.
     Several `processes` may share a run: the configuration's batch is that of all, and each takes a part of it. The
     weights and the criterion's numbers are the same in all. `state_dict` must be called in all at once, and is whole in
     the first. A run may go on with another number of processes; sums then differ in their last bits, and so may the

@@ -15,10 +15,11 @@ import reference
 import torch
 from runs import outcome, same
 from test_devices import run as visits_on
+from torch import distributed as dist
 from trials import LOSSES
 
 from emc2_lite.laboratory import median_profile
-from emc2_lite.losses import DCLLoss
+from emc2_lite.losses import DCLLoss, Parallel, make_criterion
 from emc2_lite.training import Run, changed, read_config
 from emc2_lite.training.loop import views_of_epoch
 from emc2_lite.training.run import precision_on
@@ -39,8 +40,9 @@ def drawn_on_the_cpu(monkeypatch):
     def of_the_cpu(generator):
         return generators.setdefault(id(generator), (generator, torch.Generator().manual_seed(0)))[1]
 
-    def uniforms(shape, dtype, device, generator):
-        return random_uniforms(shape, dtype, CPU, of_the_cpu(generator)).to(device)
+    def uniforms(shape, dtype, device, generator, columns=None):
+        columns = None if columns is None else columns.cpu()
+        return random_uniforms(shape, dtype, CPU, of_the_cpu(generator), columns).to(device)
 
     original = two_view.random_proposals
 
@@ -132,3 +134,25 @@ def test_digits_learn_on_the_device():
         run.advance()
     first, second = run.update.embeddings.chunk(2)
     assert (first * second).sum(dim=1).mean() > 0.5 + (first * second.roll(1, 0)).sum(dim=1).mean()
+
+
+def test_a_group_of_nccl_gives_the_losses_of_one_process():
+    """One process: `Parallel` gathers, sums and shares through nccl, which takes tensors of the GPU only."""
+    backend = "nccl" if DEVICE.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        views, index = torch.randn(2, 16, 8, device=DEVICE), torch.arange(16, device=DEVICE)
+        z1, z2 = torch.nn.functional.normalize(views, dim=-1)
+        for name in ("NT-Xent", "DCL", "SogCLR", "EMC2 remembered", "cache"):
+            values = []
+            for parallel in (None, Parallel()):
+                how = {"num_samples": 16, "dim": 8, "temperature": 0.1, "parallel": parallel}
+                criterion, leaf = make_criterion(name, **how).to(DEVICE), z1.clone().requires_grad_()
+                generator = torch.Generator(DEVICE).manual_seed(0)
+                loss = criterion(leaf, z2, index, None, lambda i, v: torch.stack((z1, z2))[v, i], generator)
+                loss.backward()
+                whole = criterion.state_dict() if parallel is None else parallel.whole(criterion.state_dict())
+                values.append((loss, leaf.grad, {key: value.cpu() for key, value in whole.items()}))
+            torch.testing.assert_close(values[1], values[0])
+    finally:
+        dist.destroy_process_group()

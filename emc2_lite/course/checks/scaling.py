@@ -19,19 +19,21 @@ def _gradients(size: int, n: int, seed: int) -> list[Tensor]:
 
 gathered_gradient = Exercise(
     "gathered_gradient",
-    lambda gradients, rank: _part(sum(gradients), rank, len(gradients)),
+    lambda gradients, rank: _part(torch.stack(gradients).sum(0), rank, len(gradients)),
     cases=[(_gradients(size, n, size), rank) for size, n, rank in ((2, 3, 1), (4, 2, 2), (3, 1, 0), (1, 4, 0))],
     mistakes={
         "This is what the process makes of its own rows: add what all others make of them": (
             lambda g, r: _part(g[r], r, len(g))
         ),
         "This is the mean over processes: the gradient of a gathered row is the sum": (
-            lambda g, r: _part(sum(g), r, len(g)) / len(g)
+            lambda g, r: _part(torch.stack(g).mean(0), r, len(g))
         ),
         "These are the rows of all processes: cut out those of this one": lambda g, r: sum(g),
-        "These are the rows of process 0: cut out those of this one": lambda g, r: _part(sum(g), 0, len(g)),
+        "These are the rows of process 0: cut out those of this one": lambda g, r: _part(
+            torch.stack(g).sum(0), 0, len(g)
+        ),
         "This process's own part is missing from the sum": (
-            lambda g, r: _part(sum(part for p, part in enumerate(g) if p != r), r, len(g)) if len(g) > 1 else 0 * g[0]
+            lambda g, r: _part(torch.stack(g).sum(0) - g[r], r, len(g))
         ),
         "This adds the parts of one process's gradient: add the same rows of every process's": (
             lambda g, r: sum(_part(g[r], p, len(g)) for p in range(len(g)))

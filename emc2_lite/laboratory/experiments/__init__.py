@@ -36,6 +36,7 @@ class Experiment(NamedTuple):
     steps: config -> the numbers of steps of its runs; each must be at least `measurements`.
     cell: makes the row or rows of each cell that `run` yields, a dictionary of its arguments; None where `run` yields
         the rows.
+    timed: whether it measures times, so that nothing may run beside it.
     """
 
     run: Callable[..., Iterator[Row]]
@@ -43,6 +44,7 @@ class Experiment(NamedTuple):
     values: tuple[str, ...]
     steps: Callable[[Row], Sequence[int]] | None = None
     cell: Callable[..., Row | list[Row]] | None = None
+    timed: bool = False
 
     def config(self, given: Row) -> Row:
         """All parameters but `progress`, the given ones in the place of the defaults, lists as JSON has them.
@@ -100,8 +102,9 @@ EXPERIMENTS = {
     "step-times": Experiment(
         step_time_cells,
         ("method", "batch_size", "processes"),
-        ("milliseconds", "encoded", "with_gradient", "weights", "dim"),
+        ("milliseconds", "messages", "encoded", "with_gradient", "weights", "dim"),
         cell=step_times,
+        timed=True,
     ),
     "towers": Experiment(
         tower_cells, ("method",), ("loss", "accuracy", "steps", "relative_price"), cell=trained_towers

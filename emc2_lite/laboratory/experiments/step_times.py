@@ -1,13 +1,18 @@
 """The time of a training step in one, two and more processes, for the cost model of `emc2_lite.laboratory.scaling`."""
 
+import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
 from statistics import median
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
+from unittest import mock
 
 import torch
+from torch import distributed as dist
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.nn.parallel import DistributedDataParallel
 
 from emc2_lite.checks import Bounds, Distinct, Seed, Temperature, checked_settings
 from emc2_lite.laboratory.experiments import at_rest as shared
@@ -16,6 +21,7 @@ from emc2_lite.laboratory.scaling import STATE
 from emc2_lite.laboratory.statistics import Row
 from emc2_lite.losses import METHODS
 from emc2_lite.training import Config, Run, changed
+from emc2_lite.training.processes import Processes
 from emc2_lite.training.processes import processes as joined
 
 WARM_UP = 100  # steps, in which chains and cache fill
@@ -60,6 +66,7 @@ def step_times(
 
     A row for each batch size and method has its place with
         milliseconds: median time of a step in the first process;
+        messages: median time of the step's messages, in which a process also waits for slower ones, in milliseconds;
         encoded, with_gradient: views encoded again for each view of the batch, and the part of them with gradient;
         weights, dim: of the encoder, and of an embedding.
     """
@@ -87,20 +94,55 @@ def _measured(configs: Sequence[Config], steps: int) -> list[Row]:
     torch.set_num_threads(1)
     rows = []
     with joined("cpu") as team:
-        for config in configs:
-            views = shared.digit_views(config.data.samples or shared.DIGITS)
-            run = Run(config, views, torch.device("cpu"), team)
-            for _ in range(WARM_UP):
-                run.advance()
-            run.means()
-            times = []
-            for _ in range(steps):
-                began = time.perf_counter()
-                run.advance()
-                times.append(1000 * (time.perf_counter() - began))
-            means = run.means()
-            row = {"milliseconds": median(times), "encoded": means.get("encoded_again", 0.0)}
-            row |= {"with_gradient": means.get("encoded_again_with_gradient", 0.0)}
-            weights = sum(weight.numel() for weight in run.encoder.parameters())
-            rows.append(row | {"weights": weights, "dim": config.encoder.dim})
+        rows = [_timed(config, steps, team) for config in configs]
+        gc.collect()  # a DistributedDataParallel that outlives its group may abort the end of the process
     return rows
+
+
+def _timed(config: Config, steps: int, team: Processes) -> Row:
+    """The times of a run's steps and of the messages in them, with the wait for slower processes."""
+    run = Run(config, shared.digit_views(config.data.samples or shared.DIGITS), torch.device("cpu"), team)
+    for _ in range(WARM_UP):
+        run.advance()
+        if team.size > 1 and run.step == 1:  # the model was made in this step
+            cast(DistributedDataParallel, run.update.model).register_comm_hook(team.size, _averaged)
+    run.means()
+    times, waits = [], []
+    for _ in range(steps):
+        with _messages_timed() as waited:
+            began = time.perf_counter()
+            run.advance()
+            times.append(1000 * (time.perf_counter() - began))
+        waits.append(1000 * sum(waited))
+    means = run.means()
+    row = {"milliseconds": median(times), "messages": median(waits), "encoded": means.get("encoded_again", 0.0)}
+    row |= {"with_gradient": means.get("encoded_again_with_gradient", 0.0)}
+    weights = sum(weight.numel() for weight in run.encoder.parameters())
+    return row | {"weights": weights, "dim": config.encoder.dim}
+
+
+def _averaged(size: int, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """What DistributedDataParallel does with a bucket of gradients, in Python, where it can be timed."""
+    dist.all_reduce(bucket.buffer().div_(size))
+    done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+    done.set_result(bucket.buffer())
+    return done
+
+
+@contextmanager
+def _messages_timed() -> Iterator[list[float]]:
+    """While entered, the seconds of each message between processes go into the list."""
+    seconds: list[float] = []
+
+    def timed(send: Callable) -> Callable:
+        def sent(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return send(*args, **kwargs)
+            finally:
+                seconds.append(time.perf_counter() - began)
+
+        return sent
+
+    with mock.patch.multiple(dist, all_reduce=timed(dist.all_reduce), all_gather=timed(dist.all_gather)):
+        yield seconds
