@@ -105,6 +105,7 @@ class Training(Section):
     precision: Literal["auto", *PRECISIONS] = "float32"  # type: ignore[valid-type]
     channels_last: bool = False
     compile: bool = False
+    cuda_graphs: bool = True
     threads: Annotated[int, Bounds(least=1, most=1024)] | None = None
     processes: Count | None = None
     log_steps: Count = 50

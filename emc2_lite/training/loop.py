@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from emc2_lite.losses import Criterion
+from emc2_lite.training.replay import ReplayedViews, replayed_encoder
 from emc2_lite.vision.views import Views
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -78,6 +79,7 @@ class TrainingStep:
         precision: "float32", "bfloat16" or "float16"; the loss is always in float32, and float16 gradients are scaled.
         channels_last: pass images to the encoder with the channel as the innermost dimension.
         clip: the largest norm of the gradient; a longer gradient is shortened to it.
+        replay: on a GPU, record the making of views and the encoder's passes over the batch as CUDA graphs.
         model: the encoder as DistributedDataParallel, where several processes share the batch: it encodes the batch,
             which all processes do at once, and the encoder alone the views that the criterion encodes again.
 
@@ -98,6 +100,7 @@ class TrainingStep:
     precision: str = "float32"
     channels_last: bool = False
     clip: float | None = None
+    replay: bool = False
     model: nn.Module | None = None
 
     def __post_init__(self) -> None:
@@ -109,11 +112,14 @@ class TrainingStep:
         self.dtype = PRECISIONS[self.precision]
         self.scaler = torch.amp.GradScaler(self.device, enabled=self.precision == "float16")
         self.embeddings = torch.empty(0)
+        self.make_views = (
+            ReplayedViews(self.views.trusted) if self.replay and self.views.recordable else self.views.trusted
+        )
 
     def encode(self, index: Tensor, view: Tensor) -> Tensor:
         """Embeddings of views under today's weights, with gradient: (k,), (k,) -> (k, d)."""
         with record_function("views"):
-            images = self.views.trusted(index, view)
+            images = self.make_views(index, view)
         return self.embed(images, self.encoder)
 
     def embed(self, images: Tensor, model: nn.Module | None = None) -> Tensor:
@@ -124,7 +130,9 @@ class TrainingStep:
 
     def __call__(self, index: Tensor, view: Tensor, on_gradient: Callable[[], object] = lambda: None) -> Tensor | None:
         with record_function("views"):
-            images = self.views.trusted(index.repeat(2), view.flatten())
+            images = self.make_views(index.repeat(2), view.flatten()).contiguous(memory_format=self.layout)
+        if self.replay and self.model is None:
+            self.model = replayed_encoder(self.encoder, images, self.dtype)
         embeddings = self.embed(images)
         self.embeddings = embeddings.detach()
         with record_function("loss"):

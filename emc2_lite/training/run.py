@@ -108,7 +108,11 @@ class Run:
             self._check_shared(training.batch_size)
         parts = (self.encoder, views, self.criterion, self.optimiser, generator)
         self.update = TrainingStep(
-            *parts, precision=self.precision, channels_last=training.channels_last, clip=chosen.clip
+            *parts,
+            precision=self.precision,
+            channels_last=training.channels_last,
+            clip=chosen.clip,
+            replay=training.cuda_graphs and device.type == "cuda",
         )
         self.scaler = self.update.scaler
         self.best: float | None = None
