@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from emc2_lite.losses import Criterion
-from emc2_lite.training.replay import ReplayedViews, replayed_encoder
+from emc2_lite.training.replay import Replayed, ReplayedEncoder
 from emc2_lite.vision.views import Views
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -79,7 +79,7 @@ class TrainingStep:
         precision: "float32", "bfloat16" or "float16"; the loss is always in float32, and float16 gradients are scaled.
         channels_last: pass images to the encoder with the channel as the innermost dimension.
         clip: the largest norm of the gradient; a longer gradient is shortened to it.
-        replay: on a GPU, record the making of views and the encoder's passes over the batch as CUDA graphs.
+        replay: on a GPU, record the making of views and the encoder's passes as CUDA graphs; without `model`.
         model: the encoder as DistributedDataParallel, where several processes share the batch: it encodes the batch,
             which all processes do at once, and the encoder alone the views that the criterion encodes again.
 
@@ -112,28 +112,36 @@ class TrainingStep:
         self.dtype = PRECISIONS[self.precision]
         self.scaler = torch.amp.GradScaler(self.device, enabled=self.precision == "float16")
         self.embeddings = torch.empty(0)
-        self.make_views = (
-            ReplayedViews(self.views.trusted) if self.replay and self.views.recordable else self.views.trusted
-        )
+        self.replayed_views: Replayed | None = None
+        self.replayed = ReplayedEncoder(self.encoder, self.dtype) if self.replay else None
 
     def encode(self, index: Tensor, view: Tensor) -> Tensor:
         """Embeddings of views under today's weights, with gradient: (k,), (k,) -> (k, d)."""
-        with record_function("views"):
-            images = self.make_views(index, view)
-        return self.embed(images, self.encoder)
+        return self.embed(self.make_views(index, view), self.encoder if self.replayed is None else self.replayed.again)
 
-    def embed(self, images: Tensor, model: nn.Module | None = None) -> Tensor:
+    def make_views(self, index: Tensor, view: Tensor) -> Tensor:
+        """Pixels of views, in the run's layout: (k,), (k,) -> (k, C, S, S)."""
+        with record_function("views"):
+            if self.replay and self.views.recordable:
+                if self.replayed_views is None:
+                    self.replayed_views = Replayed(lambda names: self.views.trusted(*names.unbind(1)), len(index))
+                images = self.replayed_views(torch.stack((index, view), dim=1))
+            else:
+                images = self.views.trusted(index, view)
+            return images.contiguous(memory_format=self.layout)
+
+    def embed(self, images: Tensor, model: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Embeddings of images in the run's layout and precision: (k, C, S, S) -> (k, d), by the model or another."""
         precision = nullcontext() if self.dtype is None else torch.autocast(self.device, self.dtype)
         with record_function("encoder"), precision:
             return (model or self.model or self.encoder)(images.contiguous(memory_format=self.layout))
 
     def __call__(self, index: Tensor, view: Tensor, on_gradient: Callable[[], object] = lambda: None) -> Tensor | None:
-        with record_function("views"):
-            images = self.make_views(index.repeat(2), view.flatten()).contiguous(memory_format=self.layout)
-        if self.replay and self.model is None:
-            self.model = replayed_encoder(self.encoder, images, self.dtype)
-        embeddings = self.embed(images)
+        images, model = self.make_views(index.repeat(2), view.flatten()), None
+        if self.replayed is not None:
+            self.replayed.new_step()
+            model = self.replayed.batch
+        embeddings = self.embed(images, model)
         self.embeddings = embeddings.detach()
         with record_function("loss"):
             loss = self.criterion(*embeddings.chunk(2), index, view, self.encode, self.generator)

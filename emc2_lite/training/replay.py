@@ -1,52 +1,118 @@
 """CUDA graphs: work of a GPU that is recorded once and replayed, with one launch in the place of hundreds.
 
-On small images the host takes longer to launch a step's small kernels than the GPU to compute them. A replay computes
-the same numbers from the same places in memory.
+On small images the host takes longer to launch a step's small kernels than the GPU to compute them. A replay does the
+same work in the same places in memory. A graph serves one number of rows: that of the batch, or a power of two, up to
+which fewer rows are filled; no row has an effect on another.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-
-class ReplayedViews:
-    """make(index, view), each (k,) -> (k, C, S, S), recorded for the first call's k and, later, for powers of two."""
-
-    def __init__(self, make: Callable[[Tensor, Tensor], Tensor]):
-        self.make, self.pool = make, torch.cuda.graph_pool_handle()
-        self.recorded: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
-
-    def __call__(self, index: Tensor, view: Tensor) -> Tensor:
-        count = len(index)
-        size = 1 << (count - 1).bit_length() if self.recorded and count not in self.recorded else count
-        if size not in self.recorded:
-            self.recorded[size] = self._record(size, index.device)
-        graph, names, images = self.recorded[size]
-        torch.stack((index, view), out=names[:, :count])
-        graph.replay()
-        return images[:count].clone()
-
-    def _record(self, size: int, device: torch.device) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
-        names, graph = torch.zeros(2, size, dtype=torch.int64, device=device), torch.cuda.CUDAGraph()
-        self.make(*names)  # constants are copied to the device in the first call, which cannot be recorded
-        with torch.cuda.graph(graph, pool=self.pool):
-            images = self.make(*names)
-        return graph, names, images
+LEAST = 8  # rows of a graph
 
 
-def replayed_encoder(encoder: nn.Module, images: Tensor, dtype: torch.dtype | None) -> nn.Module:
-    """The encoder's passes, forward and backward, over batches of this shape; `dtype` is that of autocast.
+class Recorded(NamedTuple):
+    graph: torch.cuda.CUDAGraph
+    inputs: Tensor
+    output: Tensor
 
-    The encoder stays as it is, and so do its buffers, which recording changes.
+
+class Replayed:
+    """function(rows) without gradient, (k, ...) -> (k, ...), recorded for `exact` rows and for powers of two.
+
+    Its results must not depend on other rows, or wait for the device.
     """
-    before = [buffer.clone() for buffer in encoder.buffers()]
-    precision: AbstractContextManager = nullcontext()
-    if dtype is not None:
-        precision = torch.autocast("cuda", dtype, cache_enabled=False)
-    with precision:
-        recorded = torch.cuda.make_graphed_callables(nn.Sequential(encoder), (images.clone(),))
-    for buffer, value in zip(encoder.buffers(), before, strict=True):
-        buffer.copy_(value)
-    return recorded
+
+    def __init__(self, function: Callable[[Tensor], Tensor], exact: int):
+        self.function, self.exact, self.pool = function, exact, torch.cuda.graph_pool_handle()
+        self.recorded: dict[int, Recorded] = {}
+
+    @torch.no_grad()
+    def __call__(self, rows: Tensor) -> Tensor:
+        count = len(rows)
+        size = count if count == self.exact else rounded_up(count)
+        if size not in self.recorded:
+            self.recorded[size] = self._record(filled_up(rows, size))
+        graph, inputs, output = self.recorded[size]
+        inputs[:count] = rows
+        graph.replay()
+        return output[:count].clone()
+
+    def _record(self, inputs: Tensor) -> Recorded:
+        self.function(inputs)  # constants are copied to the device in the first call, which cannot be recorded
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool):
+            output = self.function(inputs)
+        return Recorded(graph, inputs, output)
+
+
+class ReplayedEncoder:
+    """An encoder's passes over images, (k, C, S, S) -> (k, d): over the batch, and over views that are encoded again.
+
+    The encoder itself and its buffers stay as they are. With batch norm, where rows have an effect on others, views are
+    encoded again without a graph; so is a second call with gradient for one number of rows, whose graph would overwrite
+    what the first one's backward pass needs. `new_step` ends that.
+
+    Args:
+        dtype: that of autocast, or None.
+    """
+
+    def __init__(self, encoder: nn.Module, dtype: torch.dtype | None):
+        self.encoder, self.dtype = encoder, dtype
+        self.apart = not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
+        self.scores = Replayed(self._plain, 0)
+        self.recorded: dict[tuple[str, int], nn.Module] = {}
+        self.busy: set[int] = set()
+        # Recording meets the weights on a stream of its own, which torch (from 2.11 on) would warn of.
+        quiet = getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", lambda warn: None)
+        quiet(False)
+
+    def new_step(self) -> None:
+        self.busy.clear()
+
+    def batch(self, images: Tensor) -> Tensor:
+        return self._with_gradient("batch", images)
+
+    def again(self, images: Tensor) -> Tensor:
+        count, size = len(images), rounded_up(len(images))
+        if self.apart and not torch.is_grad_enabled():
+            return self.scores(images)
+        if not self.apart or size in self.busy:
+            return self._plain(images)
+        self.busy.add(size)
+        return self._with_gradient("again", filled_up(images, size))[:count]
+
+    def _with_gradient(self, kind: str, images: Tensor) -> Tensor:
+        key = (kind, len(images))
+        if key not in self.recorded:
+            before = [buffer.clone() for buffer in self.encoder.buffers()]
+            with self._precision():
+                # A module around the encoder, whose own forward stays.
+                recorded = torch.cuda.make_graphed_callables(nn.Sequential(self.encoder), (images.clone(),))
+            self.recorded[key] = recorded
+            for buffer, value in zip(self.encoder.buffers(), before, strict=True):
+                buffer.copy_(value)
+        return self.recorded[key](images)
+
+    def _plain(self, images: Tensor) -> Tensor:
+        with self._precision():
+            return self.encoder(images)
+
+    def _precision(self) -> AbstractContextManager:
+        """Without a cache of converted weights, which a graph would not fill anew."""
+        return nullcontext() if self.dtype is None else torch.autocast("cuda", self.dtype, cache_enabled=False)
+
+
+def rounded_up(count: int) -> int:
+    return max(LEAST, 1 << (count - 1).bit_length())
+
+
+def filled_up(rows: Tensor, size: int) -> Tensor:
+    """A copy with zeros after the rows, up to `size`, in the same memory format."""
+    filled = torch.zeros_like(rows[:1].expand(size, *rows.shape[1:]), memory_format=torch.preserve_format)
+    filled[: len(rows)] = rows
+    return filled

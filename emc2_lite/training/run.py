@@ -112,7 +112,7 @@ class Run:
             precision=self.precision,
             channels_last=training.channels_last,
             clip=chosen.clip,
-            replay=training.cuda_graphs and device.type == "cuda",
+            replay=training.cuda_graphs and device.type == "cuda" and parallel is None,
         )
         self.scaler = self.update.scaler
         self.best: float | None = None
