@@ -7,7 +7,7 @@ which fewer rows are filled; no row has an effect on another.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ class ReplayedEncoder:
         self.encoder, self.dtype = encoder, dtype
         self.apart = not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
         self.scores = Replayed(self._plain, 0)
-        self.recorded: dict[tuple[str, int], nn.Module] = {}
+        self.recorded: dict[tuple[str, int], Callable[[Tensor], Tensor]] = {}
         self.busy: set[int] = set()
         # Recording meets the weights on a stream of its own, which torch (from 2.11 on) would warn of.
         quiet = getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", lambda warn: None)
@@ -92,8 +92,8 @@ class ReplayedEncoder:
             before = [buffer.clone() for buffer in self.encoder.buffers()]
             with self._precision():
                 # A module around the encoder, whose own forward stays.
-                recorded = torch.cuda.make_graphed_callables(nn.Sequential(self.encoder), (images.clone(),))
-            self.recorded[key] = recorded
+                make: Any = torch.cuda.make_graphed_callables
+                self.recorded[key] = make(nn.Sequential(self.encoder), (images.clone(),))
             for buffer, value in zip(self.encoder.buffers(), before, strict=True):
                 buffer.copy_(value)
         return self.recorded[key](images)
