@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 LEAST = 8  # rows of a graph
 
@@ -112,7 +113,5 @@ def rounded_up(count: int) -> int:
 
 
 def filled_up(rows: Tensor, size: int) -> Tensor:
-    """A copy with zeros after the rows, up to `size`, in the same memory format."""
-    filled = torch.zeros_like(rows[:1].expand(size, *rows.shape[1:]), memory_format=torch.preserve_format)
-    filled[: len(rows)] = rows
-    return filled
+    """Zeros after the rows, up to `size`, in the same memory format."""
+    return F.pad(rows, (0,) * (2 * rows.dim() - 1) + (size - len(rows),))
