@@ -112,11 +112,12 @@ def begun(count, *arguments):
 
 
 def test_a_signal_stops_all_processes_after_one_step_and_other_numbers_go_on():
-    process = begun(2)
+    evaluated = ("-p", "training.evaluate_epochs", "50")
+    process = begun(2, *evaluated)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert 0 < load_checkpoint(Path("run/last.pt"))["step"] < 600
-    last = start(3, "--output", "run", "--resume", *LONG, "-p", "training.evaluate_epochs", "50")
+    last = start(3, "--output", "run", "--resume", *LONG, *evaluated)
     _, errors = last.communicate(timeout=200)
     assert last.returncode == 0, errors
     record = json.loads(Path("run/record.json").read_text())

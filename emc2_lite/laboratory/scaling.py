@@ -211,8 +211,9 @@ def encoded_again(
     """EMC2's views encoded again for each view of the batch, and those of them with gradient, for chains at rest.
 
     Without `reencode`, held="encoded": the start of a chain is encoded where no proposal up to the first kept one beats
-    every start, l - log U > 1 / temperature, and has a gradient where w(r, 0) > 0. With it, held="remembered": a view
-    is encoded with probability reencode w(r, 0), always with gradient.
+    every start, l - log U > 1 / temperature, and once more, with gradient, where w(r, 0) > 0. With it,
+    held="remembered": a view is encoded with probability reencode w(r, 0), always with gradient. In a large set; in a
+    small one a view that several chains hold, or that the batch brings, is not encoded so often.
 
     >>> law = normal_scores(1_000, temperature=0.2, deviation=0.1)
     >>> encoded_again(law, 32, 0.2, reencode=0.5)[0] < encoded_again(law, 32, 0.2)[0]
@@ -222,7 +223,8 @@ def encoded_again(
     if reencode is not None:
         return reencode * visits.carried_over, reencode * visits.carried_over
     beats = float((law.mass * (law.score - 1 / temperature).clamp(max=0).exp()).sum())
-    return (1 - beats) ** (math.floor(burn_in * count_negatives(batch_size)) + 1), visits.carried_over_share
+    starts = (1 - beats) ** (math.floor(burn_in * count_negatives(batch_size)) + 1)
+    return starts + visits.carried_over_share, visits.carried_over_share
 
 
 # Bytes of state a sample, for embeddings of d numbers.
