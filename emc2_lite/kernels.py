@@ -96,26 +96,42 @@ def fill_uniforms(uniforms, key, start, bits):
 
 
 @compiled
-def deal(order, uniforms, key, bits):
-    """Fill order (2b, 2b - 2) and uniforms of the same shape; see `emc2_lite.losses.random_proposals`.
+def fill_columns(uniforms, columns, width, key, bits):
+    """Fill an array (rows, n) with these columns of the array (rows, width) that `fill_uniforms` would fill from 0."""
+    shift, scale = np.uint64(64 - bits), 0.5**bits
+    for row in range(uniforms.shape[0]):
+        for place, column in enumerate(columns):
+            word = random_word(key, row * width + column)
+            uniforms[row, place] = (np.float64(np.int64(word >> shift)) + 0.5) * scale
 
-    Rows s and s + b get all columns but s and s + b, each row in its own order, from the halves of the same words
-    (Fisher and Yates 1938, Durstenfeld 1964; the choice among n places is biased by less than n / 2^32).
+
+@compiled
+def deal(order, uniforms, samples, b, key, bits):
+    """Fill order (2n, m) and uniforms of the same shape for the rows of n samples, given by their places in the batch
+    of b; see `emc2_lite.losses.random_proposals`.
+
+    A sample's two rows s and s + b get all columns but s and s + b; or, for m = b - 1, those of the other half. Each
+    row has its own order, from the halves of the same words (Fisher and Yates 1938, Durstenfeld 1964; the choice among
+    k places is biased by less than k / 2^32).
     """
-    rows, m = order.shape
-    b = rows // 2
+    n, m = len(samples), order.shape[1]
     places = np.empty((2, m), dtype=np.int32)
-    for sample in range(b):
-        first, second = order[sample], order[sample + b]
+    for place, sample in enumerate(samples):
+        first, second = order[place], order[place + n]
         for j in range(m):
-            first[j] = second[j] = j + (j >= sample) + (j >= sample + b - 1)
+            if m == b - 1:
+                second[j] = j + (j >= sample)
+                first[j] = second[j] + b
+            else:
+                first[j] = second[j] = j + (j >= sample) + (j >= sample + b - 1)
             word, left = random_word(key, sample * m + j), np.uint64(m - j)
             places[0, j] = j + np.int64(((word >> np.uint64(32)) * left) >> np.uint64(32))
             places[1, j] = j + np.int64(((word & np.uint64(0xFFFFFFFF)) * left) >> np.uint64(32))
         for j in range(m - 1):
             first[j], first[places[0, j]] = first[places[0, j]], first[j]
             second[j], second[places[1, j]] = second[places[1, j]], second[j]
-    fill_uniforms(uniforms.reshape(-1), key, b * m, bits)
+        fill_uniforms(uniforms[place], key, (b + sample) * m, bits)
+        fill_uniforms(uniforms[place + n], key, (2 * b + sample) * m, bits)
 
 
 @compiled
@@ -160,7 +176,7 @@ def visit(
         else:
             held_weight[row] = (steps - since) / counted
         column[row], log_score[row] = held, held_score
-    acceptance_rate[()] = moves / order.size
+    acceptance_rate[()] = moves / max(order.size, 1)
 
 
 @compiled

@@ -12,6 +12,8 @@ EXECUTED = Path(__file__).parents[1] / "build" / "course"
 # Files that take longer than 3 seconds, the longest first; `make check` leaves them out.
 SLOW = (
     "test_jupyterlab.py",
+    "test_parallel_runs.py",
+    "test_parallel.py",
     "test_tooling_stops.py",
     "test_tooling_train.py",
     "test_tooling_experiment.py",

@@ -16,6 +16,7 @@ from emc2_lite.course.checks.laboratory import many_proposals, relative_price, s
 from emc2_lite.course.checks.memory import average_weights, cache_weights, updated_average
 from emc2_lite.course.checks.metropolis import accepts, step_matrix, steps_to_forget
 from emc2_lite.course.checks.runs import clipped, largest_scale, rate_share
+from emc2_lite.course.checks.scaling import clip_loss, gathered_gradient, positive_columns
 from emc2_lite.course.figures.contrastive import effective_number
 from emc2_lite.evaluation import wilson
 from emc2_lite.losses import NTXentLoss, global_contrastive_loss
@@ -61,6 +62,16 @@ def proposed_and_accepted(scores, held_score):
     *q, held = torch.cat((scores, held_score[None])).double().softmax(0).tolist()
     weights = [x / (1 - held) * (min(1, (1 - held) / (1 - x)) if x < 1 else 1) for x in q]
     return weights, 1 - sum(weights)
+
+
+def counted_columns(n, rank, size):
+    own = [rank * n + sample for sample in range(n)]
+    return [n * size + column for column in own] + own
+
+
+def both_sides_at_once(images, captions, temperature):
+    scores = images @ captions.T / temperature
+    return (scores.logsumexp(0) + scores.logsumexp(1) - 2 * scores.diag()).mean() / 2
 
 
 def weights_put_in_place(z, i, v, temperature):
@@ -179,6 +190,17 @@ RIGHT = [
     (vote, lambda c, labels, t: labels.bincount((c / t).softmax(0)).argmax().item()),
     (paired_difference, population_deviation),
     (paired_difference, counted_differences),
+    (gathered_gradient, lambda gradients, rank: torch.stack(gradients).sum(0).chunk(len(gradients))[rank]),
+    (gathered_gradient, lambda gradients, rank: sum(g.tensor_split(len(gradients))[rank] for g in gradients)),
+    (
+        positive_columns,
+        lambda n, rank, size: (
+            [(n * (size + rank) + i) % (2 * n * size) for i in range(n)] + [rank * n + i for i in range(n)]
+        ),
+    ),
+    (positive_columns, lambda n, rank, size: torch.arange(2 * n * size).view(2, size, n)[[1, 0], rank].flatten()),
+    (clip_loss, both_sides_at_once),
+    (clip_loss, lambda i, c, t: -((i @ c.T / t).softmax(0).diag() * (i @ c.T / t).softmax(1).diag()).log().mean() / 2),
 ]
 
 

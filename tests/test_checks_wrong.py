@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from emc2_lite.course.checks import contrastive, emc2, evaluation, global_loss, laboratory, memory, metropolis, runs
+from emc2_lite.course.checks import (
+    contrastive,
+    emc2,
+    evaluation,
+    global_loss,
+    laboratory,
+    memory,
+    metropolis,
+    runs,
+    scaling,
+)
 from emc2_lite.evaluation import wilson
 from emc2_lite.losses import global_contrastive_loss
 
@@ -447,6 +457,43 @@ def reach(a, b):
     return 1.96 * difference(a, b).std() / len(a) ** 0.5
 
 
+def part(rows, rank, size):
+    return rows.chunk(size)[rank]
+
+
+positives = scaling.positive_columns.reference
+
+
+def clip(i, c, t):
+    return F.cross_entropy(i @ c.T / t, torch.arange(len(i)))
+
+
+SCALING = [
+    (scaling.gathered_gradient, lambda g, r: part(sum(g), len(g) - 1 - r, len(g))),
+    (scaling.gathered_gradient, lambda g, r: part(sum(g), r, len(g)) / len(g) ** 0.5),
+    (scaling.gathered_gradient, lambda g, r: part(sum(g[: r + 1]), r, len(g))),
+    (scaling.gathered_gradient, lambda g, r: part(g[0], r, len(g))),
+    (scaling.gathered_gradient, lambda g, r: sum(g)[r :: len(g)]),
+    (scaling.gathered_gradient, lambda g, r: part(torch.stack(g).amax(0), r, len(g))),
+    (scaling.gathered_gradient, lambda g, r: part(torch.stack(g).median(0).values, r, len(g))),
+    (scaling.positive_columns, lambda n, r, k: torch.arange(2 * n) + r * n),
+    (scaling.positive_columns, lambda n, r, k: torch.cat((r + k * torch.arange(n) + n * k, r + k * torch.arange(n)))),
+    (scaling.positive_columns, lambda n, r, k: (torch.arange(2 * n) + n) % (2 * n)),
+    (
+        scaling.positive_columns,
+        lambda n, r, k: torch.arange(2 * n).roll(n) + r * n + 1,
+    ),
+    (
+        scaling.positive_columns,
+        lambda n, r, k: positives(n, r, k).flip(0),
+    ),
+    (scaling.clip_loss, lambda i, c, t: clip(torch.cat((i, c)), torch.cat((c, i)), t)),
+    (scaling.clip_loss, lambda i, c, t: -(i * c).sum(1).mean() / t),
+    (scaling.clip_loss, lambda i, c, t: (clip(i, c, t) * clip(c, i, t)).sqrt()),
+    (scaling.clip_loss, lambda i, c, t: (clip(i, c.flip(0), t) + clip(c, i.flip(0), t)) / 2),
+    (scaling.clip_loss, lambda i, c, t: (clip(i, c, t**0.5) + clip(c, i, t**0.5)) / 2),
+    (scaling.clip_loss, lambda i, c, t: (i @ c.T / t).softmax(1).diag().log().mean()),
+]
 EVALUATION = [
     (evaluation.score_interval, lambda k, n: (0.0, 1.0)),
     (evaluation.score_interval, lambda k, n: (k / n, k / n)),
@@ -483,7 +530,7 @@ EVALUATION = [
     (evaluation.paired_difference, lambda a, b: (difference(a, b).sum(), difference(a, b).std() * 1.96)),
 ]
 
-WRONG = [*CONTRASTIVE, *GLOBAL_LOSS, *MEMORY, *METROPOLIS, *EMC2, *LABORATORY, *RUNS, *EVALUATION]
+WRONG = [*CONTRASTIVE, *GLOBAL_LOSS, *MEMORY, *METROPOLIS, *EMC2, *LABORATORY, *RUNS, *EVALUATION, *SCALING]
 
 
 @pytest.mark.parametrize(("exercise", "wrong"), WRONG, ids=lambda value: getattr(value, "name", ""))

@@ -136,8 +136,8 @@ def call_with_uniforms(criterion, rows, encode, uniform):
     b = len(rows) // 2
     with pytest.MonkeyPatch.context() as patch:
 
-        def fixed(b, like, generator):
-            order, uniforms = random_proposals(b, like, generator)
+        def fixed(*arguments):
+            order, uniforms = random_proposals(*arguments)
             return order, torch.full_like(uniforms, uniform)
 
         patch.setattr("emc2_lite.losses.visits.random_proposals", fixed)

@@ -10,7 +10,7 @@ from trials import Encoder, assert_mean, assert_multinomial, call, gradient_of, 
 
 from emc2_lite.losses import NegativeCacheLoss
 from emc2_lite.sampling import random_uniforms
-from emc2_lite.sampling.gumbel import perturbed_argmax
+from emc2_lite.sampling.gumbel import perturbed
 
 
 def fill(criterion, table):
@@ -24,10 +24,11 @@ def noted_draws(monkeypatch):
     draws = []
 
     def noting(scores, uniforms):
-        draws.append(perturbed_argmax(scores, uniforms))
-        return draws[-1]
+        found = perturbed(scores, uniforms)
+        draws.append(found.argmax(dim=-1))
+        return found
 
-    monkeypatch.setattr("emc2_lite.losses.negative_cache.perturbed_argmax", noting)
+    monkeypatch.setattr("emc2_lite.losses.negative_cache.perturbed", noting)
     return draws
 
 

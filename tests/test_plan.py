@@ -39,3 +39,10 @@ def test_a_price_pays_for_fewer_steps_of_a_loss_that_encodes_again():
     assert (plain.steps_per_epoch, plain.steps) == (12, 36)
     assert 36 / 2 <= dear.steps <= round(36 * 3 / 4)
     assert dear.seconds == pytest.approx(dear.steps * dear.seconds_per_step)
+
+
+def test_several_processes_have_their_parts_of_batch_and_state():
+    alone, one_of_four = (plan(small("EMC2"), 100, (1, 8, 8), CPU, in_memory=True, processes=k) for k in (1, 4))
+    assert (one_of_four.steps, one_of_four.steps_per_epoch) == (alone.steps, alone.steps_per_epoch) == (36, 12)
+    assert one_of_four.memory["loss"] == alone.memory["loss"] // 4
+    assert one_of_four.memory["activations"] < 0.5 * alone.memory["activations"]

@@ -205,3 +205,11 @@ def test_gumbel_max_never_draws_a_state_of_probability_zero(extreme):
         at_an_end = uniforms.clone()
         at_an_end[0, place] = extreme
         assert gumbel_max(scores, uniforms=at_an_end).item() == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_some_columns_of_uniforms_are_those_of_all(dtype):
+    how = (3, 2, 11), dtype, torch.device("cpu")
+    columns = torch.tensor([0, 4, 5, 10])
+    some, whole = (random_uniforms(*how, torch.Generator().manual_seed(0), chosen) for chosen in (columns, None))
+    assert torch.equal(some, whole[..., columns])

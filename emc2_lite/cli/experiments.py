@@ -49,6 +49,8 @@ def experiment(name, output, jobs, parameters):
     patience        the same at one place, for runs of several lengths (hours)
     quality         bias, noise and price of every estimator's gradient
     stationarity    the exact gradient's squared norm over the number of steps
+    step-times      a training step in 1, 2 and 4 processes, for the cost model
+    towers          two encoders, of digits and of their names, at equal price
     untrained       where gradient-error begins: a new ResNet-18, by norm and projector
     variants        what else could pay: variants of EMC2, and other methods of
                     2024 to 2026, at one place of the map (hours)
@@ -69,6 +71,8 @@ def experiment(name, output, jobs, parameters):
     except ValueError as problem:
         raise click.UsageError(str(problem)) from None
     cells, kept = EXPERIMENTS[name].cells(config), kept_beside(output)
+    if jobs > 1 and EXPERIMENTS[name].timed:
+        raise click.UsageError(f"{name} measures times, which other work would disturb: leave out --jobs")
     if jobs > 1 and not cells:
         raise click.UsageError(f"{name} runs in one process: leave out --jobs")
     check_writable(output.parent)

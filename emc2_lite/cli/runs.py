@@ -1,5 +1,6 @@
 """The commands of training runs: train, evaluate, export."""
 
+import os
 from typing import Any
 
 import click
@@ -25,20 +26,28 @@ def train(config, output, resume, dry_run, device, download, skip_corrupt, param
     The folder gets last.pt and best.pt (the highest 1-NN accuracy on held-out labels), metrics.jsonl, record.json and,
     where plotly is installed, figure.html. A run that was interrupted, or killed, goes on with --resume and ends with
     the same weights.
+
+    Several processes share a run under torchrun --nproc-per-node=K -m emc2_lite train ...: each takes a part of every
+    batch, on a GPU of its own where there are GPUs.
     """
     from emc2_lite.runs import train_run
     from emc2_lite.training import LAST
+    from emc2_lite.training.processes import leads
 
     chosen = options.config_of(config, parameters, device, skip_corrupt)
     if dry_run:
-        click.echo(_forecast(chosen))
+        if leads():
+            click.echo(_forecast(chosen))
         return
     begun = (output / LAST).exists()
     if begun and not resume:
         raise ValueError(f"{output} holds a run: go on with --resume, or choose another --output.")
     options.check_writable(output)
-    click.echo(f"{'Going on with the run in' if begun else 'New run in'} {output}")
-    record = train_run(chosen, output, download=download, tell=click.echo)
+    tell = click.echo if leads() else lambda line: None
+    tell(f"{'Going on with the run in' if begun else 'New run in'} {output}")
+    record = train_run(chosen, output, download=download, tell=tell)
+    if not leads():
+        return
     options.write_page(output, lambda runs: [runs.along_the_run(record["metrics"], f"Run {output.name}")])
     final = record["final"][0]
     best = "" if final["best_accuracy"] is None else f", best 1-NN accuracy {final['best_accuracy']:.3f}"
@@ -97,6 +106,7 @@ def export(run, file, checkpoint):
 
 def _forecast(config) -> str:
     """The lines of a dry run; the images are read only where their number or their shape is unknown."""
+    from emc2_lite.laboratory.scaling import step_work
     from emc2_lite.runs import device_name, length_in_words, pick_device, settings_of
     from emc2_lite.training import plan
     from emc2_lite.training.progress import duration
@@ -112,7 +122,9 @@ def _forecast(config) -> str:
             samples, shape = len(images), images[0].shape if data.in_memory else shape
         else:
             samples = data.samples or known.samples
-        forecast = plan(config, samples, shape, device, in_memory=known.in_memory or data.in_memory)
+        count = config.training.processes or int(os.environ.get("WORLD_SIZE", "1"))
+        in_memory = known.in_memory or data.in_memory
+        forecast = plan(config, samples, shape, device, in_memory=in_memory, processes=count)
     lines = [
         f"{data.name}: {samples:,} images, {length_in_words(config, forecast.steps_per_epoch)}, "
         f"{forecast.steps:,} steps in all",
@@ -123,4 +135,8 @@ def _forecast(config) -> str:
         f"encoded again: {forecast.encoded_again:.2f} views for each view of the batch",
         "memory: " + ", ".join(f"{name} {count / 2**20:,.0f} MiB" for name, count in forecast.memory.items()),
     ]
+    if count > 1:
+        size = {"batch_size": config.training.batch_size, "dim": config.encoder.dim, "weights": forecast.parameters}
+        sent = step_work("NT-Xent", samples=samples, processes=count, **size).bytes / 1e6
+        lines.append(f"time and memory are those of one of {count} processes, which also sends {sent:,.1f} MB a step")
     return "\n".join(lines + [f"download: {known.download_bytes / 1e9:.2f} GB, once"] * bool(known.download_bytes))

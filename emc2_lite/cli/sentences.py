@@ -1,5 +1,6 @@
 """Errors on the command line, one sentence each; tracebacks only with --debug."""
 
+import os
 import shlex
 import shutil
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,6 +30,17 @@ class Main(click.Group):
         if "--debug" in args and "lab" not in args[:1]:
             args = ["--debug", *(arg for arg in args if arg != "--debug")]
         return super().parse_args(ctx, args)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as end:
+            if os.environ.get("WORLD_SIZE", "1") == "1":
+                raise
+            # gloo's threads still hold tensors, and may abort the interpreter's end (pytorch/pytorch, issue 190489)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(int(end.code or 0))
 
     def invoke(self, ctx: click.Context) -> object:
         before = warnings.formatwarning
@@ -77,6 +90,8 @@ def in_a_sentence(interrupted: Callable[[], str]) -> Iterator[None]:
     except ValueError as problem:
         raise click.ClickException(str(problem)) from None
     except (RuntimeError, MemoryError) as failure:
+        if type(failure).__name__ == "ProcessLost":
+            raise click.ClickException(f"{failure}. {interrupted()}") from None
         on_gpu = type(failure).__name__ == "OutOfMemoryError"
         if not (on_gpu or isinstance(failure, MemoryError) or "can't allocate memory" in str(failure)):
             raise
@@ -96,6 +111,8 @@ def what_is_left(subject: str, checkpoints: str, *more: str) -> str:
     output, script = context.params["output"], shutil.which("emc2-lite")
     own = script and Path(script).resolve().parent == Path(sys.executable).parent.resolve()
     program = ["emc2-lite"] if own else [sys.executable, "-m", "emc2_lite"]
+    if (count := os.environ.get("WORLD_SIZE", "1")) != "1":
+        program = ["torchrun", f"--nproc-per-node={count}", "-m", "emc2_lite"]
     saved = not context.params.get("dry_run") and any(output.glob(checkpoints))
     added = more if saved else ()
     typed = [argument for argument in context.meta["emc2_lite.typed"] if argument not in added]

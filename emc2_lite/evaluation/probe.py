@@ -74,6 +74,7 @@ def label_efficiency(
     """Test accuracy of the tuned linear probe with few labels a class: a row for each draw and each count.
 
     A row holds `labels_per_class`, `draw` (from 0) and `accuracy` (in [0, 1]). Within a draw, label sets are nested.
+    All is computed on the CPU: with few rows a GPU waits for thousands of small launches.
     With 1 label a class no label can be held out, and the penalty is the probe's strongest, l2 = 1.
 
     Raises: ValueError: on no counts, a count below 1, over the smallest class or twice, draws below 1, or on parts that
@@ -85,7 +86,7 @@ def label_efficiency(
     """
     parts = labelled_parts(features, labels, test_features, test_labels)
     check_shots(labels, max(counts), "counts holds")
-    features, labels, test_features, test_labels = parts
+    features, labels, test_features, test_labels = (part.cpu() for part in parts)
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for draw in range(draws):
@@ -154,7 +155,12 @@ def softmax_regression(features: Tensor, labels: Tensor, l2: float, start: Tenso
     """
     weights = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
-        [weights], max_iter=300, tolerance_grad=1e-6, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+        [weights],
+        max_iter=300,
+        history_size=30,
+        tolerance_grad=1e-6,
+        tolerance_change=1e-9,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> Tensor:

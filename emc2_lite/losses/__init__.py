@@ -11,9 +11,11 @@ from emc2_lite.losses.global_loss import global_contrastive_loss
 from emc2_lite.losses.methods import LOSSES, METHODS, Method, make_criterion
 from emc2_lite.losses.negative_cache import NegativeCacheLoss, NegativeCacheStats
 from emc2_lite.losses.nt_xent import NTXentLoss
+from emc2_lite.losses.parallel import Parallel
 from emc2_lite.losses.sogclr import SogCLRLoss, SogCLRStats
 from emc2_lite.losses.two_view import random_proposals
 
 __all__ = ["LOSSES", "METHODS", "Criterion", "DCLLoss", "EMC2Loss", "EMC2Stats", "LossStats", "Method", "NTXentLoss"]
 __all__ += ["NegativeCacheLoss", "NegativeCacheStats", "SogCLRLoss", "SogCLRStats", "global_contrastive_loss"]
 __all__ += ["make_criterion", "random_proposals"]
+__all__ += ["Parallel"]

@@ -53,9 +53,16 @@ def not_normalised(embeddings: Tensor, name: str) -> ValueError:
 
 
 def check_call(
-    z1: Tensor, z2: Tensor, index: Tensor, view: Tensor | None, encode: Callable | None, generator: object
+    z1: Tensor,
+    z2: Tensor,
+    index: Tensor,
+    view: Tensor | None,
+    encode: Callable | None,
+    generator: object,
+    least: int = 2,
 ) -> None:
-    """Check the kinds, shapes, dtypes and devices of a criterion's arguments. No number is read."""
+    """Check the kinds, shapes, dtypes and devices of a criterion's arguments; a batch has `least` samples or more. No
+    number is read."""
     check_tensor(z1, "z1")
     check_tensor(z2, "z2")
     if z1.device != z2.device:
@@ -63,8 +70,9 @@ def check_call(
     if z1.dim() != 2 or z1.shape != z2.shape:
         raise ValueError(f"z1 has shape {tuple(z1.shape)} and z2 {tuple(z2.shape)}: both must be the same (b, d).")
     b = len(z1)
-    if b < 2:
-        raise ValueError(f"The batch holds {b} sample: at least 2 are needed, or no row has a negative.")
+    if b < least:
+        reason = "or no row has a negative" if least > 1 else "in each process"
+        raise ValueError(f"The batch holds {b} sample{'' if b else 's'}: at least {least} are needed, {reason}.")
     for value, name in ((z1, "z1"), (z2, "z2")):
         if not value.is_floating_point():
             raise ValueError(f"{name} is {value.dtype}: pass floating-point embeddings.")

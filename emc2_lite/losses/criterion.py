@@ -10,7 +10,8 @@ from torch import Generator, Tensor, nn
 from emc2_lite.checks import Bounds
 from emc2_lite.losses.checks import check_call, check_names, normalised, not_normalised, refuse_second_derivatives
 from emc2_lite.losses.encoding import Encode, Encodings, Name, Others, read, read_checked
-from emc2_lite.losses.two_view import TwoViewBlock, full_precision, own_entries, two_view_block
+from emc2_lite.losses.parallel import Parallel
+from emc2_lite.losses.two_view import TwoViewBlock, full_precision, put_positive, two_view_block
 from emc2_lite.tracing import untraced
 
 Samples = Annotated[int, Bounds(least=2)]
@@ -29,11 +30,11 @@ class LossStats(NamedTuple):
 class Estimate(NamedTuple):
     """What an estimator makes of a batch."""
 
-    weights: Tensor  # (2b, 2b), the repulsive weight w(r, k) of each negative, 0 at the row's own sample; detached
+    weights: Tensor  # (R, 2b), the repulsive weight w(r, k) of each negative, 0 at the row's own sample; detached
     stats: Any  # the numbers to read
-    pull: Tensor | None = None  # (2b,), the weight of each row's positive; 1 if not given
+    pull: Tensor | None = None  # (R,), the weight of each row's positive; 1 if not given
     others: Others | None = None  # negatives from outside the batch
-    constant: Tensor | None = None  # (2b, d), of each row the weighted sum of negatives that get no gradient
+    constant: Tensor | None = None  # (R, d), of each row the weighted sum of negatives that get no gradient
     loss: Tensor | None = None  # the value to return; by default the mean over rows of the weighted scores
     store: Callable[[], object] = lambda: None  # writes the new state, in training mode, when nothing is refused
 
@@ -59,6 +60,18 @@ class Criterion(nn.Module):
     z1 in slot 0 and z2 in slot 1. A refused call or state dict leaves the state unchanged, and so does a call after
     ``criterion.eval()``, which otherwise gives the value and the numbers of a training call.
 
+    With ``two_towers``, z1 and z2 are of two encoders, such as images and captions. A row's negatives are then the
+    m = b - 1 other samples of the batch in the other slot, and NT-Xent is the loss of CLIP (Radford et al. 2021).
+    `encode` must tell the encoders apart by the view's number: give z1 even numbers and z2 odd ones, as by default.
+
+    With ``parallel``, several processes make the call together, each with its part of the batch, of one sample or more;
+    the generators must be in the same state in all. Value and ``stats`` are then those of the whole batch in each
+    process, and the mean over processes of the encoder's gradients, which DistributedDataParallel takes, is that of the
+    whole batch; a view that rows of several processes need is encoded, and counted, in each. `encode` is called with
+    other numbers in each process, and in some not at all, so the encoder in it must not wait for other processes: pass
+    ``model.module``, not the DistributedDataParallel ``model``. The state dict has this process's part of the state:
+    ``parallel.whole`` makes the state of all samples of it, and ``parallel.share`` the part of a process.
+
     Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, on an `encode` that does not
         reproduce the batch, and on a state that is damaged or was saved with other settings; RuntimeError: on a
         backward pass with create_graph=True.
@@ -68,15 +81,24 @@ class Criterion(nn.Module):
     state_name: ClassVar[str] = "state"
     check_encode: bool = False
 
-    def __init__(self, temperature: float, num_samples: int | None = None):
+    def __init__(
+        self,
+        temperature: float,
+        num_samples: int | None = None,
+        two_towers: bool = False,
+        parallel: Parallel | None = None,
+    ):
         super().__init__()
         self.temperature, self.num_samples = temperature, num_samples
+        self.two_towers, self.parallel = two_towers, parallel
         self.stats: Any = None
         self.encode_checked = False
         self.register_load_state_dict_pre_hook(_check_saved_state)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in inspect.signature(type(self)).parameters)
+        shown = [name for name in inspect.signature(type(self)).parameters if name not in ("two_towers", "parallel")]
+        shown += [name for name in ("two_towers", "parallel") if getattr(self, name)]
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
 
     @untraced
     def forward(
@@ -88,23 +110,46 @@ class Criterion(nn.Module):
         encode: Encode | None = None,
         generator: Generator | None = None,
     ) -> Tensor:
-        check_call(z1, z2, index, view, encode, generator)
+        together = self.parallel
+        check_call(z1, z2, index, view, encode, generator, least=2 if together is None else 1)
         for buffer in self.buffers():
             if buffer.device != z1.device:
                 raise ValueError(
                     f"The {self.state_name} are on {buffer.device} and z1 on {z1.device}: "
                     "move the loss, loss.to(z1.device)."
                 )
-        block = two_view_block(z1, z2, index, view, self.temperature)
+        samples = None
+        if together is not None:
+            view = torch.stack((torch.zeros_like(index), torch.ones_like(index))) if view is None else view
+            z1, z2, index, view = together.gather(z1, z2, index, view.T)
+            view = view.T
+            check_call(z1, z2, index, view, encode, generator)
+            samples = together.own(index) if together.parts > 1 else None
+        block = two_view_block(z1, z2, index, view, self.temperature, samples, self.two_towers)
         weights, stats, pull, others, constant, loss, store = self.estimate(block, encode, generator)
-        if self.training:
-            store()
-        self.stats = stats
-        own = own_entries(weights)
-        own[0, 1], own[1, 0] = (-1, -1) if pull is None else pull.neg().chunk(2)
+        put_positive(weights, samples, weights.new_full((len(weights),), -1) if pull is None else -pull)
         embeddings, others_weights, _ = others or (None, None, None)
+        columns, parts = len(block.embeddings), 1 if together is None else together.parts
         with full_precision(z1):
-            return _Weighting.apply(z1, z2, embeddings, others_weights, constant, block, weights, loss)
+            if loss is None:
+                loss = _mean_score(block, weights, others, constant)
+            if together is not None and parts > 1:
+                loss, stats = together.mean_over_rows(loss, stats, len(weights) / columns)
+            if self.training:
+                store()
+            self.stats = stats
+            scale = parts / (columns * block.temperature)
+            return _Weighting.apply(z1, z2, embeddings, others_weights, constant, block, weights, loss, scale)
+
+    @property
+    def kept_samples(self) -> int:
+        """The number of samples whose state is kept here: N, or this process's share."""
+        samples = self.num_samples or 0
+        return samples if self.parallel is None else self.parallel.kept(samples)
+
+    def places(self, block: TwoViewBlock) -> Tensor:
+        """The place of each row's (sample, view slot) in the state laid out as (2 kept_samples, ...): (R,) int64."""
+        return block.chains(1 if self.parallel is None else self.parallel.parts)
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: Generator | None) -> Estimate:
         """The estimate; each estimator calls `admit` before it relies on the batch, and writes no state itself."""
@@ -122,7 +167,12 @@ class Criterion(nn.Module):
             for z, name in zip(block.embeddings.chunk(2), ("z1", "z2"), strict=True):
                 if not normalised(z, block.tolerance):
                     raise not_normalised(z, name)
-        check_names(indices[: len(indices) // 2], views, self.num_samples)
+        b = len(indices) // 2
+        check_names(indices[:b], views, self.num_samples)
+        if self.two_towers and (any(v % 2 for v in views[:b]) or not all(v % 2 for v in views[b:])):
+            raise ValueError(
+                "two_towers is true, and view does not tell the towers apart: give z1 even numbers and z2 odd ones."
+            )
         return [indices, views, *answers]
 
     def check_encode_once(self, block: TwoViewBlock, names: list[Name], encode: Encode) -> None:
@@ -151,43 +201,55 @@ class Criterion(nn.Module):
         """Raise ValueError if the saved buffers, whose shapes are right, hold what no run can have left."""
 
 
+@torch.no_grad()
+def _mean_score(block: TwoViewBlock, weights: Tensor, others: Others | None, constant: Tensor | None) -> Tensor:
+    """The mean over rows of the weighted scores, with those of the views outside the batch."""
+    rows = block.anchors
+    count = max(len(rows), 1)  # a process may have no row in a batch
+    scale = 1 / (count * block.temperature)
+    loss = torch.dot(weights.view(-1), block.logits.view(-1)) / count
+    if others is not None:
+        loss = loss + scale * torch.dot((rows @ others.embeddings.T).view(-1), others.weights.view(-1))
+    return loss if constant is None else loss + scale * torch.dot(rows.view(-1), constant.view(-1))
+
+
 class _Weighting(torch.autograd.Function):
-    """F = (1 / 2b) sum over r, k of w(r, k) l(r, k) + the same over the other views, or the value given instead.
+    """The value given, with the gradient of F = (1 / 2b) sum over r, k of w(r, k) l(r, k) + the same over other views.
 
     With w constant and l(r, k) = <z_r, z_k> / T, row r counts as an anchor and as everyone's negative:
 
         dF / dz_r = sum over k of [w(r, k) + w(k, r)] z_k / (2b T) + sum over other views o of w(r, o) e_o / (2b T),
         dF / de_o = sum over r of w(r, o) z_r / (2b T).
 
-    Row r of `constant` is the sum over further views of w(r, o) e_o; these e_o get no gradient.
+    Row r of `constant` is the sum over further views of w(r, o) e_o; these e_o get no gradient. `scale` is 1 / (2b T),
+    times the number of processes that share the rows.
     """
 
     @staticmethod
-    def forward(ctx, z1, z2, others, others_weights, constant, block, weights, loss):
-        rows = block.embeddings
-        ctx.scale, ctx.dtypes = 1 / (len(rows) * block.temperature), (z1.dtype, z2.dtype)
-        ctx.save_for_backward(rows, weights, others, others_weights, constant)
-        if loss is not None:
-            return loss.clone()  # a tensor of its own: in-place changes must not reach the readable numbers
-        loss = torch.dot(weights.view(-1), block.logits.view(-1)) / len(rows)
-        if others is not None:
-            loss = loss + ctx.scale * torch.dot((rows @ others.T).view(-1), others_weights.view(-1))
-        return loss if constant is None else loss + ctx.scale * torch.dot(rows.view(-1), constant.view(-1))
+    def forward(ctx, z1, z2, others, others_weights, constant, block, weights, value, scale):
+        ctx.scale, ctx.dtypes, ctx.samples = scale, (z1.dtype, z2.dtype), block.samples
+        ctx.save_for_backward(block.embeddings, block.anchors, weights, others, others_weights, constant)
+        return value.clone()  # a tensor of its own: in-place changes must not reach the readable numbers
 
     @staticmethod
     def backward(ctx, grad):
         refuse_second_derivatives()
-        rows, weights, others, others_weights, constant = ctx.saved_tensors
+        columns, rows, weights, others, others_weights, constant = ctx.saved_tensors
         scale, others_gradient = grad * ctx.scale, None
         with full_precision(rows):
-            gradient = (weights + weights.T) @ rows
+            if ctx.samples is None:
+                gradient = of_rows = (weights + weights.T) @ columns
+            else:
+                gradient, of_rows = weights.T @ rows, weights @ columns
             if others is not None:
-                gradient += others_weights @ others
+                of_rows += others_weights @ others
                 others_gradient = (others_weights.T @ rows).mul_(scale)
             if constant is not None:
-                gradient += constant
+                of_rows += constant
+            if ctx.samples is not None:
+                gradient.unflatten(0, (2, -1)).index_add_(1, ctx.samples, of_rows.unflatten(0, (2, -1)))
         first, second = gradient.mul_(scale).chunk(2)
-        return first.to(ctx.dtypes[0]), second.to(ctx.dtypes[1]), others_gradient, None, None, None, None, None
+        return first.to(ctx.dtypes[0]), second.to(ctx.dtypes[1]), others_gradient, *[None] * 6
 
 
 def _check_saved_state(criterion: Criterion, state_dict: dict, prefix: str, _, strict: bool, *__) -> None:

@@ -5,6 +5,7 @@ import torch
 from emc2_lite.checks import Temperature, checked_settings
 from emc2_lite.losses.criterion import Criterion, Estimate, LossStats
 from emc2_lite.losses.encoding import Encode
+from emc2_lite.losses.parallel import Parallel
 from emc2_lite.losses.two_view import TwoViewBlock
 
 
@@ -21,7 +22,11 @@ class DCLLoss(Criterion):
     g(r) the mean of exp l(r, .) over all of neg(r) and g_batch(r) its mean over the batch's. A hard negative raises the
     g_batch(r) of its own batch: on the whole, the hardest get too little and the easy ones too much. No state.
 
-    Args: temperature: > 0, dimensionless.
+    Args:
+        temperature: > 0, dimensionless.
+        two_towers: whether z1 and z2 are of two encoders, see `Criterion`.
+        parallel: this process's place among several.
+
     Call as any `Criterion`; `view`, `encode` and `generator` are not needed. Returns a scalar in nats, the value above.
     Raises: ValueError: on bad temperature, shapes, dtypes, embeddings or indices.
     Source: Yeh et al. 2022, Decoupled contrastive learning, equation 5 (without its weighting of positives).
@@ -32,8 +37,8 @@ class DCLLoss(Criterion):
     """
 
     @checked_settings
-    def __init__(self, temperature: Temperature):
-        super().__init__(temperature)
+    def __init__(self, temperature: Temperature, two_towers: bool = False, parallel: Parallel | None = None):
+        super().__init__(temperature, two_towers=two_towers, parallel=parallel)
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
         self.admit(block)

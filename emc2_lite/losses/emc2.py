@@ -11,6 +11,7 @@ from emc2_lite.checks import Bounds, Share, Temperature, Unread, Width, checked_
 from emc2_lite.losses.checks import LONGEST, normalised
 from emc2_lite.losses.criterion import Criterion, Estimate, Samples
 from emc2_lite.losses.encoding import Encode, Encodings, Others, encode_others, on_device, read_checked
+from emc2_lite.losses.parallel import Parallel
 from emc2_lite.losses.two_view import TwoViewBlock
 from emc2_lite.losses.visits import Held, draw_proposals, many_proposals, start_is_forgotten
 from emc2_lite.sampling import Visit, metropolis_visit, random_uniforms
@@ -39,8 +40,8 @@ class CarriedOver(NamedTuple):
     """What a visit makes of the views that the chains held before."""
 
     others: Others | None = None  # those encoded with gradient
-    constant: Tensor | None = None  # (2b, d), those remembered, times their weights
-    memory: Tensor | None = None  # (2b, d), the embeddings of the held views, as far as they are known
+    constant: Tensor | None = None  # (R, d), those remembered, times their weights
+    memory: Tensor | None = None  # (R, d), the embeddings of the held views, as far as they are known
     scored: int = 0  # views encoded without gradient
 
 
@@ -100,6 +101,8 @@ class EMC2Loss(Criterion):
         reencode: rho in [0, 1], the share of the carried-over weight that is encoded again; "remembered" only.
         check_encode: the first call in training encodes two of the batch's views again, not counted, and refuses an
             `encode` that does not reproduce them.
+        two_towers: whether z1 and z2 are of two encoders, see `Criterion`.
+        parallel: this process's place among several, which share the chains by samples.
 
     Call as any `Criterion`; `encode` is needed but where held is "dropped", or "remembered" with reencode = 0. For
     "metropolis" the generator serves `random_proposals`, and the choice of the remembered views to encode.
@@ -132,26 +135,38 @@ class EMC2Loss(Criterion):
         dim: Width | None = None,
         reencode: Annotated[Share, Unread("held", "encoded", "stale", "dropped")] = 1.0,
         check_encode: Annotated[bool, _ENCODES_NOTHING] = True,
+        two_towers: bool = False,
+        parallel: Parallel | None = None,
     ):
-        super().__init__(temperature, num_samples)
+        super().__init__(temperature, num_samples, two_towers, parallel)
         if kernel == "multiproposal" and held == "dropped":
             raise ValueError(
                 'kernel is "multiproposal" and held "dropped": without its carried-over state that kernel is hardly '
                 'more than DCL; use held="remembered", or DCLLoss.'
             )
+        if kernel == "multiproposal" and two_towers:
+            raise ValueError(
+                'kernel is "multiproposal" and two_towers true: its sets have views of both slots; use "metropolis".'
+            )
         if held == "remembered" and dim is None:
             raise ValueError('held is "remembered" and dim None: pass dim, the length of an embedding.')
+        encodes = held != "dropped" and not (held == "remembered" and reencode == 0)
+        if parallel is not None and not parallel.share_rows and encodes:
+            raise ValueError(
+                f'held is "{held}" and all rows are estimated in every process: each would encode all carried-over '
+                'views again; use share_rows=True, or held="dropped".'
+            )
         self.burn_in, self.held, self.kernel = burn_in, held, kernel
         self.dim, self.reencode, self.check_encode = dim, reencode, check_encode
-        self.register_buffer("chain_index", torch.full((num_samples, 2), -1, dtype=torch.int32))
-        self.register_buffer("chain_view", torch.zeros((num_samples, 2), dtype=torch.int64))
-        self.register_buffer("chain_score", torch.full((num_samples, 2), -torch.inf))
+        self.register_buffer("chain_index", torch.full((self.kept_samples, 2), -1, dtype=torch.int32))
+        self.register_buffer("chain_view", torch.zeros((self.kept_samples, 2), dtype=torch.int64))
+        self.register_buffer("chain_score", torch.full((self.kept_samples, 2), -torch.inf))
         if held == "remembered":
-            self.register_buffer("chain_embedding", torch.zeros((num_samples, 2, dim or 0), dtype=torch.float16))
+            self.register_buffer("chain_embedding", torch.zeros((self.kept_samples, 2, dim or 0), dtype=torch.float16))
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: Generator | None) -> Estimate:
         # The indices are not checked yet: one outside the buffers would end a CUDA process.
-        chains = block.chains().clamp_(0, 2 * self.num_samples - 1)
+        chains = self.places(block).clamp_(0, 2 * self.kept_samples - 1)
         sample, view, score = (buffer.index_select(0, chains) for buffer in self.flat_buffers())
         score = score.to(block.logits)
         if self.held == "dropped":
@@ -164,7 +179,7 @@ class EMC2Loss(Criterion):
         stats = EMC2Stats(
             loss=(block.softmax()[1] - block.positive).mean(),
             acceptance_rate=visit.acceptance_rate,
-            carried_over_share=visit.held_weight.count_nonzero() / len(chains),
+            carried_over_share=(visit.held_weight > 0).to(block.logits).mean(),
             views_encoded=carried.scored + encoded,
             views_encoded_with_gradient=encoded,
         )
@@ -181,7 +196,7 @@ class EMC2Loss(Criterion):
         encode: Encode | None,
         generator: Generator | None,
     ) -> tuple[Visit, CarriedOver]:
-        """The visit of chains that hold these views, with these scores, (2b,), and what becomes of the views."""
+        """The visit of chains that hold these views, with these scores, (R,), and what becomes of the views."""
         proposals = draw_proposals(block, self.burn_in, generator) if self.kernel == "metropolis" else None
         forgotten = torch.zeros_like(sample)
         if proposals and self.held == "encoded":
@@ -202,12 +217,12 @@ class EMC2Loss(Criterion):
             start = held.score
         elif self.held == "remembered":
             memory = torch.where(here[:, None], block.embeddings[place], self.recall(block, chains))
-            start = torch.where(outside, (block.embeddings * memory).sum(dim=1) / block.temperature, start)
+            start = torch.where(outside, (block.anchors * memory).sum(dim=1) / block.temperature, start)
         elif rows := [r for r, column in enumerate(found) if column < 0 <= held_indices[r] and not forgets[r]]:
             with torch.no_grad():
                 again = Encodings(self.needed(encode), [names[row] for row in rows], block.embeddings)
                 (places,) = on_device(block.index.device, rows)
-                products = block.embeddings[places] * again.embeddings[again.place]
+                products = block.anchors[places] * again.embeddings[again.place]
                 start[places] = products.sum(dim=1) / block.temperature
 
         if proposals:
@@ -216,7 +231,7 @@ class EMC2Loss(Criterion):
             visit = many_proposals(block, held, start, generator)
         visit.weights.scatter_add_(1, place[:, None], visit.held_weight.where(here, 0)[:, None])
         weight = visit.held_weight.where(outside, 0)
-        counted, others = self.counted(weight, generator), None
+        counted, others = self.counted(block, weight, generator), None
         if self.reencode > 0:
             (counts,) = read_checked(again, counted > 0)
             rows = [row for row, counts_in in enumerate(counts) if counts_in]
@@ -229,11 +244,11 @@ class EMC2Loss(Criterion):
                 memory[places] = others.embeddings.detach()[others.place]
         return visit, CarriedOver(others, constant, memory, len(again.embeddings) if again else 0)
 
-    def counted(self, weight: Tensor, generator: Generator | None) -> Tensor:
-        """c(r), with which the view encoded again counts, of mean `weight` = w(r, 0): (2b,)."""
+    def counted(self, block: TwoViewBlock, weight: Tensor, generator: Generator | None) -> Tensor:
+        """c(r), with which the view encoded again counts, of mean `weight` = w(r, 0): (R,)."""
         if self.held != "remembered" and self.kernel == "metropolis":
             return weight
-        coins = random_uniforms(weight.shape, weight.dtype, weight.device, generator)
+        coins = block.rows_of(random_uniforms((len(block.embeddings),), weight.dtype, weight.device, generator))
         return (coins < self.reencode * weight).to(weight) / (self.reencode or 1)
 
     def needed(self, encode: Encode | None) -> Encode:
@@ -245,7 +260,7 @@ class EMC2Loss(Criterion):
         return encode
 
     def recall(self, block: TwoViewBlock, chains: Tensor) -> Tensor:
-        """The remembered embeddings of the rows' held views: (2b, d)."""
+        """The remembered embeddings of the rows' held views: (R, d)."""
         if block.embeddings.shape[1] != self.dim:
             raise ValueError(f"z1 has d = {block.embeddings.shape[1]}, but the memory was made for dim = {self.dim}.")
         return self.chain_embedding.flatten(0, 1).index_select(0, chains).to(block.embeddings)
@@ -254,12 +269,12 @@ class EMC2Loss(Criterion):
         return [buffer.view(-1) for buffer in (self.chain_index, self.chain_view, self.chain_score)]
 
     def store(self, chains: Tensor, block: TwoViewBlock, visit: Visit, memory: Tensor | None) -> None:
-        """Write the rows' last states into the places `chains` (2b,) of the buffers."""
+        """Write the rows' last states into the places `chains` (R,) of the buffers."""
         index, view, score = self.flat_buffers()
         stayed, last = visit.column < 0, visit.column.clamp_min(0)
         if memory is not None:
             latest = torch.where(stayed[:, None], memory, block.embeddings[last])
-            self.chain_embedding.view(2 * self.num_samples, -1)[chains] = latest.to(self.chain_embedding)
+            self.chain_embedding.flatten(0, 1)[chains] = latest.to(self.chain_embedding)
         if kernels.compiles_for(index.device) and score.dtype in (torch.float32, torch.float64):
             batch = block.index, block.view, visit.column, visit.log_score
             kernels.store(*(t.numpy() for t in (index, view, score, chains, *batch)))

@@ -37,7 +37,7 @@ class Others(NamedTuple):
     """Negatives from outside the batch."""
 
     embeddings: Tensor  # (k, d), with gradient
-    weights: Tensor  # (2b, k)
+    weights: Tensor  # (R, k)
     place: Tensor  # (n,), the embedding of each of n rows' negatives
 
 
@@ -96,6 +96,6 @@ def encode_others(
         )
     read_checked(again)
     (meeting,) = on_device(block.index.device, rows)
-    weights = weight.new_zeros(len(block.embeddings), len(again.embeddings))
+    weights = weight.new_zeros(len(block.logits), len(again.embeddings))
     weights.index_put_((meeting, again.place), weight.index_select(0, meeting), accumulate=True)
     return Others(again.embeddings, weights, again.place)

@@ -22,6 +22,7 @@ def global_contrastive_loss(
     *,
     chunk_size: Annotated[int, Bounds(least=1)] | None = None,
     include_positive: bool = False,
+    two_towers: bool = False,
 ) -> Tensor:
     """Contrast every view with every view of every other sample.
 
@@ -39,6 +40,8 @@ def global_contrastive_loss(
         chunk_size: the most rows and columns of scores held at once, or V if larger; it changes memory and speed, not
             the value. None: 768 on a CPU, so that the scores stay in its cache, and 4096 elsewhere.
         include_positive: add exp l(iv, iw) to the sum: the limit of NT-Xent as the batch becomes the set.
+        two_towers: views 0 are of one encoder and views 1 of another, such as images and captions, V = 2: the sum is
+            over the views u != v, those of the other encoder.
 
     Returns a scalar in nats, differentiable once.
 
@@ -55,6 +58,8 @@ def global_contrastive_loss(
         raise ValueError(
             f"embeddings has shape {tuple(embeddings.shape)}: pass (N, V, d) with N >= 2 samples and V >= 2 views."
         )
+    if two_towers and embeddings.shape[1] != 2:
+        raise ValueError(f"embeddings has {embeddings.shape[1]} views: two towers have one each, (N, 2, d).")
     if not embeddings.is_floating_point():
         raise ValueError(f"embeddings is {embeddings.dtype}: pass floating-point embeddings.")
     if not normalised(embeddings, tolerance(embeddings.dtype)):
@@ -65,7 +70,8 @@ def global_contrastive_loss(
     if chunk_size is None:
         chunk_size = 768 if embeddings.device.type == "cpu" else 4096
     with full_precision(embeddings):
-        log_sum = _NegativesLogSumExp.apply(embeddings, temperature, chunk_size).view(num_samples, num_views, 1)
+        log_sum = _NegativesLogSumExp.apply(embeddings, temperature, chunk_size, two_towers)
+        log_sum = log_sum.view(num_samples, num_views, 1)
         positives = embeddings @ embeddings.mT / temperature
     terms = (torch.logaddexp(positives, log_sum) if include_positive else log_sum) - positives
     same_view = torch.eye(num_views, dtype=torch.bool, device=embeddings.device)
@@ -88,11 +94,11 @@ class _NegativesLogSumExp(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, embeddings, temperature, chunk_size):
-        ctx.temperature, ctx.chunk_size = temperature, chunk_size
+    def forward(ctx, embeddings, temperature, chunk_size, two_towers):
+        ctx.temperature, ctx.how = temperature, (temperature, chunk_size, two_towers)
         ctx.in_range = 3 / temperature <= -math.log(torch.finfo(embeddings.dtype).tiny)
         log_sums = defaultdict(list)
-        for rows, columns, scores in _tiles(embeddings, temperature, chunk_size):
+        for rows, columns, scores in _tiles(embeddings, *ctx.how):
             if ctx.in_range:
                 scores.exp_()
             for part, dim in ((rows, 1), (columns, 0)) if rows != columns else ((rows, 1),):
@@ -107,7 +113,7 @@ class _NegativesLogSumExp(torch.autograd.Function):
         embeddings, log_sum = ctx.saved_tensors
         flat, share = embeddings.flatten(0, 1), grad * torch.exp(-log_sum)
         result = torch.zeros_like(flat)
-        for rows, columns, scores in _tiles(embeddings, ctx.temperature, ctx.chunk_size):
+        for rows, columns, scores in _tiles(embeddings, *ctx.how):
             if ctx.in_range:
                 weights = scores.exp_().mul_(share[rows, None] + share[columns])
             else:
@@ -116,11 +122,11 @@ class _NegativesLogSumExp(torch.autograd.Function):
             result[rows].addmm_(weights, flat[columns])
             if rows != columns:
                 result[columns].addmm_(weights.T, flat[rows])
-        return result.div_(ctx.temperature).view_as(embeddings), None, None
+        return result.div_(ctx.temperature).view_as(embeddings), None, None, None
 
 
-def _tiles(embeddings: Tensor, temperature: float, chunk_size: int):
-    """Yield (rows, columns, scores) of the tiles on and above the diagonal, -inf at a row's own sample.
+def _tiles(embeddings: Tensor, temperature: float, chunk_size: int, two_towers: bool):
+    """Yield (rows, columns, scores) of the tiles on and above the diagonal, -inf where a row has no negative.
 
     Rows and columns are slices of whole samples. The scores are in one buffer, overwritten by the next tile.
     """
@@ -134,6 +140,9 @@ def _tiles(embeddings: Tensor, temperature: float, chunk_size: int):
         shape = rows.stop - rows.start, columns.stop - columns.start
         scores = buffer[: math.prod(shape)].view(shape)
         torch.mm(scaled[rows], flat[columns].T, out=scores)
+        of_views = scores.unflatten(1, (-1, num_views)).unflatten(0, (-1, num_views))
         if rows == columns:
-            scores.unflatten(1, (-1, num_views)).unflatten(0, (-1, num_views)).diagonal(0, 0, 2).fill_(-torch.inf)
+            of_views.diagonal(0, 0, 2).fill_(-torch.inf)
+        if two_towers:
+            of_views.diagonal(0, 1, 3).fill_(-torch.inf)
         yield rows, columns, scores

@@ -10,6 +10,7 @@ from emc2_lite.losses.dcl import DCLLoss
 from emc2_lite.losses.emc2 import EMC2Loss
 from emc2_lite.losses.negative_cache import NegativeCacheLoss
 from emc2_lite.losses.nt_xent import NTXentLoss
+from emc2_lite.losses.parallel import Parallel
 from emc2_lite.losses.sogclr import SogCLRLoss
 
 
@@ -55,13 +56,22 @@ METHODS: dict[str, Method] = {
 LOSSES = {name: method.loss for name, method in METHODS.items() if not method.settings}
 
 
-def make_criterion(method: str, *, num_samples: int, dim: int, temperature: float, **settings: Any) -> Criterion:
+def make_criterion(
+    method: str,
+    *,
+    num_samples: int,
+    dim: int,
+    temperature: float,
+    parallel: Parallel | None = None,
+    **settings: Any,
+) -> Criterion:
     """A new criterion of a method. A loss that needs no `num_samples` or `dim` is made without them.
 
     Args:
         method: a name of `METHODS`.
         num_samples, dim: N, the number of samples, and d, the length of an embedding.
         temperature: > 0, dimensionless.
+        parallel: this process's place among several.
         settings: the loss's own, such as gamma of SogCLR; they override the method's.
 
     Raises: ValueError: on an unknown method, an unknown setting, or a value that the loss refuses.
@@ -73,7 +83,7 @@ def make_criterion(method: str, *, num_samples: int, dim: int, temperature: floa
         raise ValueError(f"method is {method!r}: use one of {', '.join(METHODS)}.")
     loss = METHODS[method].loss
     accepted = inspect.signature(loss).parameters
-    sizes = {"num_samples": num_samples, "dim": dim}
+    sizes: dict[str, Any] = {"num_samples": num_samples, "dim": dim, "parallel": parallel}
     own = [name for name in accepted if name not in (*sizes, "temperature")]
     for name in settings:
         if name not in own:

@@ -11,9 +11,10 @@ from emc2_lite.checks import Bounds, Share, Temperature, Width, checked_settings
 from emc2_lite.losses.checks import LONGEST, normalised
 from emc2_lite.losses.criterion import Criterion, Estimate, Samples
 from emc2_lite.losses.encoding import Encode, Encodings, encode_others, on_device, read_checked
+from emc2_lite.losses.parallel import Parallel
 from emc2_lite.losses.two_view import TwoViewBlock, full_precision
 from emc2_lite.sampling import random_uniforms
-from emc2_lite.sampling.gumbel import perturbed_argmax
+from emc2_lite.sampling.gumbel import perturbed
 
 
 class NegativeCacheStats(NamedTuple):
@@ -58,6 +59,8 @@ class NegativeCacheLoss(Criterion):
         num_negatives: K >= 1; a larger K lowers the variance, and encodes more views with gradient.
         check_encode: the first call in training encodes two of the batch's views again, not counted, and refuses an
             `encode` that does not reproduce them.
+        two_towers: whether z1 and z2 are of two encoders, see `Criterion`.
+        parallel: this process's place among several, which share the cache by samples.
 
     Call as any `Criterion`; `encode` is needed. Time and memory of a call are O(b N d) and O(b N K).
     Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
@@ -88,16 +91,23 @@ class NegativeCacheLoss(Criterion):
         refresh: Share = 0.01024,
         num_negatives: Annotated[int, Bounds(least=1)] = 1,
         check_encode: bool = True,
+        two_towers: bool = False,
+        parallel: Parallel | None = None,
     ):
-        super().__init__(temperature, num_samples)
+        super().__init__(temperature, num_samples, two_towers, parallel)
+        if parallel is not None and not parallel.share_rows:
+            raise ValueError(
+                "All rows are estimated in every process: each would keep the whole cache and encode all of its views "
+                "again; use share_rows=True."
+            )
         self.dim, self.refresh = dim, refresh
         self.num_negatives, self.check_encode = num_negatives, check_encode
-        self.register_buffer("cache", torch.zeros(num_samples, 2, dim))
-        self.register_buffer("cache_view", torch.full((num_samples, 2), -1, dtype=torch.int64))
+        self.register_buffer("cache", torch.zeros(self.kept_samples, 2, dim))
+        self.register_buffer("cache_view", torch.full((self.kept_samples, 2), -1, dtype=torch.int64))
         self.register_buffer("cursor", torch.zeros((), dtype=torch.int64))
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: Generator | None) -> Estimate:
-        anchors = block.embeddings
+        anchors = block.anchors
         if anchors.shape[1] != self.dim:
             raise ValueError(f"z1 has d = {anchors.shape[1]}, but the cache was made for dim = {self.dim}.")
         if encode is None:
@@ -105,33 +115,54 @@ class NegativeCacheLoss(Criterion):
                 "NegativeCacheLoss was called without encode: pass encode(index, view) -> (k, d) embeddings; "
                 "the cache is encoded again through it, and so are the negatives drawn from it."
             )
-        device, entries, chains = anchors.device, 2 * self.num_samples, block.chains()
+        device, entries, chains = anchors.device, 2 * self.num_samples, self.places(block)
         count = math.ceil(round(self.refresh * entries, 6))  # 0.07 of 100 are 7, also in floating point
-        turn = (self.cursor + torch.arange(count, device=device)) % entries
+        turn = self.here((self.cursor + torch.arange(count, device=device)) % entries)
         indices, batch_views, *in_turn = self.admit(block, turn, self.cache_view.view(-1)[turn])
         batch = list(zip(indices, batch_views, strict=True))
         self.check_encode_once(block, batch, encode)
         brought = {2 * index + slot for index in indices for slot in range(2)}
-        due = {entry: v if v >= 0 else entry % 2 for entry, v in zip(*in_turn, strict=True) if entry not in brought}
+        waiting = zip(*in_turn, strict=True)
+        due = {e: v if v >= 0 else e % 2 for e, v in waiting if self.everywhere(e) not in brought}
         renewed, renewed_views = on_device(device, [*due], [*due.values()])
-        views = self.cache_view.flatten().index_put((chains,), block.view).index_put((renewed,), renewed_views)
+        own_views = block.rows_of(block.view)
+        views = self.cache_view.flatten().index_put((chains,), own_views).index_put((renewed,), renewed_views)
         fresh, again = anchors.new_zeros(0, self.dim), None
         if due:
             with torch.no_grad():
-                again = Encodings(encode, [(entry // 2, v) for entry, v in due.items()], anchors)
+                again = Encodings(encode, [(self.everywhere(e) // 2, v) for e, v in due.items()], anchors)
                 fresh = again.embeddings[again.place]
 
+        # All rows of the batch meet the entries that are here; each process then takes its own rows' draws.
+        everyone = block.embeddings
         with full_precision(anchors):
-            scores = anchors @ self.cache.flatten(0, 1).to(anchors).T / self.temperature
-            scores[:, chains] = block.logits
-            scores[:, renewed] = anchors @ fresh.T / self.temperature
+            scores = everyone @ self.cache.flatten(0, 1).to(anchors).T / self.temperature
+            scores[:, chains] = block.logits.T
+            scores[:, renewed] = everyone @ fresh.T / self.temperature
         scores.masked_fill_(views < 0, -torch.inf)
-        scores.scatter_(1, 2 * block.index[:, None] + torch.arange(2, device=device), -torch.inf)
-        places = (len(anchors), self.num_negatives, entries)
-        drawn = perturbed_argmax(scores[:, None], random_uniforms(places, scores.dtype, device, generator)).flatten()
+        own_rows = block.rows_of(torch.arange(len(everyone), device=device))
+        own_entries = chains[:, None] // 2 * 2 + torch.arange(2, device=device)
+        scores[own_rows[:, None], own_entries] = -torch.inf
+        if self.two_towers:
+            for slot, rows in enumerate(scores.chunk(2)):
+                rows[:, slot::2] = -torch.inf
+        places = (len(everyone), self.num_negatives, entries)
+        here = None if len(views) == entries else self.everywhere(torch.arange(len(views), device=device))
+        uniforms = random_uniforms(places, scores.dtype, device, generator, here)
+        best, drawn = perturbed(scores[:, None], uniforms).max(dim=-1)  # (2b, K)
+        log_sum = scores.logsumexp(dim=1)
+        draws: list[Tensor] = [self.everywhere(drawn), views[drawn], scores.gather(1, drawn)]
+        filled = (views >= 0).to(scores).sum() / entries
+        if self.parallel is not None:
+            best, *parts, log_sum = self.parallel.gather(*(part[None] for part in (best, *draws, log_sum)))
+            winner = best.argmax(dim=0, keepdim=True)
+            draws = [part.gather(0, winner)[0] for part in parts]
+            log_sum = log_sum.logsumexp(dim=0)
+            filled = self.parallel.gather(filled[None])[0].sum()
+        drawn, drawn_views, cached_scores = (block.rows_of(part).flatten() for part in draws)
 
-        drawn_entries, drawn_views = read_checked(again, drawn, views[drawn])
-        names = [(entry // 2, v) for entry, v in zip(drawn_entries, drawn_views, strict=True)]
+        drawn_entries, view_numbers = read_checked(again, drawn, drawn_views)
+        names = [(entry // 2, v) for entry, v in zip(drawn_entries, view_numbers, strict=True)]
         columns = {name: column for column, name in enumerate(batch)}
         found = [columns.get(name, -1) for name in names]
         outside = [n for n, column in enumerate(found) if column < 0]
@@ -146,22 +177,36 @@ class NegativeCacheLoss(Criterion):
 
         staleness, encoded = torch.zeros((), dtype=scores.dtype, device=device), 0
         if others is not None:
-            rows, drawn, encoded = rows[elsewhere], drawn[elsewhere], len(others.embeddings)
+            rows, encoded = rows[elsewhere], len(others.embeddings)
             true_scores = (anchors[rows] * others.embeddings.detach()[others.place]).sum(dim=1) / self.temperature
-            staleness = (scores[rows, drawn] - true_scores).abs().sum() / (len(anchors) * self.num_negatives)
+            staleness = (cached_scores[elsewhere] - true_scores).abs().sum() / (len(anchors) * self.num_negatives)
         stats = NegativeCacheStats(
-            loss=(scores.logsumexp(dim=1) - block.positive).mean(),
+            loss=(block.rows_of(log_sum) - block.positive).mean(),
             staleness=staleness,
-            filled=(views >= 0).to(scores).mean(),
+            filled=filled,
             views_encoded=encoded + (len(again.embeddings) if again else 0),
             views_encoded_with_gradient=encoded,
         )
         put = (torch.cat((chains, renewed)), torch.cat((anchors, fresh)), views, count)
         return Estimate(weights, stats, others=others, store=partial(self.store, *put))
 
+    def here(self, entries: Tensor) -> Tensor:
+        """The places in this process's part of the cache, of those of the entries that are there."""
+        if self.parallel is None:
+            return entries
+        sample, parts = entries // 2, self.parallel.parts
+        kept = sample % parts == self.parallel.part
+        return (sample // parts * 2 + entries % 2)[kept]
+
+    def everywhere(self, places):
+        """The entries at these places, numbers or a tensor."""
+        if self.parallel is None:
+            return places
+        return (places // 2 * self.parallel.parts + self.parallel.part) * 2 + places % 2
+
     def store(self, places: Tensor, embeddings: Tensor, views: Tensor, count: int) -> None:
         """Put embeddings into their places, take note of all views (2N,), and go on in turn by `count` entries."""
-        self.cache.view(2 * self.num_samples, -1)[places] = embeddings.to(self.cache)
+        self.cache.flatten(0, 1)[places] = embeddings.to(self.cache)
         self.cache_view.copy_(views.view_as(self.cache_view))
         self.cursor.copy_((self.cursor + count) % (2 * self.num_samples))
 

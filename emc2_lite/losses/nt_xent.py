@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from emc2_lite.checks import Temperature, checked_settings
 from emc2_lite.losses.criterion import Criterion, Estimate, LossStats
 from emc2_lite.losses.encoding import Encode
+from emc2_lite.losses.parallel import Parallel
 from emc2_lite.losses.two_view import TwoViewBlock
 
 
@@ -22,7 +23,11 @@ class NTXentLoss(Criterion):
 
     and the pull of the positive is the expected sum of these weights. No state.
 
-    Args: temperature: > 0, dimensionless.
+    Args:
+        temperature: > 0, dimensionless.
+        two_towers: whether z1 and z2 are of two encoders, see `Criterion`.
+        parallel: this process's place among several.
+
     Call as any `Criterion`; `view`, `encode` and `generator` are not needed. Returns a scalar in nats, the value above.
     Raises: ValueError: on bad temperature, shapes, dtypes, embeddings or indices.
     Source: Chen et al. 2020, A simple framework for contrastive learning of visual representations, equation 1.
@@ -33,8 +38,8 @@ class NTXentLoss(Criterion):
     """
 
     @checked_settings
-    def __init__(self, temperature: Temperature):
-        super().__init__(temperature)
+    def __init__(self, temperature: Temperature, two_towers: bool = False, parallel: Parallel | None = None):
+        super().__init__(temperature, two_towers=two_towers, parallel=parallel)
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: torch.Generator | None) -> Estimate:
         self.admit(block)

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from emc2_lite.checks import Bounds, Temperature, checked_settings
 from emc2_lite.losses.criterion import Criterion, Estimate, Samples
 from emc2_lite.losses.encoding import Encode
+from emc2_lite.losses.parallel import Parallel
 from emc2_lite.losses.two_view import TwoViewBlock
 
 
@@ -46,6 +47,8 @@ class SogCLRLoss(Criterion):
         num_samples: N, the number of samples in the dataset; the state is log u, (N, 2), one float a chain.
         temperature: > 0, dimensionless.
         gamma: the share of the new mean, in (0, 1]; 0.9 in the papers.
+        two_towers: whether z1 and z2 are of two encoders, see `Criterion`.
+        parallel: this process's place among several, which share the averages by samples.
 
     Call as any `Criterion`; `view`, `encode` and `generator` are not needed.
     Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, and on a damaged state.
@@ -67,19 +70,24 @@ class SogCLRLoss(Criterion):
 
     @checked_settings
     def __init__(
-        self, num_samples: Samples, temperature: Temperature, gamma: Annotated[float, Bounds(above=0, most=1)] = 0.9
+        self,
+        num_samples: Samples,
+        temperature: Temperature,
+        gamma: Annotated[float, Bounds(above=0, most=1)] = 0.9,
+        two_towers: bool = False,
+        parallel: Parallel | None = None,
     ):
-        super().__init__(temperature, num_samples)
+        super().__init__(temperature, num_samples, two_towers, parallel)
         self.gamma = gamma
         # log 0 marks an average before its first visit: a mean of exponentials of finite scores is never 0.
-        self.register_buffer("log_u", torch.full((num_samples, 2), -torch.inf))
+        self.register_buffer("log_u", torch.full((self.kept_samples, 2), -torch.inf))
 
     def estimate(self, block: TwoViewBlock, encode: Encode | None, generator: Generator | None) -> Estimate:
         self.admit(block)
-        log_m = math.log(len(block.logits) - 2)
+        log_m = math.log(block.negatives)
         softmax, log_sum = block.softmax()
         log_mean = log_sum - log_m
-        chains, averages = block.chains(), self.log_u.view(-1)
+        chains, averages = self.places(block), self.log_u.view(-1)
         held = averages[chains].to(log_mean)
         kept = held + (math.log1p(-self.gamma) if self.gamma < 1 else -math.inf)
         log_u = torch.where(held.isneginf(), log_mean, torch.logaddexp(kept, log_mean + math.log(self.gamma)))

@@ -13,7 +13,7 @@ from emc2_lite.sampling.multiproposal import heat_bath, metropolised
 
 
 class Held(NamedTuple):
-    """The views that the rows' chains hold, each (2b,)."""
+    """The views that the rows' chains hold, each (R,)."""
 
     sample: Tensor  # -1 for a new chain
     view: Tensor
@@ -22,18 +22,19 @@ class Held(NamedTuple):
 
     @property
     def outside(self) -> Tensor:
-        """Whether the chain holds a view that the batch lacks: (2b,) bool."""
+        """Whether the chain holds a view that the batch lacks: (R,) bool."""
         return (self.column < 0) & (self.sample >= 0)
 
 
 def draw_proposals(block: TwoViewBlock, burn_in: float, generator: Generator | None) -> Proposals:
     """Each row's negatives in random order, and a uniform for each."""
-    order, uniforms = random_proposals(len(block.logits) // 2, block.logits, generator)
+    b = len(block.embeddings) // 2
+    order, uniforms = random_proposals(b, block.logits, generator, block.samples, block.two_towers)
     return Proposals(order, uniforms.log_(), math.floor(burn_in * order.shape[1]))
 
 
 def start_is_forgotten(block: TwoViewBlock, proposals: Proposals) -> Tensor:
-    """Whether a row's visit is the same wherever its chain starts: (2b,) bool.
+    """Whether a row's visit is the same wherever its chain starts: (R,) bool.
 
     No score exceeds |z_r| |z_k| / temperature. If a proposal of the burn-in, or the first one after it, beats that
     ceiling, l_j - log U_j > ceiling, then the chain moves to it from any state, and the start has no effect.
@@ -41,7 +42,7 @@ def start_is_forgotten(block: TwoViewBlock, proposals: Proposals) -> Tensor:
     offered = slice(proposals.dropped + 1)
     challenge = block.logits.gather(1, proposals.order[:, offered].long()) - proposals.log_uniforms[:, offered]
     longest = LONGEST * (1 + 1e-5)  # a score is rounded
-    return challenge.amax(dim=1) > block.lengths * longest / block.temperature
+    return challenge.amax(dim=1) > block.rows_of(block.lengths) * longest / block.temperature
 
 
 def many_proposals(block: TwoViewBlock, held: Held, start: Tensor, generator: Generator | None) -> Visit:
@@ -54,25 +55,25 @@ def many_proposals(block: TwoViewBlock, held: Held, start: Tensor, generator: Ge
     The first step takes a view's twin into reach, which no set of the second step may hold. A new chain takes the
     softmax over all negatives of the row.
 
-    `start`, (2b,), has the held views' scores.
+    `start`, (R,), has the held views' scores.
     """
     logits = block.negative_logits()
-    b = len(logits) // 2
+    columns = logits.shape[1]
 
-    def uniforms(columns: int) -> Tensor:
-        return random_uniforms((2 * b, columns), logits.dtype, logits.device, generator)
+    def uniforms(count: int) -> Tensor:
+        return block.rows_of(random_uniforms((columns, count), logits.dtype, logits.device, generator))
 
     twin, new = held.sample[:, None] == block.index, (held.sample < 0)[:, None]
     outside = torch.where(held.column < 0, start, -torch.inf)[:, None]
-    now = heat_bath(torch.cat((outside, logits.masked_fill(~twin, -torch.inf)), dim=1), uniforms(1 + 2 * b))
+    now = heat_bath(torch.cat((outside, logits.masked_fill(~twin, -torch.inf)), dim=1), uniforms(1 + columns))
     place = now.clamp_min(0)[:, None]
     score = torch.where(now < 0, start, logits.gather(1, place).squeeze(1))[:, None]
 
-    half = uniforms(b) < 0.5
+    half = uniforms(columns // 2) < 0.5
     half = torch.cat((half, ~half), dim=1)
     move, other = (
         metropolised(
-            torch.cat((score, logits.masked_fill(twin | ~(chosen | new), -torch.inf)), dim=1), uniforms(1 + 2 * b)
+            torch.cat((score, logits.masked_fill(twin | ~(chosen | new), -torch.inf)), dim=1), uniforms(1 + columns)
         )
         for chosen in (half, ~half)
     )

@@ -1,6 +1,7 @@
 """A configured run, from the images to the record."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from emc2_lite.records import new_record, read_record_file, write_record
 from emc2_lite.runs.images import class_name, device_name, images_in_words, load_views, pick_device, settings_of
 from emc2_lite.training import BEST, METRICS, Config, Run, fit, read_metrics
 from emc2_lite.training.price import step_price
+from emc2_lite.training.processes import processes
 from emc2_lite.vision.encoders import Encoder
 from emc2_lite.vision.views import Views
 
@@ -65,28 +67,49 @@ def train_run(
     """Train as configured, into the folder `output`, or resume the run in it; returns the run's record.
 
     `download` fetches a missing data set, and `progress` shows the run's progress, on stderr or in the notebook. `tell`
-    is called with lines on the images, the length of the run, and measures that cannot be taken.
+    is called with lines on the images, the length of the run, and measures that cannot be taken. Under torchrun the
+    processes share the run: each takes a part of every batch, and the first one alone writes.
 
     Raises: Locked: if another process works in the folder; ValueError, FileNotFoundError, OSError: as `load_views` and
-        `fit`. No checkpoint is written before the images are read.
+        `fit`, ProcessLost: if another process ends; SystemExit: where another process says why all end. No checkpoint
+        is written before the images are read.
     """
-    device = pick_device(config.training.device)
-    output.mkdir(parents=True, exist_ok=True)
-    with locked(output / LOCK, f"the run in {output}"), settings_of(config, device):
-        views, labels = load_views(config, "train", device, download=download)
-        run = Run(config, views, device)
+    training = config.training
+    with processes(training.device, training.processes) as team, ExitStack() as stack:
+        device = team.gpu or pick_device(training.device)
+        for leaders_turn in (True, False):  # the leader first: it may have to fetch the images
+            with team.together():
+                if leaders_turn and team.leader:
+                    output.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(locked(output / LOCK, f"the run in {output}"))
+                if leaders_turn == team.leader:
+                    stack.enter_context(settings_of(config, device))
+                    views, labels = load_views(config, "train", device, download=download and team.leader)
+        same = {"The configuration": config, "The set of images": f"{len(views)} {views.identity}"}
+        team.check_same(same | {"The version of torch": torch.__version__, "The device": device_name(device)})
+        with team.together():
+            run = Run(config, views, device, team)
         tell(f"{config.data.name}: {images_in_words(labels, views.classes)}")
         length = length_in_words(config, run.sampler.batches_per_epoch)
-        tell(f"{length} on {device_name(device)}, in {run.precision}")
-        evaluate = None
-        if config.training.evaluate_epochs:
-            if config.data.name not in SAME_IMAGES or config.data.samples:
-                views, labels = load_views(config, "labelled", device, download=download)
-            evaluate = neighbour_monitor(views, labels, config.training.evaluate_images)
-            if evaluate is None:
-                tell(f"No 1-NN accuracy along the way, and no {BEST}: {_no_monitor(labels, views.classes)}")
+        shared = f" for each of {team.size} processes" if team.size > 1 else ""
+        tell(f"{length} on {device_name(device)}{shared}, in {run.precision}")
+        with team.together():
+            found = training.evaluate_epochs and team.leader
+            evaluate = _monitor(config, views, labels, device, download, tell) if found else None
         fit(run, output, evaluate, progress=progress)
-        return _record_of(run, output, tell)
+        return team.everyones(_record_of(run, output, tell) if team.leader else None)[0]
+
+
+def _monitor(
+    config: Config, views: Views, labels: Tensor, device: torch.device, download: bool, tell: Callable[[str], object]
+) -> Callable[[Encoder], float] | None:
+    """The 1-NN accuracy along the way, or None, with a word why."""
+    if config.data.name not in SAME_IMAGES or config.data.samples:
+        views, labels = load_views(config, "labelled", device, download=download)
+    monitor = neighbour_monitor(views, labels, config.training.evaluate_images)
+    if monitor is None:
+        tell(f"No 1-NN accuracy along the way, and no {BEST}: {_no_monitor(labels, views.classes)}")
+    return monitor
 
 
 def _record_of(run: Run, output: Path, tell: Callable[[str], object]) -> dict[str, Any]:

@@ -8,11 +8,16 @@ from emc2_lite.checks import check_generator, check_tensor
 
 
 def random_uniforms(
-    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, generator: Generator | None
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: Generator | None,
+    columns: Tensor | None = None,
 ) -> Tensor:
     """Uniform(0, 1) numbers, float32 or float64. On the CPU they are hashes and never 0; elsewhere torch.rand draws.
 
-    Hashing is faster beyond a few thousand numbers.
+    Hashing is faster beyond a few thousand numbers. With `columns`, (n,) int64, only these places of the last dimension
+    are returned: a place has the same number in either case, and on the CPU the others are not made.
 
     Raises: ValueError: on another dtype.
 
@@ -23,9 +28,15 @@ def random_uniforms(
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype is {dtype}: uniforms are float32 or float64, half precision is too coarse.")
     if not kernels.compiles_for(device):
-        return torch.rand(shape, generator=generator, dtype=dtype, device=device)
-    uniforms = torch.empty(shape, dtype=dtype, device=device)
-    kernels.fill_uniforms(uniforms.view(-1).numpy(), kernels.random_key(generator), 0, kernels.uniform_bits(dtype))
+        uniforms = torch.rand(shape, generator=generator, dtype=dtype, device=device)
+        return uniforms if columns is None else uniforms[..., columns]
+    key, bits = kernels.random_key(generator), kernels.uniform_bits(dtype)
+    if columns is None:
+        uniforms = torch.empty(shape, dtype=dtype, device=device)
+        kernels.fill_uniforms(uniforms.view(-1).numpy(), key, 0, bits)
+    else:
+        uniforms = torch.empty(*shape[:-1], len(columns), dtype=dtype, device=device)
+        kernels.fill_columns(uniforms.view(-1, len(columns)).numpy(), columns.numpy(), shape[-1], key, bits)
     return uniforms
 
 

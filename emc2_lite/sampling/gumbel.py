@@ -38,7 +38,12 @@ def gumbel_max(log_scores: Tensor, *, uniforms: Tensor | None = None, generator:
 
 def perturbed_argmax(log_scores: Tensor, uniforms: Tensor) -> Tensor:
     """`gumbel_max` after its checks, from given uniforms."""
+    return perturbed(log_scores, uniforms).argmax(dim=-1)
+
+
+def perturbed(log_scores: Tensor, uniforms: Tensor) -> Tensor:
+    """log_scores[k] + G_k, whose largest one is the draw."""
     # U = 0 would give G = -inf, and a U that rounds to 1 in float32 G = +inf: take the nearest numbers inside (0, 1).
     numbers = torch.finfo(log_scores.dtype)
     gumbels = uniforms.clamp(numbers.tiny, 1 - numbers.eps / 2).log_().neg_().log_().neg_()
-    return gumbels.add_(log_scores).argmax(dim=-1)
+    return gumbels.add_(log_scores)

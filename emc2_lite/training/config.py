@@ -70,7 +70,7 @@ class Loss(Section):
 def settings_of_method(method: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The descriptions and the defaults of a method's own settings."""
     parameters = inspect.signature(LOSSES[method]).parameters
-    given_by_the_run = ("num_samples", "dim", "temperature")
+    given_by_the_run = ("num_samples", "dim", "temperature", "two_towers", "parallel")
     hints = {k: h for k, h in descriptions(LOSSES[method].__init__).items() if k not in given_by_the_run}
     return hints, {name: parameters[name].default for name in hints}
 
@@ -90,9 +90,10 @@ class Optimiser(Section):
 @dataclass(frozen=True)
 class Training(Section):
     """budget: "epochs", or "price": the run ends when it has spent as many encodings as its epochs cost NT-Xent, and
-    the learning rate follows what is spent. device: cpu, cuda, or auto (cuda where torch finds a
-    GPU). precision: float32, bfloat16, float16 (scaled), or auto (`emc2_lite.training.run.precision_on`). threads: of
-    the CPU. log_steps: steps between two lines of metrics. evaluate_epochs: epochs between two 1-NN evaluations, 0 for
+    the learning rate follows what is spent. device: cpu, cuda, or auto (cuda where torch finds a GPU).
+    precision: float32, bfloat16, float16 (scaled), or auto (`emc2_lite.training.run.precision_on`). threads: of
+    the CPU. processes: that torchrun must have started, any number if not given; the batch is that of all.
+    log_steps: steps between two lines of metrics. evaluate_epochs: epochs between two 1-NN evaluations, 0 for
     none, on evaluate_images labelled images. checkpoint_seconds: least time between two checkpoints.
     """
 
@@ -104,7 +105,9 @@ class Training(Section):
     precision: Literal["auto", *PRECISIONS] = "float32"  # type: ignore[valid-type]
     channels_last: bool = False
     compile: bool = False
+    cuda_graphs: bool = True
     threads: Annotated[int, Bounds(least=1, most=1024)] | None = None
+    processes: Count | None = None
     log_steps: Count = 50
     evaluate_epochs: Annotated[int, Bounds(least=0)] = 1
     evaluate_images: Annotated[int, Bounds(least=20), Unread("evaluate_epochs", 0)] = 5000

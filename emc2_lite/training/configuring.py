@@ -15,7 +15,10 @@ SHIPPED = Path(__file__).parent / "configs"
 KINDS = (Data, Encoder, Loss, Optimiser, Training)
 SECTIONS = {kind.__name__.lower(): kind for kind in KINDS} | {"views": Augmentation}
 # A resumed run may change these settings, which do not enter the computation.
-_FREE = ("data.folder", "data.workers", "data.skip_corrupt", "training.device", "training.checkpoint_seconds")
+_FREE = (
+    *("data.folder", "data.workers", "data.skip_corrupt"),
+    *("training.device", "training.processes", "training.checkpoint_seconds"),
+)
 
 
 def read_config(name: str | Path) -> Config:

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from emc2_lite.interruption import Interruption, Stopped
@@ -23,60 +24,80 @@ def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: b
     `last.pt` is the last checkpoint, `best.pt` the one of the highest `evaluate(encoder)`, an accuracy on labels that
     are not the test set's, and `metrics.jsonl` holds the rows of metrics. If last.pt exists, the run resumes from it.
     SIGINT, SIGTERM and SIGHUP save a checkpoint after the step, then stop; after SIGKILL the run resumes from the last
-    checkpoint, to the same weights. A warning says if the embeddings collapse.
+    checkpoint, to the same weights. A warning says if the embeddings collapse. Of several processes, the leader alone
+    evaluates, writes and warns, and a signal to one stops all after the same step.
 
     Raises: ValueError: if last.pt is damaged, of another configuration, or not the state of a run; OSError: on a full
         disk; all files saved before stay; KeyboardInterrupt, Stopped: after a signal, once the checkpoint is written.
     """
     last = output / LAST
-    if last.exists():
-        state = load_checkpoint(last)
-        with contents_of(last):
-            run.load_state_dict(state)
-    training, per_epoch = run.config.training, run.sampler.batches_per_epoch
+    if run.processes.everyones(last.exists())[0]:
+        with run.processes.together():
+            state = load_checkpoint(last)
+            with contents_of(last):
+                run.load_state_dict(state)
+    evaluates = run.processes.everyones(evaluate is not None)[0]
+    training, per_epoch, leader = run.config.training, run.sampler.batches_per_epoch, run.processes.leader
     with (
         Interruption() as interruption,
-        MetricsLog(output / METRICS, run.step, run.evaluated) as log,
-        Progress(int(run.done), run.total_steps, training.batch_size, shown=progress) as shown,
+        MetricsLog(output / METRICS, run.step, run.evaluated) if leader else nullcontext() as log,
+        Progress(int(run.done), run.total_steps, training.batch_size, shown=progress and leader) as shown,
     ):
         saved, row = time.monotonic(), {}
         monitor = CollapseMonitor()
         step, seconds = run.step, run.seconds
-        if _evaluated(run, output, log, evaluate, interruption):  # a signal had ended this evaluation
+        if _evaluated(run, output, log, evaluate, evaluates, interruption):  # a signal had ended this evaluation
             _save(run, last, interruption)
         while not run.finished:
             run.advance()
             if run.step % training.log_steps == 0 or run.finished:
-                row = run.means() | collapse_numbers(run.update.embeddings)
+                row = run.means() | collapse_numbers(run.embeddings())
                 row["learning_rate"] = float(run.schedule.get_last_lr()[0])
                 row["images_per_second"] = (run.step - step) * training.batch_size / (run.seconds - seconds)
                 step, seconds = run.step, run.seconds
-                log.write({"step": run.step, "epoch": run.step / per_epoch} | row)
-                if run.done > run.warmup_steps and monitor.fires(run.step, row):
+                if log is not None:
+                    log.write({"step": run.step, "epoch": run.step / per_epoch} | row)
+                if leader and run.done > run.warmup_steps and monitor.fires(run.step, row):
                     warnings.warn(_collapse_advice(run, row), stacklevel=2)
             shown.advance(row, run.done)
-            _evaluated(run, output, log, evaluate, interruption)
-            ending = run.finished or interruption.asked
-            if ending or time.monotonic() - saved >= training.checkpoint_seconds:
+            _evaluated(run, output, log, evaluate, evaluates, interruption)
+            late = time.monotonic() - saved >= training.checkpoint_seconds
+            asked, due = run.processes.largest(interruption.asked or 0, int(late))
+            if run.finished or asked or due:
                 _save(run, last, interruption)
                 saved = time.monotonic()
-            if not run.finished:
+            if asked and not run.finished:
+                interruption.asked = asked
                 interruption.obey()
 
 
-def _evaluated(run: Run, output: Path, log: MetricsLog, evaluate: Evaluate | None, interruption: Interruption) -> bool:
-    """Make an evaluation that is due, and return whether it was made; a resumed run makes one that a signal ended."""
+def _evaluated(
+    run: Run,
+    output: Path,
+    log: MetricsLog | None,
+    evaluate: Evaluate | None,
+    evaluates: bool,
+    interruption: Interruption,
+) -> bool:
+    """Make an evaluation that is due, and return whether it was made; a resumed run makes one that a signal ended.
+
+    evaluates: whether the leader has an `evaluate`; the others wait for it.
+    """
     per_epoch = run.sampler.batches_per_epoch
     every = run.config.training.evaluate_epochs * per_epoch
     due = every > 0 and (run.step % every == 0 or run.finished)
-    if evaluate is None or not due or run.evaluated == run.step:
+    if not evaluates or not due or run.evaluated == run.step:
         return False
-    try:
-        with interruption.at_once():
-            accuracy = evaluate(run.encoder)
-    except (KeyboardInterrupt, Stopped):
+    accuracy = None
+    with run.processes.together(), suppress(KeyboardInterrupt, Stopped):
+        if evaluate is not None and run.processes.leader:
+            with interruption.at_once():
+                accuracy = evaluate(run.encoder)
+    accuracy = run.processes.everyones(accuracy)[0]
+    if accuracy is None:
         return False
-    log.write({"step": run.step, "epoch": run.step / per_epoch, "accuracy": accuracy})
+    if log is not None:
+        log.write({"step": run.step, "epoch": run.step / per_epoch, "accuracy": accuracy})
     run.evaluated = run.step
     if run.best is None or accuracy > run.best:
         run.best = accuracy
@@ -86,7 +107,10 @@ def _evaluated(run: Run, output: Path, log: MetricsLog, evaluate: Evaluate | Non
 
 def _save(run: Run, path: Path, interruption: Interruption) -> None:
     with interruption.saving():
-        save_checkpoint(path, run.state_dict())
+        state = run.state_dict()
+        with run.processes.together():  # none leaves before the file is there
+            if run.processes.leader:
+                save_checkpoint(path, state)
 
 
 def _collapse_advice(run: Run, row: dict[str, float]) -> str:

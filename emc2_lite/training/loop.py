@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from emc2_lite.losses import Criterion
+from emc2_lite.training.replay import Replayed, ReplayedEncoder
 from emc2_lite.vision.views import Views
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -78,6 +79,9 @@ class TrainingStep:
         precision: "float32", "bfloat16" or "float16"; the loss is always in float32, and float16 gradients are scaled.
         channels_last: pass images to the encoder with the channel as the innermost dimension.
         clip: the largest norm of the gradient; a longer gradient is shortened to it.
+        replay: on a GPU, record the making of views and the encoder's passes as CUDA graphs; without `model`.
+        model: the encoder as DistributedDataParallel, where several processes share the batch: it encodes the batch,
+            which all processes do at once, and the encoder alone the views that the criterion encodes again.
 
     Call with index: (b,) and view: (2, b), of pairs in the set, which is not checked -> the norm of the gradient before
     clipping, or None without clip; `on_gradient` is called between the backward pass and the update. `embeddings` holds
@@ -96,6 +100,8 @@ class TrainingStep:
     precision: str = "float32"
     channels_last: bool = False
     clip: float | None = None
+    replay: bool = False
+    model: nn.Module | None = None
 
     def __post_init__(self) -> None:
         samples, count = getattr(self.criterion, "num_samples", None), len(self.views)
@@ -106,21 +112,36 @@ class TrainingStep:
         self.dtype = PRECISIONS[self.precision]
         self.scaler = torch.amp.GradScaler(self.device, enabled=self.precision == "float16")
         self.embeddings = torch.empty(0)
+        self.replayed_views: Replayed | None = None
+        self.replayed = ReplayedEncoder(self.encoder, self.dtype) if self.replay else None
 
     def encode(self, index: Tensor, view: Tensor) -> Tensor:
         """Embeddings of views under today's weights, with gradient: (k,), (k,) -> (k, d)."""
-        with record_function("views"):
-            images = self.views.trusted(index, view)
-        return self.embed(images)
+        return self.embed(self.make_views(index, view), self.encoder if self.replayed is None else self.replayed.again)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Embeddings of images in the run's layout and precision: (k, C, S, S) -> (k, d)."""
+    def make_views(self, index: Tensor, view: Tensor) -> Tensor:
+        """Pixels of views, in the run's layout: (k,), (k,) -> (k, C, S, S)."""
+        with record_function("views"):
+            if self.replay and self.views.recordable:
+                if self.replayed_views is None:
+                    self.replayed_views = Replayed(lambda names: self.views.trusted(*names.unbind(1)), len(index))
+                images = self.replayed_views(torch.stack((index, view), dim=1))
+            else:
+                images = self.views.trusted(index, view)
+            return images.contiguous(memory_format=self.layout)
+
+    def embed(self, images: Tensor, model: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Embeddings of images in the run's layout and precision: (k, C, S, S) -> (k, d), by the model or another."""
         precision = nullcontext() if self.dtype is None else torch.autocast(self.device, self.dtype)
         with record_function("encoder"), precision:
-            return self.encoder(images.contiguous(memory_format=self.layout))
+            return (model or self.model or self.encoder)(images.contiguous(memory_format=self.layout))
 
     def __call__(self, index: Tensor, view: Tensor, on_gradient: Callable[[], object] = lambda: None) -> Tensor | None:
-        embeddings = self.encode(index.repeat(2), view.flatten())
+        images, model = self.make_views(index.repeat(2), view.flatten()), None
+        if self.replayed is not None:
+            self.replayed.new_step()
+            model = self.replayed.batch
+        embeddings = self.embed(images, model)
         self.embeddings = embeddings.detach()
         with record_function("loss"):
             loss = self.criterion(*embeddings.chunk(2), index, view, self.encode, self.generator)

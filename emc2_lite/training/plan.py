@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emc2_lite.losses import EMC2Loss
 from emc2_lite.training.config import Config
+from emc2_lite.training.configuring import changed
 from emc2_lite.training.loop import EpochSampler, views_of_epoch
 from emc2_lite.training.price import step_price
 from emc2_lite.training.run import Run
@@ -41,10 +42,20 @@ class Plan(NamedTuple):
     encoded_again: float
 
 
-def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torch.device, *, in_memory: bool) -> Plan:
+def plan(
+    config: Config,
+    samples: int,
+    shape: tuple[int, int, int],
+    device: torch.device,
+    *,
+    in_memory: bool,
+    processes: int = 1,
+) -> Plan:
     """Measure a configuration's step on `samples` images of `shape`, (C, H, W): copies of one with random pixels.
 
-    Four batches are visited twice, so that at the second visit, which is timed, the chains hold states.
+    Four batches are visited twice, so that at the second visit, which is timed, the chains hold states. Of several
+    `processes`, the time and the memory are those of one, on a device of its own: it takes its part of the batch as a
+    batch. Messages are not in the time, nor the scores of its rows with the other parts' columns.
 
     >>> forecast = plan(Config(), 1437, (1, 8, 8), torch.device("cpu"), in_memory=True)
     >>> forecast.steps, forecast.memory["images"]
@@ -56,7 +67,9 @@ def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torc
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    b = config.training.batch_size
+    per_epoch = samples // config.training.batch_size
+    b = math.ceil(config.training.batch_size / processes)
+    config = changed(config, **{"training.batch_size": b})
     image = torch.randint(0, 256, (1, *shape), dtype=torch.uint8, device=device)
     image = image if config.views else image / 255
     images = image.expand(samples, *shape)
@@ -90,15 +103,16 @@ def plan(config: Config, samples: int, shape: tuple[int, int, int], device: torc
         "images": samples * _bytes([image]) if in_memory else 0,
         "weights and gradients": 2 * _bytes(weights),
         "optimiser": _bytes(moments),
-        "loss": _bytes(criterion.buffers()),
+        "loss": _bytes(criterion.buffers()) // processes,
         "activations": _activations(run, batch),
     }
     if device.type == "cuda":
         memory["peak"] = torch.cuda.max_memory_allocated(device) + memory["images"]
-    taken = math.ceil(run.total_steps / mean(prices)) if config.training.budget == "price" else run.total_steps
+    total = config.training.epochs * per_epoch
+    taken = math.ceil(total / mean(prices)) if config.training.budget == "price" else total
     return Plan(
         steps=taken,
-        steps_per_epoch=run.sampler.batches_per_epoch,
+        steps_per_epoch=per_epoch,
         parameters=sum(w.numel() for w in weights),
         memory=memory,
         seconds_per_step=seconds,

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from emc2_lite.losses import make_criterion
 from emc2_lite.training.config import Config, Encoder
@@ -14,6 +15,7 @@ from emc2_lite.training.configuring import differences, from_dict
 from emc2_lite.training.loop import EpochSampler, TrainingStep, views_of_epoch
 from emc2_lite.training.optimisers import make_optimiser, warmup_cosine
 from emc2_lite.training.price import step_price
+from emc2_lite.training.processes import Processes
 from emc2_lite.vision import DigitEncoder, ResNetEncoder
 from emc2_lite.vision.views import Views
 
@@ -58,9 +60,13 @@ class Run:
     """A run of a configuration on views: encoder, criterion, optimiser, schedule, sampler and all random states.
 
     The configuration, the views and the device decide its course. A run that loads a saved `state_dict` continues bit
-    for bit, on the same kind of device with the same versions and number of threads. Weights and random numbers come
-    from the seed `config.training.seed`; `views` are on the `device`, and `views.identity` tells their images from
-    others.
+    for bit, on the same kind of device with the same versions and number of threads; with three processes or more, sums
+    over processes may differ in their last bits. Weights and random numbers come from the seed `config.training.seed`;
+    `views` are on the `device`, and `views.identity` tells their images from others.
+    Several `processes` may share a run: the configuration's batch is that of all, and each takes a part of it. The
+    weights and the criterion's numbers are the same in all. `state_dict` must be called in all at once, and is whole in
+    the first. A run may go on with another number of processes; sums then differ in their last bits, and so may the
+    number of views encoded again, which ends a run whose budget is a price.
     `step` counts the steps and `spent` their encodings (`emc2_lite.training.price`); the run ends where `done` reaches
     `total_steps`.
 
@@ -73,17 +79,18 @@ class Run:
     (1, 880)
     """
 
-    def __init__(self, config: Config, views: Views, device: torch.device):
+    def __init__(self, config: Config, views: Views, device: torch.device, processes: Processes | None = None):
         self.config, self.views, self.device = config, views, device
+        self.processes = processes or Processes()
         self.precision = precision_on(device, config.training.precision)
         self.gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         self.folder = str(Path(config.data.folder).expanduser().resolve())
         loss, chosen, training = config.loss, config.optimiser, config.training
         torch.manual_seed(training.seed)
         self.encoder = make_encoder(config.encoder).to(device)
-        self.criterion = make_criterion(
-            loss.method, num_samples=len(views), dim=config.encoder.dim, temperature=loss.temperature, **loss.settings
-        ).to(device)
+        parallel = self.processes.parallel
+        sizes: dict[str, Any] = {"num_samples": len(views), "dim": config.encoder.dim, "parallel": parallel}
+        self.criterion = make_criterion(loss.method, temperature=loss.temperature, **sizes, **loss.settings).to(device)
         rates = {name: getattr(chosen, name) for name in ("learning_rate", "weight_decay", "momentum")}
         self.optimiser = make_optimiser(chosen.name, self.encoder, **rates)
         generator = torch.Generator(device).manual_seed(training.seed)
@@ -97,14 +104,31 @@ class Run:
             self.encoder.to(memory_format=torch.channels_last)
         if training.compile:
             self.encoder.compile()
+        if parallel is not None:
+            self._check_shared(training.batch_size)
         parts = (self.encoder, views, self.criterion, self.optimiser, generator)
         self.update = TrainingStep(
-            *parts, precision=self.precision, channels_last=training.channels_last, clip=chosen.clip
+            *parts,
+            precision=self.precision,
+            channels_last=training.channels_last,
+            clip=chosen.clip,
+            replay=training.cuda_graphs and device.type == "cuda" and parallel is None,
         )
         self.scaler = self.update.scaler
         self.best: float | None = None
         self._sums: dict[str, Tensor | float] = {}
         self._count = 0
+
+    def _check_shared(self, batch_size: int) -> None:
+        """Refuse what several processes cannot share."""
+        if batch_size < self.processes.size:
+            words = f"training.batch_size is {batch_size}, for {self.processes.size} processes: "
+            raise ValueError(words + "it is the batch of all, and each needs a sample.")
+        if any(isinstance(module, nn.BatchNorm2d) for module in self.encoder.modules()):
+            raise ValueError(
+                "encoder.norm is batch, and several processes share the batch: each would have the statistics of its "
+                "own part, and those of all would cost a message a layer; use group or none."
+            )
 
     @property
     def done(self) -> float:
@@ -119,9 +143,13 @@ class Run:
     def advance(self) -> None:
         """One step: the next batch, the update, the schedule."""
         started = time.perf_counter()
+        if self.processes.parallel is not None and self.update.model is None:  # all processes make it at once
+            self.update.model = DistributedDataParallel(self.encoder, gradient_as_bucket_view=True)
         epoch, index = next(self.sampler)
         if (coming := self.sampler.peek()) is not None:
+            coming = self.processes.mine(coming)
             self.views.prefetch(coming.repeat(2), views_of_epoch(epoch, coming).flatten())
+        index = self.processes.mine(index)
         norm = self.update(index, views_of_epoch(epoch, index))
         numbers = self.criterion.stats._asdict() | ({} if norm is None else {"gradient_norm": norm})
         for name, value in numbers.items():  # tensors are summed where they are: the host need not wait for them
@@ -131,6 +159,12 @@ class Run:
         self.spent += step_price(self.criterion.stats, self.sampler.batch_size)
         self.schedule.step()
         self.seconds += time.perf_counter() - started
+
+    def embeddings(self) -> Tensor:
+        """Those of the last batch, (2b, d), first all of z1, then all of z2; in all processes at once."""
+        if self.processes.parallel is None:
+            return self.update.embeddings
+        return torch.cat(self.processes.parallel.gather(*self.update.embeddings.chunk(2)))
 
     def means(self) -> dict[str, float]:
         """The means of the criterion's numbers over the steps since the last call.
@@ -163,11 +197,15 @@ class Run:
             "gpu": self.gpu,
             **{name: getattr(self, name) for name in COUNTERS},
             **{name: getattr(self, name).state_dict() for name in PARTS},
+            "criterion": self._whole(self.criterion.state_dict()),
             "generator": self.update.generator.get_state(),
             "random": {"cpu": torch.get_rng_state(), **cuda},
             "sums": self._sums,
             "count": self._count,
         }
+
+    def _whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return state if self.processes.parallel is None else self.processes.parallel.whole(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume where the state was saved, to the last bit; with a warning where the GPU is another one.
@@ -199,6 +237,8 @@ class Run:
             )
         if state["precision"] != self.precision:
             state = state | {"scaler": self.scaler.state_dict()}
+        if (parallel := self.processes.parallel) is not None:
+            state = state | {"criterion": parallel.share(state["criterion"])}
         for name in PARTS:
             getattr(self, name).load_state_dict(state[name])
         self.update.generator.set_state(state["generator"])

@@ -20,13 +20,13 @@ TARGETS = {"EMC2": 1.45, "EMC2 remembered": 1.25}  # of a step on ResNet-18
 class Steps:
     """Training steps of one loss, epoch by epoch over `samples` images; counts the views encoded again."""
 
-    def __init__(self, views, encoder, method, temperature, learning_rate):
+    def __init__(self, views, encoder, method, temperature, learning_rate, replay=False):
         torch.manual_seed(0)
         self.samples, encoder = len(views), encoder().to(DEVICE)
         criterion = make_criterion(method, num_samples=self.samples, dim=DIM, temperature=temperature)
         optimiser = torch.optim.Adam(encoder.parameters(), learning_rate)
         generator = torch.Generator(DEVICE).manual_seed(0)
-        self.update = TrainingStep(encoder, views, criterion.to(DEVICE), optimiser, generator)
+        self.update = TrainingStep(encoder, views, criterion.to(DEVICE), optimiser, generator, replay=replay)
         self.turn, self.again = count(), []
 
     def __call__(self):
@@ -42,11 +42,12 @@ class Steps:
         """The limit: a batch in memory through the encoder, forward and backward, and an update with gradient 0."""
         index = torch.arange(B, device=DEVICE)
         images = self.update.views(index.repeat(2), views_of_epoch(0, index).flatten())
-        optimiser = self.update.optimiser
+        optimiser, replayed = self.update.optimiser, self.update.replayed
 
         def step():
             optimiser.zero_grad()
-            (0.0 * self.update.embed(images).mean()).backward()  # a zero gradient
+            embeddings = self.update.embed(images, replayed and replayed.batch)
+            (0.0 * embeddings.mean()).backward()  # a zero gradient
             optimiser.step()
 
         return step
@@ -96,9 +97,9 @@ def photographs(count=512):
     return (255 * images).to(torch.uint8).to(DEVICE)
 
 
-def resnet(method, temperature=0.07):
+def resnet(method, temperature=0.07, replay=False):
     views = ImageViews(photographs(), Augmentation(96))
-    return Steps(views, partial(ResNetEncoder, dim=DIM), method, temperature, 1e-4)
+    return Steps(views, partial(ResNetEncoder, dim=DIM), method, temperature, 1e-4, replay)
 
 
 class SpreadOut(TrainingStep):
@@ -114,9 +115,9 @@ class SpreadOut(TrainingStep):
         return torch.nn.functional.normalize(0.1 * embedding + self.table[index, view % 2], dim=1)
 
 
-def resnet_on_its_way(method):
+def resnet_on_its_way(method, replay=False):
     """Steps whose chains have run for four epochs on the table's embeddings."""
-    steps = resnet(method)
+    steps = resnet(method, replay=replay)
     steps.update.__class__ = SpreadOut
     table = SpreadOut.table
     for epoch in range(4):
@@ -145,6 +146,22 @@ def test_resnet_limit(compare):
     steps = resnet_on_its_way("NT-Xent")
     limit = ("limit: encoder alone", steps.encoder_only())
     compare("ResNet-18 step, 96 x 96", f"b={B}", ("NT-Xent", steps), limit, rounds=4)
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="only a GPU replays")
+@pytest.mark.parametrize("method", ["NT-Xent", "EMC2", "EMC2 remembered"])
+def test_replayed_resnet_step(compare, method):
+    """CUDA graphs in the place of single launches; and what is left above the encoder alone."""
+    replayed, launched = resnet_on_its_way(method, replay=True), resnet_on_its_way(method)
+    what, size = "ResNet-18 step replayed, 96 x 96", f"b={B}"
+    compare(what, size, (method, replayed), ("launched", launched), rounds=40, note=replayed.note)
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="only a GPU replays")
+def test_replayed_resnet_limit(compare):
+    steps = resnet_on_its_way("NT-Xent", replay=True)
+    limit = ("limit: encoder alone, replayed", steps.encoder_only())
+    compare("ResNet-18 step replayed, 96 x 96", f"b={B}", ("NT-Xent", steps), limit, rounds=40)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.4])

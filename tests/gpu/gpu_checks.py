@@ -15,12 +15,14 @@ import reference
 import torch
 from runs import outcome, same
 from test_devices import run as visits_on
+from torch import distributed as dist
 from trials import LOSSES
 
 from emc2_lite.laboratory import median_profile
-from emc2_lite.losses import DCLLoss
+from emc2_lite.losses import METHODS, DCLLoss, Parallel, make_criterion
 from emc2_lite.training import Run, changed, read_config
 from emc2_lite.training.loop import views_of_epoch
+from emc2_lite.training.replay import ReplayedEncoder
 from emc2_lite.training.run import precision_on
 from emc2_lite.vision import DigitViews, ImageViews, load_digits
 
@@ -39,11 +41,14 @@ def drawn_on_the_cpu(monkeypatch):
     def of_the_cpu(generator):
         return generators.setdefault(id(generator), (generator, torch.Generator().manual_seed(0)))[1]
 
-    def uniforms(shape, dtype, device, generator):
-        return random_uniforms(shape, dtype, CPU, of_the_cpu(generator)).to(device)
+    def uniforms(shape, dtype, device, generator, columns=None):
+        columns = None if columns is None else columns.cpu()
+        return random_uniforms(shape, dtype, CPU, of_the_cpu(generator), columns).to(device)
 
-    def proposals(b, like, generator, original=two_view.random_proposals):
-        drawn = original(b, torch.empty(0, dtype=like.dtype), of_the_cpu(generator))
+    original = two_view.random_proposals
+
+    def proposals(b, like, generator, *rest):
+        drawn = original(b, torch.empty(0, dtype=like.dtype), of_the_cpu(generator), *rest)
         return tuple(part.to(like.device) for part in drawn)
 
     for module in (emc2, visits, negative_cache):
@@ -110,6 +115,45 @@ def test_a_compiled_encoder_takes_the_same_steps():
     assert plain.means()["loss"] == pytest.approx(compiled.means()["loss"], rel=0.01)
 
 
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="only a GPU replays")
+@pytest.mark.parametrize("name", ["NT-Xent", "SogCLR", "EMC2", "EMC2 remembered"])
+def test_a_replayed_run_takes_the_steps_of_a_launched_one(name):
+    """Bit for bit where nothing is encoded again: there rows fill up a power of two, and may be rounded otherwise."""
+    method = METHODS[name]
+    values = {"loss.method": name.split()[0], **{f"loss.{key}": value for key, value in method.settings.items()}}
+    values["training.precision"] = "float32"
+    runs = [photograph_run(**values, **{"training.cuda_graphs": replay}) for replay in (True, False)]
+    for run in runs:
+        while run.step < 12:
+            run.advance()
+    replayed, launched, start = (
+        torch.cat([weight.detach().flatten() for weight in run.encoder.parameters()])
+        for run in (*runs, photograph_run(**values))
+    )
+    exact = name in ("NT-Xent", "SogCLR")
+    assert (replayed - launched).norm() <= (0 if exact else 0.02) * (launched - start).norm()
+    numbers = [run.means() for run in runs]
+    assert numbers[0] == pytest.approx(numbers[1], rel=0.02, abs=0.01)
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="only a GPU replays")
+@pytest.mark.parametrize("count", [5, 8, 40])
+def test_a_replayed_encoder_has_the_embeddings_and_gradients_of_the_launched_one(count):
+    """With and without gradient, and twice in a step, when the second pass must not overwrite the first."""
+    encoder = photograph_run(**{"training.precision": "float32"}).encoder
+    replayed, weights = ReplayedEncoder(encoder, None), list(encoder.parameters())
+    first, second = torch.rand(2, count, 3, 96, 96, device=DEVICE)
+    expected = [encoder(images) for images in (first, second)]
+    replayed.new_step()
+    found = [replayed.again(images) for images in (first, second)]
+    with torch.no_grad():
+        torch.testing.assert_close(replayed.again(first), expected[0], rtol=1e-4, atol=1e-5)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        for gradient, right in zip(*(torch.autograd.grad(z[:, 0].sum(), weights) for z in (one, other)), strict=True):
+            assert (gradient - right).norm() <= 1e-3 * right.norm()
+
+
 def test_a_step_of_the_papers_run_is_finite_and_its_profile_is_printed(capsys):
     """The phases of a step, in milliseconds: the line to compare with the next change's."""
     run = photograph_run()
@@ -130,3 +174,25 @@ def test_digits_learn_on_the_device():
         run.advance()
     first, second = run.update.embeddings.chunk(2)
     assert (first * second).sum(dim=1).mean() > 0.5 + (first * second.roll(1, 0)).sum(dim=1).mean()
+
+
+def test_a_group_of_nccl_gives_the_losses_of_one_process():
+    """One process: `Parallel` gathers, sums and shares through nccl, which takes tensors of the GPU only."""
+    backend = "nccl" if DEVICE.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        views, index = torch.randn(2, 16, 8, device=DEVICE), torch.arange(16, device=DEVICE)
+        z1, z2 = torch.nn.functional.normalize(views, dim=-1)
+        for name in ("NT-Xent", "DCL", "SogCLR", "EMC2 remembered", "cache"):
+            values = []
+            for parallel in (None, Parallel()):
+                how = {"num_samples": 16, "dim": 8, "temperature": 0.1, "parallel": parallel}
+                criterion, leaf = make_criterion(name, **how).to(DEVICE), z1.clone().requires_grad_()
+                generator = torch.Generator(DEVICE).manual_seed(0)
+                loss = criterion(leaf, z2, index, None, lambda i, v: torch.stack((z1, z2))[v, i], generator)
+                loss.backward()
+                whole = criterion.state_dict() if parallel is None else parallel.whole(criterion.state_dict())
+                values.append((loss, leaf.grad, {key: value.cpu() for key, value in whole.items()}))
+            torch.testing.assert_close(values[1], values[0])
+    finally:
+        dist.destroy_process_group()

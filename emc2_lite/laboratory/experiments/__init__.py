@@ -18,7 +18,9 @@ from emc2_lite.laboratory.experiments.at_rest import EXACT, Digits, criterion, d
 from emc2_lite.laboratory.experiments.cells import rows_of_cells
 from emc2_lite.laboratory.experiments.mapping import map_cells, patience_cells, trained_at_price
 from emc2_lite.laboratory.experiments.published import GRADIENTS, gradient_error, gradient_error_cells, untrained
+from emc2_lite.laboratory.experiments.step_times import step_time_cells, step_times
 from emc2_lite.laboratory.experiments.theorem import stationarity
+from emc2_lite.laboratory.experiments.towers import tower_cells, trained_towers
 from emc2_lite.laboratory.experiments.variants import trained_variant, variant_cells
 from emc2_lite.laboratory.gradients import GradientQuality
 from emc2_lite.laboratory.statistics import Row, over_seeds
@@ -34,6 +36,7 @@ class Experiment(NamedTuple):
     steps: config -> the numbers of steps of its runs; each must be at least `measurements`.
     cell: makes the row or rows of each cell that `run` yields, a dictionary of its arguments; None where `run` yields
         the rows.
+    timed: whether it measures times, so that nothing may run beside it.
     """
 
     run: Callable[..., Iterator[Row]]
@@ -41,6 +44,7 @@ class Experiment(NamedTuple):
     values: tuple[str, ...]
     steps: Callable[[Row], Sequence[int]] | None = None
     cell: Callable[..., Row | list[Row]] | None = None
+    timed: bool = False
 
     def config(self, given: Row) -> Row:
         """All parameters but `progress`, the given ones in the place of the defaults, lists as JSON has them.
@@ -94,6 +98,16 @@ EXPERIMENTS = {
     "quality": Experiment(quality, (*_PLACE, "views", *_WINDOW), GradientQuality._fields),
     "stationarity": Experiment(
         stationarity, ("method", "horizon"), ("mean_squared_norm", "loss"), lambda c: c["horizons"]
+    ),
+    "step-times": Experiment(
+        step_time_cells,
+        ("method", "batch_size", "processes"),
+        ("milliseconds", "messages", "encoded", "with_gradient", "weights", "dim"),
+        cell=step_times,
+        timed=True,
+    ),
+    "towers": Experiment(
+        tower_cells, ("method",), ("loss", "accuracy", "steps", "relative_price"), cell=trained_towers
     ),
     "untrained": Experiment(untrained, ("norm", "hidden"), _START),
     "variants": Experiment(variant_cells, ("method", "views"), _AT_PRICE, cell=trained_variant),

@@ -46,7 +46,8 @@ def rows_of_cells(
             if kept:
                 with kept.open("a", encoding="utf-8") as lines:
                     lines.write(f"{json.dumps([cells[number], *result])}\n")
-        done, place = done + 1, ", ".join(f"{name} {cells[number][name]}" for name in by)
+        cell = cells[number]
+        done, place = done + 1, ", ".join(f"{name} {cell[name]}" for name in by if name in cell)
         progress(f"{done} of {len(cells)}: {place}: {failure or 'done'}")
     if not results:
         raise ValueError(f"No cell worked; the last one's reason: {failure}")

@@ -17,6 +17,7 @@ from emc2_lite.laboratory.gradients import BatchSize, Count
 from emc2_lite.laboratory.neighbours import FastCLIPLoss, NeuCLIPLoss, SCENTLoss
 from emc2_lite.laboratory.statistics import Row
 from emc2_lite.losses import Criterion, EMC2Loss
+from emc2_lite.losses.two_view import TwoViewBlock
 from emc2_lite.sampling import random_uniforms
 from emc2_lite.training.optimisers import LearningRate
 from emc2_lite.vision.views import Views
@@ -25,7 +26,7 @@ from emc2_lite.vision.views import Views
 class Coin(EMC2Loss):
     """EMC2 that encodes a carried-over view with probability w(r, 0), with weight 1, instead of always with w(r, 0)."""
 
-    def counted(self, weight: Tensor, generator: Generator | None) -> Tensor:
+    def counted(self, block: TwoViewBlock, weight: Tensor, generator: Generator | None) -> Tensor:
         return (random_uniforms(weight.shape, weight.dtype, weight.device, generator) < weight).to(weight)
 
 
