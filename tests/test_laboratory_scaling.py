@@ -5,6 +5,7 @@ import torch
 
 from emc2_lite.laboratory import scaling
 from emc2_lite.losses import EMC2Loss
+from emc2_lite.records import read_record, rows_where
 from emc2_lite.sampling import metropolis_hastings, total_variation
 
 
@@ -93,10 +94,11 @@ def test_work_counts_encodings_and_state_by_processes():
 
 def test_the_fit_finds_the_machine_that_made_the_times():
     generator = torch.Generator().manual_seed(0)
-    true = scaling.Machine(1e-5, 1e-9, 1e-8, 2e-9, 1e-4, 1e-9, 1e-3)
+    true = scaling.Machine(1e-5, 5e-4, 1e-9, 1e-8, 2e-9, 1e-4, 3e-3, 1e-9, 1e-4)
     works = [
         scaling.step_work(
-            method, samples=1_437, batch_size=b, dim=32, weights=93_000, processes=k, encoded=0.4, with_gradient=0.2
+            method, samples=1_437, batch_size=b, dim=32, weights=93_000, processes=k, cores=2,
+            encoded=0.4 * (method != "NT-Xent"), with_gradient=0.01 * (method != "NT-Xent"),
         )
         for method in ("NT-Xent", "EMC2", "cache") for b in (8, 32, 128) for k in (1, 2, 4)
     ]  # fmt: skip
@@ -149,6 +151,7 @@ def test_processes_beyond_the_cores_take_turns():
     own, shared = (scaling.step_work("EMC2", **how, cores=cores) for cores in (None, 2))
     assert shared.encodings == 2 * own.encodings and shared.candidates == 2 * own.candidates
     assert (shared.messages, shared.bytes) == (own.messages, own.bytes)
+    assert own.turns == 0 and shared.turns == shared.messages
 
 
 def test_memory_is_the_state_of_a_share_and_the_tables_of_its_rows():
@@ -157,3 +160,21 @@ def test_memory_is_the_state_of_a_share_and_the_tables_of_its_rows():
     assert chains[1] - chains[0] == 32 * 2_000
     assert scaling.step_memory("NT-Xent", samples=10**9, **how) == 8 * 64 * 64
     assert scaling.step_memory("cache", samples=10**6, **how) > 8 * 64 * 2 * 10**6
+
+
+@pytest.mark.parametrize(("held_out", "error"), [(None, 0.15), (64, 0.3)])
+def test_the_recorded_steps_are_predicted(held_out, error):
+    """54 steps; and the 18 of the middle batch size, by the machine that is fitted to the two others."""
+    record = read_record("step_times")
+    fitted = [row for row in record["final"] if row["batch_size"] != held_out]
+    seconds = [row["milliseconds"] / 1000 for row in fitted]
+    machine = scaling.fitted_machine([work_of(record, row) for row in fitted], seconds)
+    for row in record["final"] if held_out is None else rows_where(record["final"], batch_size=held_out):
+        assert 1000 * machine.seconds(work_of(record, row)) == pytest.approx(row["milliseconds"], rel=error), row
+
+
+def work_of(record, row):
+    sizes = {"samples": record["config"]["samples"], "dim": round(row["dim"]), "weights": round(row["weights"])}
+    again = {"encoded": row["encoded"], "with_gradient": row["with_gradient"]}
+    where = {"batch_size": row["batch_size"], "processes": row["processes"], "cores": 2}
+    return scaling.step_work(row["method"], **where, **sizes, **again)

@@ -12,6 +12,7 @@ from emc2_lite.evaluation.checks import Count, check_labels, check_shots, labell
 from emc2_lite.evaluation.intervals import Interval, accuracy
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+SMALL = 2_000_000  # numbers of the labelled rows: 100 labels of each of ten classes, 2,000 features
 PAPER = {"learning_rate": 1e-3, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 1024, "epochs": 100}
 
 
@@ -74,7 +75,7 @@ def label_efficiency(
     """Test accuracy of the tuned linear probe with few labels a class: a row for each draw and each count.
 
     A row holds `labels_per_class`, `draw` (from 0) and `accuracy` (in [0, 1]). Within a draw, label sets are nested.
-    All is computed on the CPU: with few rows a GPU waits for thousands of small launches.
+    Small problems are solved on the CPU, for on few rows a GPU waits for thousands of launches.
     With 1 label a class no label can be held out, and the penalty is the probe's strongest, l2 = 1.
 
     Raises: ValueError: on no counts, a count below 1, over the smallest class or twice, draws below 1, or on parts that
@@ -84,9 +85,12 @@ def label_efficiency(
     >>> label_efficiency(features, labels, features, labels, counts=[1], draws=1)
     [{'labels_per_class': 1, 'draw': 0, 'accuracy': 1.0}]
     """
-    parts = labelled_parts(features, labels, test_features, test_labels)
+    features, labels, test_features, test_labels = labelled_parts(features, labels, test_features, test_labels)
     check_shots(labels, max(counts), "counts holds")
-    features, labels, test_features, test_labels = (part.cpu() for part in parts)
+    if max(counts) * len(labels.unique()) * features.shape[1] <= SMALL:
+        features, labels, test_features, test_labels = (
+            part.cpu() for part in (features, labels, test_features, test_labels)
+        )
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for draw in range(draws):

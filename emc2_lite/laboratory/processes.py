@@ -6,6 +6,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -16,8 +17,8 @@ def attempts(work: Callable[[Any], Any], items: Mapping[int, Any], jobs: int) ->
 
     With jobs=1 this process does the work. Otherwise `jobs` processes do, each an item at a time; `work`, the items and
     the results are pickled. A process that dies costs its item alone: a new process goes on with the others. When the
-    iteration stops early, all processes get SIGTERM and are waited for. They ignore the terminal's Ctrl-C and SIGHUP,
-    so that each gets one signal; if this process is killed, they get SIGTERM too.
+    iteration stops early, processes at work get SIGTERM, and all are waited for. They ignore the terminal's Ctrl-C and
+    SIGHUP, so that each gets one signal; if this process is killed, they get SIGTERM too.
     """
     if jobs == 1:
         yield from ((number, *_attempt(work, item)) for number, item in items.items())
@@ -41,8 +42,14 @@ def attempts(work: Callable[[Any], Any], items: Mapping[int, Any], jobs: int) ->
                     result, failure = None, _end_of(workers.pop(connection))
                 yield number, result, failure
     finally:
-        for process in workers.values():
-            process.terminate()
+        for connection, process in workers.items():
+            if connection in busy:
+                process.terminate()
+            else:  # ended by a signal, it would leave its semaphores behind
+                with suppress(OSError):
+                    connection.send(None)
+                process.join(10)
+                process.terminate()
         for process in workers.values():
             process.join()
 
@@ -74,8 +81,8 @@ def _serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    while True:
-        connection.send(_attempt(*connection.recv()))
+    while (task := connection.recv()) is not None:
+        connection.send(_attempt(*task))
 
 
 def _end_with_parent() -> None:

@@ -241,16 +241,19 @@ STATE = {
 class Work(NamedTuple):
     """What the busiest process does in a step, or where processes outnumber the cores, the busiest core.
 
-    encodings: forward passes of a view, 3 for one with gradient. products: multiply-adds between embeddings.
-    candidates: proposals to chains. entries: scores of cached embeddings. messages: for which all processes wait for
-    each other, whatever their number. bytes: that leave the process.
+    encodings: forward passes of a view, 3 for one with gradient. passes: calls of the encoder, counted likewise,
+    however many views they take. products: multiply-adds between embeddings. candidates: proposals to chains.
+    entries: scores of cached embeddings. messages: for which all processes wait for each other, whatever their
+    number. turns: messages for which a process waits until another leaves the core. bytes: that leave the process.
     """
 
     encodings: float
+    passes: float
     products: float
     candidates: float
     entries: float
     messages: float
+    turns: float
     bytes: float
 
 
@@ -281,12 +284,15 @@ def step_work(
     # Messages: lengths, both halves' embeddings, names and views there, two gradients back, numbers, the weights.
     messages = 0 if k == 1 else 9 + (8 if method == "cache" else 0)
     gathered, weighed = 4 * columns * d, 2 * 4 * weights  # bytes; a sum over processes travels twice
+    without, some = min(1.0, rows * (encoded - with_gradient)), min(1.0, rows * with_gradient)  # passes, in most steps
     return Work(
         encodings=share * (6 * math.ceil(b / k) + rows * (encoded + 2 * with_gradient)),
+        passes=share * (3 + without + 3 * some),
         products=share * ((2 if k == 1 else 3) * rows * columns * d + entries * d),
         candidates=share * rows * count_negatives(b) if method.startswith("EMC2") else 0,
         entries=share * entries,
         messages=messages,
+        turns=messages * (share - 1),
         bytes=(3 * gathered + weighed) * (k - 1) / k,
     )
 
@@ -327,10 +333,12 @@ class Machine(NamedTuple):
     """Seconds for each unit of `Work`, and for a step as such."""
 
     encodings: float
+    passes: float
     products: float
     candidates: float
     entries: float
     messages: float
+    turns: float
     bytes: float
     step: float
 
@@ -342,9 +350,9 @@ class Machine(NamedTuple):
 def fitted_machine(works: Sequence[Work], seconds: Sequence[float]) -> Machine:
     """The machine that explains measured steps best: least squares of relative errors, no rate below 0.
 
-    >>> works = [Work(6 * b, 12 * b * b, 0, 0, 0, 0) for b in (4, 8, 16)]
+    >>> works = [Work(6 * b, 3, 12 * b * b, 0, 0, 0, 0, 0) for b in (4, 8, 16)]
     >>> machine = fitted_machine(works, [0.5 + 0.1 * work.encodings for work in works])
-    >>> round(machine.encodings, 6), round(machine.step, 6)
+    >>> round(machine.encodings, 6), round(3 * machine.passes + machine.step, 6)  # two names for one constant here
     (0.1, 0.5)
     """
     amounts = np.array([[*work, 1.0] for work in works])

@@ -89,13 +89,14 @@ class Optimiser(Section):
 
 @dataclass(frozen=True)
 class Training(Section):
-    """budget: "epochs", or "price": the run ends when it has spent as many encodings as its epochs cost NT-Xent, and
-    the learning rate follows what is spent. device: cpu, cuda, or auto (cuda where torch finds a GPU).
-    precision: float32, bfloat16, float16 (scaled), or auto (`emc2_lite.training.run.precision_on`). threads: of
-    the CPU. cuda_graphs: record views and encoder and replay them (`emc2_lite.training.replay`), on a GPU of a single
-    process. processes: that torchrun must have started, any number if not given; the batch is that of all.
-    log_steps: steps between two lines of metrics. evaluate_epochs: epochs between two 1-NN evaluations, 0 for
-    none, on evaluate_images labelled images. checkpoint_seconds: least time between two checkpoints.
+    """budget: "epochs", or "price": the run ends when it has spent as many encodings as its epochs cost NT-Xent,
+    and the learning rate follows what is spent. device: cpu, cuda, or auto (cuda where torch finds a GPU).
+    precision: float32, bfloat16, float16 (scaled), or auto (`emc2_lite.training.run.precision_on`). threads: of the
+    CPU. cuda_graphs: record views and encoder and replay them (`emc2_lite.training.replay`): on a GPU, with images
+    in memory, in a run of one process; elsewhere without effect. processes: that torchrun must have started, any
+    number if not given; the batch is that of all. log_steps: steps between two lines of metrics. evaluate_epochs:
+    epochs between two 1-NN evaluations, 0 for none, on evaluate_images labelled images. checkpoint_seconds: least
+    time between two checkpoints.
     """
 
     epochs: Count = 20

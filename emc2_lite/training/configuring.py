@@ -14,10 +14,10 @@ from emc2_lite.vision import Augmentation
 SHIPPED = Path(__file__).parent / "configs"
 KINDS = (Data, Encoder, Loss, Optimiser, Training)
 SECTIONS = {kind.__name__.lower(): kind for kind in KINDS} | {"views": Augmentation}
-# A resumed run may change these settings, which do not enter the computation.
+# A resumed run may change these settings, which do not enter the computation, or (CUDA graphs) its last bits at most.
 _FREE = (
     *("data.folder", "data.workers", "data.skip_corrupt"),
-    *("training.device", "training.processes", "training.checkpoint_seconds"),
+    *("training.device", "training.processes", "training.cuda_graphs", "training.checkpoint_seconds"),
 )
 
 

@@ -79,7 +79,8 @@ class TrainingStep:
         precision: "float32", "bfloat16" or "float16"; the loss is always in float32, and float16 gradients are scaled.
         channels_last: pass images to the encoder with the channel as the innermost dimension.
         clip: the largest norm of the gradient; a longer gradient is shortened to it.
-        replay: on a GPU, record the making of views and the encoder's passes as CUDA graphs; without `model`.
+        replay: record the making of views and the encoder's passes as CUDA graphs; on a GPU, and without `model`. A
+            gradient then stays in its place until the next step.
         model: the encoder as DistributedDataParallel, where several processes share the batch: it encodes the batch,
             which all processes do at once, and the encoder alone the views that the criterion encodes again.
 
@@ -122,9 +123,7 @@ class TrainingStep:
     def make_views(self, index: Tensor, view: Tensor) -> Tensor:
         """Pixels of views, in the run's layout: (k,), (k,) -> (k, C, S, S)."""
         with record_function("views"):
-            if self.replay and self.views.recordable:
-                if self.replayed_views is None:
-                    self.replayed_views = Replayed(lambda names: self.views.trusted(*names.unbind(1)), len(index))
+            if self.replayed_views is not None:
                 images = self.replayed_views(torch.stack((index, view), dim=1))
             else:
                 images = self.views.trusted(index, view)
@@ -137,12 +136,11 @@ class TrainingStep:
             return (model or self.model or self.encoder)(images.contiguous(memory_format=self.layout))
 
     def __call__(self, index: Tensor, view: Tensor, on_gradient: Callable[[], object] = lambda: None) -> Tensor | None:
-        images, model = self.make_views(index.repeat(2), view.flatten()), None
-        if self.replayed is not None:
-            self.replayed.new_step()
-            model = self.replayed.batch
-        embeddings = self.embed(images, model)
-        self.embeddings = embeddings.detach()
+        if self.replay and self.views.recordable and self.replayed_views is None:
+            self.replayed_views = Replayed(lambda names: self.views.trusted(*names.unbind(1)), view.numel())
+        images = self.make_views(index.repeat(2), view.flatten())
+        embeddings = self.embed(images, None if self.replayed is None else self.replayed.batch)
+        self.embeddings = embeddings.detach().clone()  # a graph's place for them is used again
         with record_function("loss"):
             loss = self.criterion(*embeddings.chunk(2), index, view, self.encode, self.generator)
         with record_function("optimiser"):

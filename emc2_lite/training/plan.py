@@ -53,7 +53,8 @@ def plan(
 ) -> Plan:
     """Measure a configuration's step on `samples` images of `shape`, (C, H, W): copies of one with random pixels.
 
-    Four batches are visited twice, so that at the second visit, which is timed, the chains hold states. Of several
+    Four batches are visited twice, so that at the second visit, which is timed, the chains hold states; on a GPU three
+    times, for the second visit records CUDA graphs. Of several
     `processes`, the time and the memory are those of one, on a device of its own: it takes its part of the batch as a
     batch. Messages are not in the time, nor the scores of its rows with the other parts' columns.
 
@@ -80,11 +81,12 @@ def plan(
     steps, passes, encoded, prices = [], [], [], []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    for epoch, index in islice(batches, 2 * batches.batches_per_epoch):
+    replayed, visits = run.update.replayed, 3 if run.update.replay else 2  # graphs are recorded in the second
+    for epoch, index in islice(batches, visits * batches.batches_per_epoch):
         rows, view = index.repeat(2), views_of_epoch(epoch, index)
         batch = run.views(rows, view.flatten())
         began = now()
-        run.update.embed(batch).sum().backward()
+        run.update.embed(batch, replayed.batch if replayed else None).sum().backward()
         passed = now()
         run.update(index, view)
         again, price = getattr(criterion.stats, "views_encoded", 0), step_price(criterion.stats, b)
@@ -92,7 +94,7 @@ def plan(
             with torch.no_grad():
                 run.update.encode(rows[:spared], view.flatten()[:spared])
             again, price = again + spared, price + spared
-        if epoch:
+        if epoch == visits - 1:
             passes.append(passed - began)
             steps.append(now() - passed)
             encoded.append(again / (2 * b))
@@ -107,7 +109,7 @@ def plan(
         "activations": _activations(run, batch),
     }
     if device.type == "cuda":
-        memory["peak"] = torch.cuda.max_memory_allocated(device) + memory["images"]
+        memory["peak"] = torch.cuda.max_memory_reserved(device) + memory["images"]
     total = config.training.epochs * per_epoch
     taken = math.ceil(total / mean(prices)) if config.training.budget == "price" else total
     return Plan(

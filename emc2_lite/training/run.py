@@ -112,12 +112,17 @@ class Run:
             precision=self.precision,
             channels_last=training.channels_last,
             clip=chosen.clip,
-            replay=training.cuda_graphs and device.type == "cuda" and parallel is None,
+            replay=training.cuda_graphs and self._recordable(),
         )
         self.scaler = self.update.scaler
         self.best: float | None = None
         self._sums: dict[str, Tensor | float] = {}
         self._count = 0
+
+    def _recordable(self) -> bool:
+        """Whether a CUDA graph can hold the passes: on the current GPU, without other processes, views in memory."""
+        current = self.device.type == "cuda" and self.device.index in (None, torch.cuda.current_device())
+        return current and self.processes.parallel is None and self.views.recordable
 
     def _check_shared(self, batch_size: int) -> None:
         """Refuse what several processes cannot share."""

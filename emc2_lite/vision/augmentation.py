@@ -7,7 +7,7 @@ operations. (kornia's batches draw from a stream, share one order of the jitter,
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Annotated, NamedTuple
 
 import torch
@@ -125,7 +125,7 @@ def draw_colours(augmentation: Augmentation, uniforms: Tensor) -> Colours:
     return Colours(uniforms[:, 4:8].argsort(dim=1), factors, grey, blurred, _within(augmentation.sigma, sigma))
 
 
-@lru_cache(maxsize=32)
+@cache  # a CUDA graph may hold the place of each
 def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
     """The values on the device, float32: made anew in each call, they would be copied there each time."""
     return torch.tensor(values, dtype=torch.float32, device=device)
@@ -211,7 +211,7 @@ def blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
 
 
-@lru_cache(maxsize=8)
+@cache  # as above
 def _reflections(side: int, kernel: int, device: torch.device) -> Tensor:
     """For each tap the matrix that moves a line by the tap, mirrored at the line's ends: (kernel, side, side)."""
     line = F.pad(torch.arange(side, dtype=torch.float32)[None], (kernel // 2, kernel // 2), mode="reflect")[0].long()

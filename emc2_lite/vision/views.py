@@ -45,8 +45,8 @@ class Views(ABC):
     [0, 1], without gradient.
 
     `identity` differs where the images do, such as a digest of their names and sizes, and `classes` names the labels;
-    both are empty where unknown. `recordable` says that making k views is the same work on the device for any k views,
-    without a wait for the host, so that a CUDA graph can hold it.
+    both are empty where unknown. `recordable` says that a CUDA graph can hold `make`: it does the same to any k views,
+    reads no number on the host, and never changes.
 
     Raises: ValueError: on an index or view that is no tensor, shapes that differ or are not (k,), k = 0, a dtype other
         than int64, indices outside 0 to N - 1, or negative view numbers.
@@ -118,7 +118,7 @@ class DigitViews(Views):
         if not (images.numel() and images.min() >= 0 and images.max() <= 1):
             raise ValueError("images holds numbers outside [0, 1] or NaN, or nothing: scale the pixels to [0, 1].")
         self.images: Tensor = images
-        self.recordable = True
+        self.recordable = type(self).make is DigitViews.make
 
     def originals(self, index: Tensor) -> Tensor:
         return self.images[index]
@@ -161,7 +161,8 @@ class ImageViews(Views):
             raise ValueError(f"images is {images.dtype}: pass torch.uint8, or floating point from 0 to 1.")
         self.images: Tensor = images
         self.augmentation = augmentation
-        self.recordable = max(images.shape[2:]) <= LONGEST * min(images.shape[2:])
+        short = max(images.shape[2:]) <= LONGEST * min(images.shape[2:])
+        self.recordable = short and type(self).make is ImageViews.make
 
     def make(self, index: Tensor, view: Tensor) -> Tensor:
         uniforms = view_uniforms(index, view, DRAWS)

@@ -110,9 +110,12 @@ class SpreadOut(TrainingStep):
 
     table = clustered(512)
 
-    def encode(self, index, view):
-        embedding = super().encode(index, view)
-        return torch.nn.functional.normalize(0.1 * embedding + self.table[index, view % 2], dim=1)
+    def make_views(self, index, view):
+        self.named = index, view % 2
+        return super().make_views(index, view)
+
+    def embed(self, images, model=None):
+        return torch.nn.functional.normalize(0.1 * super().embed(images, model) + self.table[self.named], dim=1)
 
 
 def resnet_on_its_way(method, replay=False):

@@ -9,10 +9,12 @@ from emc2_lite.laboratory.scaling import STATE, Machine, Work
 # What a step is made of, in words, by field of `Machine`.
 PARTS = {
     "encodings": "encoding",
+    "passes": "calls of the encoder",
     "products": "scores of the batch",
     "candidates": "chains",
     "entries": "scores of the cache",
     "messages": "messages",
+    "turns": "waiting for the core",
     "bytes": "bytes sent",
     "step": "the rest",
 }
@@ -40,7 +42,7 @@ def parts_of_a_step(works: Mapping[str, Work], machine: Machine, title: str) -> 
     for number, (part, name) in enumerate(PARTS.items()):
         amounts = [getattr(work, part, 1.0) for work in works.values()]
         values = [1000 * getattr(machine, part) * amount for amount in amounts]
-        pattern = ("", "/", "x", ".", "\\", "-", "+")[number]
+        pattern = ("", "/", "x", ".", "\\", "-", "+", "|", "/")[number]
         figure.bars(list(works), values, name, COLOURS[number % len(COLOURS)], pattern)
     return figure.finish(title, {"showgrid": False}, from_zero("predicted, ms a step"), ABOVE, barmode="stack")
 
