@@ -2,8 +2,10 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 # The first line of an error in a worker's output; torch puts the rank before it.
@@ -13,13 +15,14 @@ _ERROR = re.compile(r"^(?:\[rank\d+\]: )?((?:\w+\.)*\w*(?:Error|Exception)\b.*)$
 def torchrun(script: str | Path, processes: int, *arguments: str, seconds: float = 120) -> None:
     """Run a script in so many processes of this machine, and print what they print.
 
-    The same as `torchrun --standalone --nproc-per-node=K script` on a command line.
+    As `torchrun --standalone --nproc-per-node=K script` on a command line, but that a process whose script has ended
+    leaves at once: at the end of an interpreter gloo's threads now and then abort (pytorch's issue 190489).
 
     Raises: RuntimeError: if a process fails, with its error; TimeoutError: after `seconds`, when all have been ended.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     started = subprocess.Popen(
-        [*command, str(script), *arguments],
+        [*command, "-m", __name__, str(script), *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     try:
@@ -33,3 +36,21 @@ def torchrun(script: str | Path, processes: int, *arguments: str, seconds: float
     if started.returncode:
         found = _ERROR.search(errors)
         raise RuntimeError(f"{Path(script).name} failed: {found[1] if found else 'no message'}")
+
+
+def main() -> None:
+    """Run the script that the command line names, and leave."""
+    script, status = sys.argv[1], 0
+    sys.argv, sys.path[0] = sys.argv[1:], str(Path(script).parent.resolve())
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from emc2_lite.course.figures.parts import ABOVE, Figure, Look, Row, from_zero, log, looks
+from emc2_lite.course.figures.parts import ABOVE, BOTTOM_RIGHT, Figure, Look, Row, from_zero, log, looks
 from emc2_lite.course.style import COLOURS, GREY
 from emc2_lite.laboratory.scaling import STATE, Machine, Work
 
@@ -31,20 +31,23 @@ def predicted(rows: Sequence[Row], title: str) -> Figure:
     ends = [min(row["milliseconds"] for row in rows), max(row["milliseconds"] for row in rows)]
     figure.curve(ends, ends, "equal", Look(GREY, "dash"), width=1, size=0)
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if ends[0] / 2 < tick < 2 * ends[1]]
-    return figure.finish(
-        title, log("measured, ms a step", ticks), log("predicted, ms a step", ticks), ABOVE, height=480
-    )
+    x, y = log("measured, ms a step", ticks), log("predicted, ms a step", ticks)
+    return figure.finish(title, x, y, BOTTOM_RIGHT, height=480)
 
 
 def parts_of_a_step(works: Mapping[str, Work], machine: Machine, title: str) -> Figure:
-    """Bars of the predicted time of a step, by part, one for each name."""
+    """Bars of the predicted time of a step, one for each name; parts without any work are left out."""
     figure = Figure()
     for number, (part, name) in enumerate(PARTS.items()):
         amounts = [getattr(work, part, 1.0) for work in works.values()]
+        if not any(amounts):
+            continue
         values = [1000 * getattr(machine, part) * amount for amount in amounts]
         pattern = ("", "/", "x", ".", "\\", "-", "+", "|", "/")[number]
         figure.bars(list(works), values, name, COLOURS[number % len(COLOURS)], pattern)
-    return figure.finish(title, {"showgrid": False}, from_zero("predicted, ms a step"), ABOVE, barmode="stack")
+    return figure.finish(
+        title, {"showgrid": False}, from_zero("predicted, ms a step"), ABOVE, barmode="stack", margin_t=130
+    )
 
 
 def state(dim: int, processes: int, samples: Sequence[float]) -> Figure:
