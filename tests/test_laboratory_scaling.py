@@ -162,7 +162,7 @@ def test_memory_is_the_state_of_a_share_and_the_tables_of_its_rows():
     assert scaling.step_memory("cache", samples=10**6, **how) > 8 * 64 * 2 * 10**6
 
 
-@pytest.mark.parametrize(("held_out", "error"), [(None, 0.15), (64, 0.3)])
+@pytest.mark.parametrize(("held_out", "error"), [(None, 0.15), (64, 0.35)])
 def test_the_recorded_steps_are_predicted(held_out, error):
     """54 steps; and the 18 of the middle batch size, by the machine that is fitted to the two others."""
     record = read_record("step_times")

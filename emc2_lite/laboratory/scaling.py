@@ -94,8 +94,8 @@ def score_law(scores: Tensor, bins: int = 400) -> ScoreLaw:
 def distance_to_softmax(law: ScoreLaw, proposals: Annotated[int, Bounds(least=0)]) -> float:
     """Total variation, in [0, 1], between the score of a chain's state after so many uniform proposals and the softmax.
 
-    The chain starts at its first proposal. The law of its score is followed exactly, bin by bin; the distance of the
-    states themselves is at least this.
+    The chain starts at its first proposal. The law of its score is followed exactly, bin by bin; start and proposals
+    are uniform, so that states of one score are equally likely, and their distance is the same.
 
     >>> law = normal_scores(1_000_000, temperature=0.1, deviation=0.1)
     >>> [round(distance_to_softmax(law, n), 2) for n in (1, 10, 100)]
@@ -293,7 +293,7 @@ def step_work(
         entries=share * entries,
         messages=messages,
         turns=messages * (share - 1),
-        bytes=(3 * gathered + weighed) * (k - 1) / k,
+        bytes=(3 * gathered + weighed) * (k - 1) / k + (28 * columns * (k - 1) if method == "cache" else 0),
     )
 
 

@@ -14,7 +14,7 @@ from emc2_lite.losses.parallel import Parallel
 from emc2_lite.losses.two_view import TwoViewBlock, full_precision, put_positive, two_view_block
 from emc2_lite.tracing import untraced
 
-Samples = Annotated[int, Bounds(least=2)]
+Samples = Annotated[int, Bounds(least=2, most=2**31 - 1)]  # the chains' buffers name samples by 32 bits
 # The distance between two embeddings of one view that still counts as rounding. On ResNet-18 and the digits' encoder
 # another batch size moved an embedding by up to 6e-7 (float32) and 6e-4 (bfloat16), and bfloat16 itself by up to 8e-3;
 # another view of the sample lay 0.03 and more away, dropout of 0.1 moved an embedding by 0.05 and batch norm by 0.19.

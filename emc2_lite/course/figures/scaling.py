@@ -2,21 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 
-from emc2_lite.course.figures.parts import ABOVE, BOTTOM_RIGHT, Figure, Look, Row, from_zero, log, looks
+from emc2_lite.course.figures.parts import ABOVE, BOTTOM_RIGHT, TOP_RIGHT, Figure, Look, Row, from_zero, log, looks
 from emc2_lite.course.style import COLOURS, GREY
 from emc2_lite.laboratory.scaling import STATE, Machine, Work
 
-# What a step is made of, in words, by field of `Machine`.
+# What a step is made of: fields of `Machine`, by their words.
 PARTS = {
-    "encodings": "encoding",
-    "passes": "calls of the encoder",
-    "products": "scores of the batch",
-    "candidates": "chains",
-    "entries": "scores of the cache",
-    "messages": "messages",
-    "turns": "waiting for the core",
-    "bytes": "bytes sent",
-    "step": "the rest",
+    "encoding": ("encodings",),
+    "calls of the encoder": ("passes",),
+    "scores": ("products", "entries"),
+    "chains": ("candidates",),
+    "messages": ("messages", "turns", "bytes"),
+    "the rest": ("step",),
 }
 
 
@@ -31,23 +28,20 @@ def predicted(rows: Sequence[Row], title: str) -> Figure:
     ends = [min(row["milliseconds"] for row in rows), max(row["milliseconds"] for row in rows)]
     figure.curve(ends, ends, "equal", Look(GREY, "dash"), width=1, size=0)
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if ends[0] / 2 < tick < 2 * ends[1]]
-    x, y = log("measured, ms a step", ticks), log("predicted, ms a step", ticks)
-    return figure.finish(title, x, y, BOTTOM_RIGHT, height=480)
+    axes = log("measured, ms a step", ticks), log("predicted, ms a step", ticks)
+    return figure.finish(title, *axes, BOTTOM_RIGHT, height=480)
 
 
 def parts_of_a_step(works: Mapping[str, Work], machine: Machine, title: str) -> Figure:
     """Bars of the predicted time of a step, one for each name; parts without any work are left out."""
     figure = Figure()
-    for number, (part, name) in enumerate(PARTS.items()):
-        amounts = [getattr(work, part, 1.0) for work in works.values()]
-        if not any(amounts):
-            continue
-        values = [1000 * getattr(machine, part) * amount for amount in amounts]
-        pattern = ("", "/", "x", ".", "\\", "-", "+", "|", "/")[number]
-        figure.bars(list(works), values, name, COLOURS[number % len(COLOURS)], pattern)
-    return figure.finish(
-        title, {"showgrid": False}, from_zero("predicted, ms a step"), ABOVE, barmode="stack", margin_t=130
-    )
+    for number, (name, fields) in enumerate(PARTS.items()):
+        values = [1000 * sum(getattr(machine, f) * getattr(work, f, 1.0) for f in fields) for work in works.values()]
+        pattern = ("", "/", "x", ".", "", "+")[number]
+        if any(values):
+            figure.bars(list(works), values, name, COLOURS[number % len(COLOURS)], pattern)
+    processes = {"title": "processes, each with a core of its own", "showgrid": False, "type": "category"}
+    return figure.finish(title, processes, from_zero("predicted, ms a step"), ABOVE, barmode="stack", margin_t=120)
 
 
 def state(dim: int, processes: int, samples: Sequence[float]) -> Figure:
@@ -65,4 +59,4 @@ def distances(x: Sequence[float], curves: Mapping[str, Sequence[float]], title: 
     """Total variation from the softmax over x, on a logarithmic axis."""
     figure = Figure().curves(x, curves, size=5)
     axis = {"title": "total variation from the softmax", "range": [-0.03, 1.03]}
-    return figure.finish(title, log(x_title, exponentformat="power"), axis, ABOVE)
+    return figure.finish(title, log(x_title, exponentformat="power"), axis, TOP_RIGHT)
