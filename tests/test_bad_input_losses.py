@@ -217,7 +217,7 @@ BAD_SETTINGS = {
     "check_encode is False, and nothing reads it where held is 'dropped'": lambda: EMC2Loss(
         10, 0.2, held="dropped", check_encode=False
     ),
-    "num_samples is 1: it must be a whole number of 2 or more": lambda: EMC2Loss(1, 0.2),
+    "num_samples is 1: it must be a whole number from 2 to 2,147,483,647": lambda: EMC2Loss(1, 0.2),
     "num_samples is '5': it must be a whole number": lambda: EMC2Loss(num_samples="5", temperature=0.2),
     "num_samples is 1: it must be": lambda: SogCLRLoss(1, 0.2),
     "num_samples is 0: it must be": lambda: NegativeCacheLoss(0, 4, 0.2),

@@ -53,6 +53,7 @@ SMALL = {
     },
     "07_the_training_run": {"epochs": 2},
     "08_did_it_learn": {"steps": 20, "seeds": 2},
+    "09_scaling_out": {"steps": 5, "num_digits": 80},
 }
 
 SETUP = """\
