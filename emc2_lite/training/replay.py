@@ -106,7 +106,7 @@ class ReplayedEncoder:
         with torch.no_grad():
             for buffer, value in zip(self.encoder.buffers(), before, strict=True):
                 buffer.copy_(value)
-        # From here on the weights' gradients wait for the recording's stream; torch (2.11 and later) would warn of that.
+        # From here on the weights' gradients wait for the recording's stream; torch from 2.11 on would warn of that.
         getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", bool)(False)
         return recorded
 
