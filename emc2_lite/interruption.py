@@ -1,10 +1,13 @@
-"""SIGINT, SIGTERM and SIGHUP: delayed until a run has saved its state, or raised where nothing is lost."""
+"""SIGINT, SIGTERM and SIGHUP: delayed until a run has saved its state, or raised where nothing is lost; and an end."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType
+from typing import NoReturn
 
 
 class Stopped(SystemExit):
@@ -80,3 +83,13 @@ def _stop(number: int) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise Stopped(128 + number)
+
+
+def leave(status: int) -> NoReturn:
+    """End a process of several at once, when its work is done.
+
+    gloo's threads still hold tensors, and may abort the interpreter's own end (pytorch/pytorch, issue 190489).
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

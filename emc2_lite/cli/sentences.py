@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from emc2_lite.interruption import Stopped, stops
+from emc2_lite.interruption import Stopped, leave, stops
 
 INTERRUPTED = 130
 
@@ -37,10 +37,7 @@ class Main(click.Group):
         except SystemExit as end:
             if os.environ.get("WORLD_SIZE", "1") == "1":
                 raise
-            # gloo's threads still hold tensors, and may abort the interpreter's end (pytorch/pytorch, issue 190489)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(int(end.code or 0))
+            leave(int(end.code or 0))
 
     def invoke(self, ctx: click.Context) -> object:
         before = warnings.formatwarning

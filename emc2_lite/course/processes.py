@@ -8,6 +8,8 @@ import sys
 import traceback
 from pathlib import Path
 
+from emc2_lite.interruption import leave
+
 # The first line of an error in a worker's output; torch puts the rank before it.
 _ERROR = re.compile(r"^(?:\[rank\d+\]: )?((?:\w+\.)*\w*(?:Error|Exception)\b.*)$", re.MULTILINE)
 
@@ -16,7 +18,7 @@ def torchrun(script: str | Path, processes: int, *arguments: str, seconds: float
     """Run a script in so many processes of this machine, and print what they print.
 
     As `torchrun --standalone --nproc-per-node=K script` on a command line, but that a process whose script has ended
-    leaves at once: at the end of an interpreter gloo's threads now and then abort (pytorch's issue 190489).
+    leaves at once (`emc2_lite.interruption.leave`).
 
     Raises: RuntimeError: if a process fails, with its error; TimeoutError: after `seconds`, when all have been ended.
     """
@@ -47,9 +49,7 @@ def main() -> None:
     except BaseException:
         traceback.print_exc()
         status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    leave(status)
 
 
 if __name__ == "__main__":

@@ -121,13 +121,11 @@ class TrainingStep:
         return self.embed(self.make_views(index, view), self.encoder if self.replayed is None else self.replayed.again)
 
     def make_views(self, index: Tensor, view: Tensor) -> Tensor:
-        """Pixels of views, in the run's layout: (k,), (k,) -> (k, C, S, S)."""
+        """Pixels of views: (k,), (k,) -> (k, C, S, S)."""
         with record_function("views"):
-            if self.replayed_views is not None:
-                images = self.replayed_views(torch.stack((index, view), dim=1))
-            else:
-                images = self.views.trusted(index, view)
-            return images.contiguous(memory_format=self.layout)
+            if self.replayed_views is None:
+                return self.views.trusted(index, view)
+            return self.replayed_views(torch.stack((index, view), dim=1))
 
     def embed(self, images: Tensor, model: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Embeddings of images in the run's layout and precision: (k, C, S, S) -> (k, d), by the model or another."""

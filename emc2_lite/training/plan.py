@@ -53,10 +53,10 @@ def plan(
 ) -> Plan:
     """Measure a configuration's step on `samples` images of `shape`, (C, H, W): copies of one with random pixels.
 
-    Four batches are visited twice, so that at the second visit, which is timed, the chains hold states; on a GPU three
-    times, for the second visit records CUDA graphs. Of several
-    `processes`, the time and the memory are those of one, on a device of its own: it takes its part of the batch as a
-    batch. Messages are not in the time, nor the scores of its rows with the other parts' columns.
+    Four batches are visited twice, so that at the second visit, which is timed, the chains hold states; where CUDA
+    graphs are replayed three times, for the second visit records some. Of several `processes`, the time and the memory
+    are those of one, on a device of its own: it takes its part of the batch as a batch. Messages are not in the time,
+    nor the scores of its rows with the other parts' columns.
 
     >>> forecast = plan(Config(), 1437, (1, 8, 8), torch.device("cpu"), in_memory=True)
     >>> forecast.steps, forecast.memory["images"]
@@ -81,7 +81,8 @@ def plan(
     steps, passes, encoded, prices = [], [], [], []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    replayed, visits = run.update.replayed, 3 if run.update.replay else 2  # graphs are recorded in the second
+    replayed = run.update.replayed
+    visits = 3 if replayed else 2
     for epoch, index in islice(batches, visits * batches.batches_per_epoch):
         rows, view = index.repeat(2), views_of_epoch(epoch, index)
         batch = run.views(rows, view.flatten())
