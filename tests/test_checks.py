@@ -1,4 +1,7 @@
-"""Every exercise check accepts the chapter's solution, recognises an empty stub, and names each known mistake."""
+"""Every exercise check accepts right answers in many forms, recognises an empty stub, and refuses wrong answers.
+
+Right and wrong answers lie in `answers`, a module for each module of checks.
+"""
 
 import importlib
 import pkgutil
@@ -10,7 +13,11 @@ import torch
 
 from emc2_lite.course import Exercise, checks
 
-MODULES = [importlib.import_module(f"{checks.__name__}.{m.name}") for m in pkgutil.iter_modules(checks.__path__)]
+NAMES = [module.name for module in pkgutil.iter_modules(checks.__path__)]
+MODULES = [importlib.import_module(f"{checks.__name__}.{name}") for name in NAMES]
+ANSWERS = [importlib.import_module(f"answers.{name}") for name in NAMES]
+RIGHT = [pair for answers in ANSWERS for pair in answers.RIGHT]
+WRONG = [pair for answers in ANSWERS for pair in answers.WRONG]
 EXERCISES = [(name, value) for module in MODULES for name, value in vars(module).items() if isinstance(value, Exercise)]
 every_exercise = pytest.mark.parametrize("exercise", [value for _, value in EXERCISES], ids=lambda value: value.name)
 
@@ -78,3 +85,22 @@ def test_each_known_mistake_is_named(exercise):
     assert exercise.mistakes
     for sentence, wrong in exercise.mistakes.items():
         assert exercise.verdict(wrong).startswith(f"not yet: {sentence.rstrip('.')}.")
+
+
+@pytest.mark.parametrize(("exercise", "right"), RIGHT, ids=lambda value: getattr(value, "name", ""))
+def test_a_right_answer_is_accepted(exercise, right):
+    assert exercise.verdict(right).startswith("right")
+
+
+@pytest.mark.parametrize(("exercise", "wrong"), WRONG, ids=lambda value: getattr(value, "name", ""))
+def test_a_wrong_answer_without_a_sentence_is_rejected(exercise, wrong):
+    said = exercise.verdict(wrong)
+    assert said.startswith("not yet: ") and "your function raises" not in said
+    assert not any(said.startswith(f"not yet: {sentence.rstrip('.')}.") for sentence in exercise.mistakes)
+
+
+@every_exercise
+def test_each_check_is_tried_with_enough_answers(exercise):
+    """Three right answers, the solution among them, and six wrong ones, the known mistakes among them."""
+    assert 1 + sum(other is exercise for other, _ in RIGHT) >= 3
+    assert len(exercise.mistakes) + sum(other is exercise for other, _ in WRONG) >= 6

@@ -168,23 +168,71 @@ def test_an_error_in_torch_does_not_count_as_an_unwritten_function():
     assert "raises NotImplementedError" in SCALE.verdict(with_a_helper)
 
 
-def test_calling_prints_one_line_and_returns_nothing(capsys):
-    assert SCALE(scaled) is None
+def test_calling_prints_one_line_and_hands_the_right_function_on(capsys):
+    right = lambda z, t: z / t  # noqa: E731
+    assert SCALE(right) is right
     assert capsys.readouterr().out == "scale: right, on 3 inputs\n"
+    for wrong in (lambda z, t: z, lambda z, t: ..., lambda z, t: 1 / 0, ..., 3):
+        assert SCALE(wrong) is scaled
+
+
+def test_the_line_says_what_runs_the_function(capsys):
+    shown = Exercise("scale", scaled, SCALE.cases, runs="the next figure")
+    shown(lambda z, t: z / t)
+    assert capsys.readouterr().out == "scale: right, on 3 inputs. the next figure runs your function\n"
+    shown(lambda z, t: ...)
+    assert capsys.readouterr().out == "scale: not written yet. the next figure runs the reference\n"
+
+
+class Counter:
+    def __init__(self, start):
+        self.count = start
+
+    def add(self, number):
+        self.count += number
+        return self.count
+
+
+class Forgetful(Counter):
+    def add(self, number):
+        return number
+
+
+class Broken(Counter):
+    def add(self, number):
+        return self.total + number
+
+
+def sums(kind, start, numbers):
+    counter = kind(start)
+    return [counter.add(number) for number in numbers]
+
+
+COUNTING = Exercise("counting", Counter, [(0, [1, 2]), (5, [1])], mistakes={"It forgets": Forgetful}, drive=sums)
+
+
+def test_a_class_is_driven():
+    assert COUNTING.verdict(Counter) == "right, on 2 inputs"
+    assert COUNTING.verdict(Forgetful) == (
+        "not yet: It forgets. value 2 of 2: got 2, expected 3 for start = 0, numbers = [1, 2]"
+    )
+    assert COUNTING.verdict(...) == "not written yet"
+    line = Broken.add.__code__.co_firstlineno + 1
+    assert COUNTING.verdict(Broken).startswith(f"not yet: your function raises AttributeError at line {line} (return")
 
 
 def test_the_input_that_failed_is_kept_and_the_line_says_where(capsys):
     SCALE(lambda z, t: z)
-    assert capsys.readouterr().out.endswith(", temperature = 0.5. The input is kept in checks.scale.failed\n")
-    z, temperature = SCALE.failed
+    assert capsys.readouterr().out.endswith(", temperature = 0.5. checks.scale.case is the input that failed\n")
+    z, temperature = SCALE.case
     assert z.tolist() == [1, 2] and temperature == 0.5
     z.zero_()
-    assert SCALE.failed[0].tolist() == [1, 2]
+    assert SCALE.case[0].tolist() == [1, 2]
     assert SCALE.verdict(scaled) == "right, on 3 inputs"
     for learner in (scaled, lambda z, t: ..., 3):
         SCALE(learner)
-        assert SCALE.failed is None
-        assert "failed" not in capsys.readouterr().out
+        assert SCALE.case is None
+        assert "that failed" not in capsys.readouterr().out
 
 
 def sign(x):

@@ -28,7 +28,7 @@ def test_an_endless_loop_is_ended_in_one_sentence(short_limit):
     said = DOUBLE.verdict(endless)
     assert time.monotonic() - started < 5
     assert said == "not yet: your function has not ended after 0.2 seconds for n = 1; does a loop in it never end?"
-    assert DOUBLE.failed == (1,)
+    assert DOUBLE.case == (1,)
 
 
 def test_a_loop_that_catches_every_exception_is_ended_too(short_limit):

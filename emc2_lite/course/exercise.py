@@ -1,4 +1,4 @@
-"""The frame of an exercise check: run a learner's function beside the reference and print one line about the result."""
+"""The frame of an exercise check: run a learner's answer beside the reference, print one line, hand the better one on."""
 
 import copy
 import dis
@@ -23,7 +23,9 @@ UNWRITTEN = "not written yet"
 
 @dataclass
 class Exercise:
-    """A task with a known answer. A call with a learner's function prints one line and never raises.
+    """A task with a known answer. A call with a learner's answer prints one line, never raises, and returns a function.
+
+    The function returned is the learner's if it is right, else the reference: the chapter goes on with it.
 
     name: the beginning of the line, and the exercise's name in its module.
     reference: the right function.
@@ -32,12 +34,17 @@ class Exercise:
         and booleans must be equal.
     mistakes: wrong functions by the sentence for a learner who gives the same answers on every case.
     also_right: functions whose answers are accepted too, where the task leaves a choice.
+    runs: what the chapter does with the function, such as "the next figure"; empty if nothing below runs it.
+    drive: `drive(answer, *case)` gives what is compared, where the answer is a class or takes other functions;
+        without it, `answer(*case)`.
 
-    An answer may be a number, a list, an array or a tensor of any precision that holds its digits.
+    What is compared may be a number, a list, an array or a tensor of any precision that holds its digits.
 
     >>> double = Exercise("double", lambda n: 2 * n, [(1,), (4,)], mistakes={"This is the square": lambda n: n * n})
-    >>> double(lambda n: n * n)
-    double: not yet: This is the square. got 1, expected 2 for n = 1. The input is kept in checks.double.failed
+    >>> used = double(lambda n: n * n)
+    double: not yet: This is the square. got 1, expected 2 for n = 1. checks.double.case is the input that failed
+    >>> used(3)
+    6
     """
 
     name: str
@@ -46,16 +53,24 @@ class Exercise:
     tolerance: float = 1e-5
     mistakes: Mapping[str, Callable] = field(default_factory=dict)
     also_right: Sequence[Callable] = ()
+    runs: str = ""
+    drive: Callable | None = None
     _failed: tuple | None = field(default=None, init=False, repr=False)
 
-    def __call__(self, learner: Any) -> None:
+    def __call__(self, learner: Any) -> Callable:
         verdict = self.verdict(learner)
-        where = "" if self._failed is None else f". The input is kept in checks.{self.name}.failed"
-        print(f"{self.name}: {verdict}{where}")
+        right = verdict.startswith("right")
+        parts = [verdict]
+        if self._failed is not None:
+            parts.append(f"checks.{self.name}.case is the input that failed")
+        if self.runs:
+            parts.append(f"{self.runs} runs {'your function' if right else 'the reference'}")
+        print(f"{self.name}: {'. '.join(parts)}")
+        return learner if right else self.reference
 
     @property
-    def failed(self) -> tuple | None:
-        """A copy of the arguments on which the last function went wrong; None if it went wrong on none."""
+    def case(self) -> tuple | None:
+        """A copy of the arguments on which the last answer went wrong; None if it went wrong on none."""
         return self._failed and _copied(self._failed)
 
     def verdict(self, learner: Any) -> str:
@@ -73,14 +88,18 @@ class Exercise:
                 return f"not yet: {problem}"
         return f"right, on {len(self.cases)} inputs" if len(self.cases) > 1 else "right"
 
+    def _answer(self, function: Callable, case: tuple) -> Any:
+        return self.drive(function, *case) if self.drive else function(*case)
+
     def _problem(self, learner: Callable, case: tuple) -> str:
         """What is wrong with the learner's answer on one case, or an empty string."""
-        inputs, names = _copied(case), list(inspect.signature(self.reference).parameters)
+        inputs, names = _copied(case), list(inspect.signature(self.drive or self.reference).parameters)
+        names = names[1:] if self.drive else names
         given = "for " + ", ".join(f"{name} = {_text(value)}" for name, value in zip(names, case, strict=False))
-        code = getattr(inspect.unwrap(learner), "__code__", None)
+        code = _code(learner)
         try:
             with time_limit(LONGEST):
-                got = learner(*inputs)
+                got = self._answer(learner, inputs)
         except TimeUp:
             return f"your function has not ended after {LONGEST:g} seconds {given}; does a loop in it never end?"
         except Exception as error:
@@ -89,7 +108,7 @@ class Exercise:
         if got is None or got is ...:
             return _nothing_returned(got, code, changed, given)
         rights = self.reference, *self.also_right
-        problems = [_difference(got, right(*_copied(case)), self.tolerance) for right in rights]
+        problems = [_difference(got, self._answer(right, _copied(case)), self.tolerance) for right in rights]
         if all(problems):
             return f"{self._recognised(learner)}{problems[0]} {given}"
         if changed:
@@ -100,11 +119,11 @@ class Exercise:
         """The sentence of the mistake that gives the learner's answers on every case, or an empty string."""
         try:
             with time_limit(LONGEST):
-                answers = [learner(*_copied(case)) for case in self.cases]
+                answers = [self._answer(learner, _copied(case)) for case in self.cases]
         except (Exception, TimeUp):
             return ""
         for sentence, wrong in self.mistakes.items():
-            wrongs = [wrong(*_copied(case)) for case in self.cases]
+            wrongs = [self._answer(wrong, _copied(case)) for case in self.cases]
             varies = len(wrongs) == 1 or _difference(wrongs[1:], wrongs[:-1], self.tolerance)
             if varies and not _difference(answers, wrongs, self.tolerance):  # no constant answer is a known mistake
                 return f"{sentence.rstrip('.')}. "
@@ -143,6 +162,13 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 def _copied(case: tuple) -> tuple:
     return tuple(copy.deepcopy(value) for value in case)
+
+
+def _code(learner: Callable) -> CodeType | None:
+    """The code of a function, or of a class's first method."""
+    plain = inspect.unwrap(learner)
+    functions = [plain, *vars(plain).values()] if isinstance(plain, type) else [plain]
+    return next((function.__code__ for function in functions if hasattr(function, "__code__")), None)
 
 
 def _raised(error: Exception, code: CodeType | None, given: str) -> str:

@@ -125,11 +125,17 @@ class Figure(go.Figure):
         marker = {"color": colour, "pattern": {"shape": pattern, "solidity": 0.3}}
         return self.add_bar(x=_list(x), y=_list(y), name=name, marker=marker, **options)
 
-    def finish(self, title: str, x=None, y=None, place: Mapping[str, Any] | None = None, **layout: Any) -> Self:
-        """Set the title, the axes (by title or by settings), the place of the legend and parts of plotly's layout."""
+    def finish(
+        self, title: str, x=None, y=None, place: Mapping[str, Any] | None = None, *, alt: str = "", **layout: Any
+    ) -> Self:
+        """Set the title, the axes (by title or by settings), the place of the legend and parts of plotly's layout.
+
+        `alt` is the text that stands for the figure where it cannot be seen: what is drawn, and what one sees there,
+        with the figure's own numbers.
+        """
         for name, axis in (("xaxis", x), ("yaxis", y)):
             self.update_layout({name: {"title": axis} if isinstance(axis, str) else axis or {}})
-        return self.update_layout(title=title, **place or {}).update_layout(**layout)
+        return self.update_layout(title=title, meta={"alt": alt}, **place or {}).update_layout(**layout)
 
 
 def _list(values: Tensor | Iterable) -> list:
