@@ -100,14 +100,14 @@ class ReplayedEncoder:
     def _record(self, images: Tensor, **where: Any) -> Callable[[Tensor], Tensor]:
         before = [buffer.clone() for buffer in self.encoder.buffers()]
         make: Any = torch.cuda.make_graphed_callables
+        # The weights' gradients will wait for the recording's stream; torch from 2.11 on would warn of that.
+        getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", bool)(False)
         with recording(), self._precision():
             # A module around the encoder gets the new forward pass; the encoder keeps its own.
             recorded: Callable[[Tensor], Tensor] = make(nn.Sequential(self.encoder), (images.clone(),), **where)
         with torch.no_grad():
             for buffer, value in zip(self.encoder.buffers(), before, strict=True):
                 buffer.copy_(value)
-        # From here on the weights' gradients wait for the recording's stream; torch from 2.11 on would warn of that.
-        getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", bool)(False)
         return recorded
 
     def _plain(self, images: Tensor) -> Tensor:

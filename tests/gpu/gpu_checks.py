@@ -116,7 +116,7 @@ def test_a_compiled_encoder_takes_the_same_steps():
 
 @pytest.fixture
 def whole_float32(monkeypatch):
-    """Convolutions round to 10 bits otherwise, and differently for another number of rows; and they add in any order."""
+    """Otherwise convolutions round to 10 bits, by another rule for other numbers of rows, and add in any order."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
 
