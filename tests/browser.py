@@ -41,10 +41,16 @@ RUN_ALL = "async () => { await window.jupyterapp.commands.execute('notebook:run-
 ERRORS = f"""() => {CURRENT}.content.model.sharedModel.toJSON().cells.flatMap((cell, i) =>
     (cell.outputs ?? []).filter(output => output.output_type === 'error')
         .map(error => `cell ${{i + 1}}: ${{error.ename}}: ${{error.evalue}}`))"""
+PRINTED = f"""() => {CURRENT}.content.model.sharedModel.toJSON().cells.flatMap(cell => (cell.outputs ?? [])
+    .filter(output => output.output_type === 'stream').map(output => [output.text].flat().join('') + '\\n'))"""
 UNRUN = f"""() => {CURRENT}.content.model.sharedModel.toJSON().cells.filter(cell =>
     cell.cell_type === 'code' && String(cell.source).trim() && cell.execution_count === null).length"""
 BLANK = """() => [...document.querySelectorAll('.jp-RenderedPlotly, .widget-vbox .js-plotly-plot')]
     .filter(figure => figure.getBoundingClientRect().height < 100).length"""
+PLACE = """box => { const inputs = [...box.querySelectorAll('input')];
+    return inputs[0].type === 'range' ? Number(inputs[0].value) : inputs.findIndex(input => input.checked); }"""
+LAST = """box => { const inputs = [...box.querySelectorAll('input')];
+    return inputs[0].type === 'range' ? Number(inputs[0].max) : inputs.length - 1; }"""
 PICTURE = "box => [...box.querySelectorAll('.main-svg')].map(svg => svg.innerHTML).join('')"
 
 
@@ -177,19 +183,24 @@ def problems(page: Page) -> list[str]:
     return found
 
 
+def exercise_lines(page: Page, names: list[str]) -> list[str]:
+    """The lines that the checks of the exercises ``names`` printed in the executed notebook."""
+    printed = "".join(page.evaluate(PRINTED)).splitlines()
+    return [line for line in printed if line.partition(": ")[0] in names]
+
+
 def _slider_problems(page: Page, slider: Locator) -> list[str]:
-    """Move one slider by keyboard: a step must change the picture, and neither end may give a message."""
-    label = slider.locator("label").inner_text()
-    handle = slider.locator("[role=slider]")
+    """Move one control by keyboard: a step must change the picture, and neither end may give a message."""
+    label = slider.locator(".emc2-label").inner_text()
     box = slider.locator("xpath=ancestor::*[contains(@class, 'widget-vbox')][1]")
-    handle.focus()
-    at_the_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
-    for key in ("ArrowLeft" if at_the_end else "ArrowRight", "Home", "End"):
-        before, readout = box.evaluate(PICTURE), slider.locator(".widget-readout").inner_text()
-        handle.press(key)
+    last = slider.evaluate(LAST)
+    slider.locator("input:checked, input[type=range]").first.focus()
+    for key in ("ArrowLeft" if slider.evaluate(PLACE) == last else "ArrowRight", "Home", "End"):
+        before, place = box.evaluate(PICTURE), slider.evaluate(PLACE)
+        page.keyboard.press(key)
         changed = _becomes_true(lambda: box.evaluate(PICTURE) != before)  # noqa: B023
         message = box.locator(".emc2-message").inner_text().strip()
-        moved = slider.locator(".widget-readout").inner_text() != readout
+        moved = slider.evaluate(PLACE) != place
         if message:
             return [f"slider {label!r}, key {key}: {message}"]
         if not changed and (moved or key.startswith("Arrow")):

@@ -44,7 +44,7 @@ def test_the_panels_of_losses_have_theirs_and_ours_at_both_betas_and_the_cosines
     assert flat["EMC2, one step short"].y == (7.5, 7.5, 7.5)  # the mean over the seeds
     assert cosines["EMC2"].y == (0.9, 0.9, 0.9)
     assert [title.text for title in figure.layout.annotations] == [
-        *("published", "ours, at β²", "ours, at β", "ours: mean cosine of negatives"),
+        *("published", "ours, at β²", "ours, at β", "ours, mean cosine"),
     ]
 
 

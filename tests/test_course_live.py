@@ -19,6 +19,7 @@ def decay(temperature, steps=1):
     x = np.linspace(0, 1, 5)
     figure = go.Figure([go.Scatter(x=x, y=np.exp(-steps * x / temperature)), go.Bar(x=[0], y=[temperature])])
     figure.update_layout(title=f"at {temperature}", xaxis_range=[0, 1 + temperature])
+    figure.update_layout(meta={"alt": f"a curve at {temperature}"})
     if temperature < 1:
         figure.add_annotation(x=0, y=0, text="cold")
         figure.update_traces(marker_color="#0072B2", selector={"type": "bar"})
@@ -48,22 +49,39 @@ def without_empty(node):
 
 def test_live_figure_follows_its_slider_in_place():
     (slider,), message, picture = parts(live_form(decay, {"temperature": TEMPERATURE}))
-    for value in (0.1, 1.0, 0.5):
-        slider.value = value
+    for place, value in ((0, 0.1), (2, 1.0), (1, 0.5)):
+        slider.index = place
         assert content(picture) == content(decay(value))
         assert message.value == ""
 
 
 def test_two_sliders_act_together():
     (temperature, steps), _, picture = parts(live_form(decay, {"temperature": TEMPERATURE, "steps": STEPS}))
-    temperature.value, steps.value = 0.1, 2
+    temperature.index, steps.index = 0, 1
     assert content(picture) == content(decay(0.1, 2))
 
 
 def test_slider_can_be_found_and_read():
     (slider,), _, _ = parts(live_form(decay, {"temperature": TEMPERATURE}))
     assert {"emc2-slider", "emc2-temperature"} <= set(slider._dom_classes)
-    assert slider.description == "temperature" and slider.label == "0.5 nats"
+    assert slider.label == "temperature" and slider.texts == ["0.1 nats", "0.5 nats", "1 nat"] and slider.index == 1
+
+
+def test_the_description_follows_the_picture():
+    (slider,), _, _ = parts(live_form(decay, {"temperature": TEMPERATURE}))
+    assert slider.description == "a curve at 0.5"
+    slider.index = 2
+    assert slider.description == "a curve at 1.0"
+
+
+def test_only_what_differs_is_sent(monkeypatch):
+    (slider,), _, picture = parts(live_form(decay, {"temperature": TEMPERATURE}))
+    sent = []
+    monkeypatch.setattr(picture, "_send_update_msg", lambda **data: sent.append(data))
+    slider.index = 0
+    (data,) = sent
+    assert set(data["restyle_data"]) == {"y"}
+    assert set(data["relayout_data"]) == {"title.text", "xaxis.range", "meta", "shapes"}
 
 
 def test_an_error_in_the_figure_is_shown_and_goes_away():
@@ -73,12 +91,12 @@ def test_an_error_in_the_figure_is_shown_and_goes_away():
         return decay(temperature)
 
     (slider,), message, picture = parts(live_form(fragile, {"temperature": TEMPERATURE}))
-    slider.value = 1.0
-    assert "No picture for temperature = 1 nats" in message.value
+    slider.index = 2
+    assert "No picture for temperature = 1 nat" in message.value
     assert "ArithmeticError: no &lt;limit&gt;" in message.value
     assert "Below is still temperature = 0.5 nats" in message.value
     assert content(picture) == content(decay(0.5))
-    slider.value = 0.1
+    slider.index = 0
     assert message.value == "" and picture.layout.title.text == "at 0.1"
 
 
@@ -88,7 +106,7 @@ def uneven(temperature):
 
 def test_changing_traces_are_refused():
     (slider,), message, _ = parts(live_form(uneven, {"temperature": TEMPERATURE}))
-    slider.value = 1.0
+    slider.index = 2
     assert "needs the same traces for every value" in message.value
     with pytest.raises(ValueError, match="needs the same traces for every value"):
         static_form(uneven, {"temperature": TEMPERATURE})
@@ -114,19 +132,23 @@ def test_stored_figure_leaves_out_what_never_changes():
     assert "x" not in traces and not any(key.startswith("template") for key in layout)
 
 
-def test_stored_figure_names_the_slider_it_leaves_out():
-    stored = static_form(decay, {"temperature": TEMPERATURE, "steps": STEPS})
-    assert stored.layout.sliders[0].currentvalue.suffix == " nats; steps = 1 (run the cell to move it)"
-
-
-@pytest.mark.parametrize(("output", "kind"), [("live", "VBox"), ("static", "Figure")])
-def test_explore_displays_once(monkeypatch, output, kind):
+def test_explore_displays_the_live_form(monkeypatch):
     shown = []
-    monkeypatch.setenv(OUTPUT, output)
+    monkeypatch.setenv(OUTPUT, "live")
     monkeypatch.setattr("emc2_lite.course.live.display", shown.append)
-    monkeypatch.setattr(go.Figure, "show", lambda figure: shown.append(figure))
     assert explore(decay, temperature=TEMPERATURE) is None
-    assert [type(item).__name__ for item in shown] == [kind]
+    assert [type(item).__name__ for item in shown] == ["VBox"]
+
+
+def test_the_stored_picture_has_no_slider_and_a_line_says_what_moves(monkeypatch, capsys):
+    shown = []
+    monkeypatch.setenv(OUTPUT, "static")
+    monkeypatch.setattr("emc2_lite.course.live.show", lambda figure, picture: shown.extend((figure, picture)))
+    explore(decay, temperature=TEMPERATURE, steps=STEPS)
+    figure, picture = shown
+    assert len(figure.layout.sliders) == 1 and not picture.layout.sliders
+    assert content(picture) == content(decay(0.5))
+    assert capsys.readouterr().out == ("temperature: 0.5 nats in the picture; run the cell to move it, 0.1 to 1 nat.\n")
 
 
 def test_controls_are_checked():

@@ -1,6 +1,7 @@
-"""Every chapter in a real JupyterLab: all cells run, each slider changes its picture, nothing leaves this machine.
+"""Every chapter in a real JupyterLab: all cells run, each control changes its picture, nothing leaves this machine.
 
-The chapters are copies with small parameters: `make test` executes the chapters themselves elsewhere, once.
+The chapters are solved copies with small parameters, and every exercise must be right in them: `make test` executes
+the learner's copies elsewhere, once.
 """
 
 import os
@@ -13,7 +14,9 @@ from papermill.parameterize import parameterize_notebook
 
 pytest.importorskip("playwright", reason="the browser tests need playwright: pip install playwright")
 
-from browser import JupyterLab, find_chromium, problems, run_all
+from browser import JupyterLab, exercise_lines, find_chromium, problems, run_all
+
+from emc2_lite.course.solved import CHECKED, solved
 
 CHAPTERS = sorted((Path(__file__).parents[1] / "chapters").glob("[0-9]*.ipynb"))
 SMALL = {
@@ -33,6 +36,7 @@ SMALL = {
         "quality_runs": 3,
         "staleness_steps": 40,
         "visits_counted": 400,
+        "build_steps": 20,
     },
     "04_metropolis_hastings": {"num_digits": 60},
     "05_emc2": {
@@ -47,6 +51,10 @@ SMALL = {
         "num_digits": 60,
         "training_steps": 20,
         "quality_visits": [2, 4],
+        "quality_seeds": 2,
+        "noise_steps": 64,
+        "coin_steps": 64,
+        "own_steps": 10,
         "priced_digits": 40,
         "priced_visits": 2,
         "priced_seeds": 2,
@@ -59,11 +67,12 @@ SMALL = {
 SETUP = """\
 import plotly.graph_objects as go
 from emc2_lite import course
+from emc2_lite.course.figures.parts import Figure
 course.start()
 
 def decay(temperature):
-    figure = go.Figure(go.Scatter(y=[1, 1 / (1 + temperature)]))
-    figure.update_layout(title=f"temperature {temperature}")
+    figure = Figure(go.Scatter(y=[1, 1 / (1 + temperature)]))
+    figure.finish(f"temperature {temperature}")
     if temperature < 1:
         figure.add_annotation(x=0.5, y=0.5, text="cold")
     return figure
@@ -88,19 +97,25 @@ def notebook(path: Path, *cells: str) -> Path:
     return path
 
 
-def problems_of(lab: JupyterLab, path: Path) -> list[str]:
+def problems_of(lab: JupyterLab, path: Path, exercises: list[str] = []) -> list[str]:  # noqa: B006
     page = lab.open(path)
     run_all(page)
     found = problems(page)
+    lines = exercise_lines(page, exercises)
+    found += [line for line in lines if not line.partition(": ")[2].startswith("right")]
+    found += [f"{len(lines)} lines for {len(exercises)} exercises"] * (len(lines) != len(exercises))
     lab.close(page)
     return found
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_chapter_works_in_the_browser(lab, tmp_path, chapter):
-    copy = tmp_path / chapter.name
-    nbformat.write(parameterize_notebook(load_notebook_node(str(chapter)), SMALL[chapter.stem]), copy)
-    assert problems_of(lab, copy) == []
+    copy, solutions = tmp_path / chapter.name, chapter.parent / "solutions" / f"{chapter.stem}.py"
+    book = parameterize_notebook(load_notebook_node(str(chapter)), SMALL[chapter.stem])
+    book = solved(book, solutions) if solutions.exists() else book
+    nbformat.write(book, copy)
+    exercises = [name for cell in book.cells if cell.cell_type == "code" for name in CHECKED.findall(cell.source)]
+    assert problems_of(lab, copy, exercises) == []
     assert lab.outside == []
 
 

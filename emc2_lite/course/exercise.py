@@ -1,4 +1,4 @@
-"""The frame of an exercise check: run a learner's answer beside the reference, print one line, hand the better one on."""
+"""The frame of an exercise check: try a learner's answer beside the reference, print one line, hand one of them on."""
 
 import copy
 import dis

@@ -1,23 +1,30 @@
-"""Figures with sliders: live where a kernel answers, one stored figure with plotly's own slider where none does."""
+"""Figures with controls: live where a kernel answers, one stored figure with plotly's own slider where none does."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
+import anywidget
 import ipywidgets as widgets
 import numpy as np
 import plotly.graph_objects as go
+import traitlets
 from IPython.display import display
 
-from emc2_lite.course.style import CONFIG, HEIGHT, VERMILION, static
+from emc2_lite.course.style import CONFIG, HEIGHT, VERMILION, description, show, static
+
+FOLDER = Path(__file__).parent / "widgets"
+ROOM = 85  # pixels for the slider of a stored figure
 
 
 @dataclass(frozen=True)
 class Slider:
-    """A control with a short list of values.
+    """A control with a short list of values: buttons for up to four of them, a slider for more.
 
-    ``start`` is the value shown first (by default the first of ``values``); ``unit`` is written behind the value.
+    ``start`` is the value shown first (by default the first of ``values``); ``unit``, a plural, is written behind the
+    value.
     Raises ValueError when ``values`` is empty or holds a value twice, or when ``start`` is not among them.
 
     >>> Slider("temperature", [0.1, 0.5], start=0.5, unit="nats").text(0.5)
@@ -41,15 +48,27 @@ class Slider:
 
     def text(self, value: Any) -> str:
         """The value as a reader sees it, with its unit."""
-        return f"{self.number(value)} {self.unit}".rstrip()
+        one = value == 1 and len(self.unit) > 1
+        return f"{self.number(value)} {self.unit.removesuffix('s') if one else self.unit}".rstrip()
 
     def number(self, value: Any) -> str:
         """The value as a reader sees it, without its unit."""
         return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+class Control(anywidget.AnyWidget):
+    """A slider or buttons on the page, and the text that describes the figure below to a screen reader."""
+
+    _esm = FOLDER / "control.js"
+    _css = FOLDER / "control.css"
+    label = traitlets.Unicode().tag(sync=True)
+    texts = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    index = traitlets.Int().tag(sync=True)
+    description = traitlets.Unicode().tag(sync=True)
+
+
 def explore(figure: Callable[..., go.Figure], **controls: Slider) -> None:
-    """Display ``figure(**values)`` with one slider per control (at most two), as a live or a stored figure.
+    """Display ``figure(**values)`` with one control per value (at most two), as a live or a stored figure.
 
     ``figure`` is pure, and returns the same number and types of traces for every value of the controls.
     Raises TypeError on a control that is no Slider, and ValueError on no control or more than two.
@@ -60,26 +79,31 @@ def explore(figure: Callable[..., go.Figure], **controls: Slider) -> None:
     if not 1 <= len(controls) <= 2:
         raise ValueError(f"explore takes one or two sliders, got {len(controls)}")
     if static():
-        static_form(figure, controls).show()
+        show(
+            static_form(figure, controls), picture=figure(**{name: control.start for name, control in controls.items()})
+        )
+        print(*(_caption(control) for control in controls.values()), sep="\n")
     else:
         display(live_form(figure, controls))
 
 
 def live_form(figure: Callable[..., go.Figure], controls: dict[str, Slider]) -> widgets.VBox:
-    """The sliders, a place for messages, and a FigureWidget that is redrawn in place when a slider moves."""
-    sliders = {name: _selection_slider(name, control) for name, control in controls.items()}
+    """The controls, a place for messages, and a FigureWidget that is redrawn in place when a control moves."""
     start = {name: control.start for name, control in controls.items()}
-    picture = go.FigureWidget(figure(**start))
-    picture._config = picture._config | CONFIG
+    first = figure(**start)
+    handles = {name: _control(name, control, description(first)) for name, control in controls.items()}
+    picture = go.FigureWidget(first)
+    picture._config = picture._config | CONFIG | {"responsive": True}
     message = widgets.HTML().add_class("emc2-message")
-    shown = _in_words(controls, start)
+    shown, drawn = _in_words(controls, start), _parts(first)
 
     def redraw(_):
-        nonlocal shown
-        values = {name: slider.value for name, slider in sliders.items()}
+        nonlocal shown, drawn
+        values = {name: controls[name].values[handle.index] for name, handle in handles.items()}
         words = _in_words(controls, values)
         try:
-            _replace(picture, figure(**values))
+            new = figure(**values)
+            drawn = _replace(picture, drawn, new)
         except Exception as error:  # raised out of a callback, it would be lost and the old picture would stay
             message.value = (
                 f'<p role="alert" style="color: {VERMILION}">No picture for {escape(words)}. '
@@ -87,16 +111,18 @@ def live_form(figure: Callable[..., go.Figure], controls: dict[str, Slider]) -> 
             )
         else:
             shown, message.value = words, ""
+            for handle in handles.values():
+                handle.description = description(new)
 
-    for slider in sliders.values():
-        slider.observe(redraw, names="value")
-    return widgets.VBox([*sliders.values(), message, picture])
+    for handle in handles.values():
+        handle.observe(redraw, names="index")
+    return widgets.VBox([*handles.values(), message, picture])
 
 
 def static_form(figure: Callable[..., go.Figure], controls: dict[str, Slider]) -> go.Figure:
     """One plotly figure whose own slider holds the pictures for every value of the first control.
 
-    A second control stays at its start, and the caption of the slider says so.
+    A second control stays at its start.
     """
     (name, first), *others = controls.items()
     fixed = {other: control.start for other, control in others}
@@ -106,19 +132,24 @@ def static_form(figure: Callable[..., go.Figure], controls: dict[str, Slider]) -
     changes = zip(first.values, _changes(pictures), strict=True)
     steps = [{"label": first.number(value), "method": "update", "args": change} for value, change in changes]
     active = first.values.index(first.start)
-    note = "".join(f"; {other.label} = {other.text(other.start)} (run the cell to move it)" for _, other in others)
-    caption = {"prefix": f"{first.label} = ", "suffix": f" {first.unit}".rstrip() + note, "xanchor": "left"}
-    slider = {"active": active, "steps": steps, "currentvalue": caption, "pad": {"t": 75, "b": 10}}
+    caption = {"prefix": f"{first.label} = ", "suffix": f" {first.unit}".rstrip(), "xanchor": "left"}
+    place = {"y": 1, "yanchor": "bottom", "pad": {"t": 10, "b": 20}}  # above the plot: the legend lies below
+    slider = {"active": active, "steps": steps, "currentvalue": caption, **place}
     result = go.Figure(pictures[active])
-    return result.update_layout(sliders=[slider], height=(result.layout.height or HEIGHT) + 110)
+    margin, height = result.layout.margin.t or 60, result.layout.height or HEIGHT
+    return result.update_layout(sliders=[slider], height=height + ROOM, margin_t=margin + ROOM)
 
 
-def _selection_slider(name: str, control: Slider) -> widgets.SelectionSlider:
-    options = [(control.text(value), value) for value in control.values]
-    words = {"description": control.label, "tooltip": f"{control.label}: move with the arrow keys"}
-    size = {"style": {"description_width": "initial"}, "layout": {"width": "min(100%, 620px)"}}
-    slider = widgets.SelectionSlider(options=options, value=control.start, **words, **size)
-    return slider.add_class("emc2-slider").add_class(f"emc2-{name}")
+def _control(name: str, control: Slider, picture: str) -> Control:
+    texts, place = [control.text(value) for value in control.values], control.values.index(control.start)
+    handle = Control(label=control.label, texts=texts, index=place, description=picture)
+    return handle.add_class("emc2-slider").add_class(f"emc2-{name}")
+
+
+def _caption(control: Slider) -> str:
+    """What a stored picture shows, and what moves where."""
+    values = f"{control.number(control.values[0])} to {control.text(control.values[-1])}"
+    return f"{control.label}: {control.text(control.start)} in the picture; run the cell to move it, {values}."
 
 
 def _in_words(controls: dict[str, Slider], values: dict[str, Any]) -> str:
@@ -135,21 +166,38 @@ def _leaves(part: Any, path: str = "") -> dict[str, Any]:
     """The properties of a trace or a layout by their dotted paths, such as ``xaxis.range``."""
     leaves: dict[str, Any] = {}
     for key, value in (part if path else part.to_plotly_json()).items():
-        if isinstance(value, dict) and path + key != "template":
+        if isinstance(value, dict) and path + key not in ("template", "meta"):
             leaves |= _leaves(value, f"{path}{key}.")
         elif path + key not in ("type", "uid", "template"):
             leaves[path + key] = value
     return leaves
 
 
-def _replace(picture: go.FigureWidget, new: go.Figure) -> None:
-    """Turn ``picture`` into ``new`` in place; plotly sends only the differences to the browser."""
+def _parts(figure: go.Figure) -> list[dict[str, Any]]:
+    return [*map(_leaves, figure.data), _leaves(figure.layout)]
+
+
+def _replace(picture: go.FigureWidget, drawn: list[dict[str, Any]], new: go.Figure) -> list[dict[str, Any]]:
+    """Turn ``picture``, which shows the parts ``drawn``, into ``new`` in place, and return the parts of ``new``.
+
+    Only what differs is set here and sent to the browser.
+    """
     _check_same_traces(picture, new)
+    wanted = _parts(new)
     with picture.batch_update():
-        for old_part, new_part in [*zip(picture.data, new.data, strict=True), (picture.layout, new.layout)]:
-            wanted = _leaves(new_part)
-            for path in [*(_leaves(old_part).keys() - wanted.keys()), *wanted]:
-                old_part[path] = wanted.get(path)
+        for part, before, after in zip([*picture.data, picture.layout], drawn, wanted, strict=True):
+            for path in before.keys() - after.keys():
+                part[path] = None
+            for path, value in after.items():
+                if path not in before or not _same(before[path], value):
+                    part[path] = value
+    return wanted
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return type(one) is type(other) and one == other
 
 
 def _changes(pictures: list[go.Figure]) -> list[list[dict[str, Any]]]:

@@ -1,5 +1,6 @@
-"""One look for every figure, readable on white paper and on JupyterLab's dark theme."""
+"""One look for every figure: dark ink on a white card, the same on paper and on a dark theme."""
 
+import base64
 import os
 import sys
 import warnings
@@ -8,38 +9,43 @@ from importlib.metadata import PackageNotFoundError, version
 import plotly.graph_objects as go
 import plotly.io as pio
 import torch
+from IPython.display import display
 from threadpoolctl import threadpool_limits
 
 import emc2_lite
 from emc2_lite import doctor
 
-# Grey with the same contrast (4.3:1) on white as on JupyterLab's dark #111111.
-INK = "#797979"
-GRID = "rgba(121, 121, 121, 0.3)"
+# A colour of text has at most 4.35 : 1 on both white and a dark theme, less than a reader needs: so the card is white.
+CARD = "#FFFFFF"
+INK = "#333333"
+GRID = "rgba(51, 51, 51, 0.16)"
 CLEAR = "rgba(0, 0, 0, 0)"
 
-# Okabe and Ito's colours as far as they reach 3:1 on both backgrounds, then grey and a darkened yellow.
+# Okabe and Ito's colours as far as they reach 3 : 1 on the card, then grey and a darkened yellow.
 # The first four stay apart under every common colour blindness; pair the last two with DASHES or MARKERS.
-BLUE, VERMILION, GREEN, PURPLE, GREY, GOLD = "#0072B2", "#D55E00", "#009E73", "#CC79A7", INK, "#B38600"
+BLUE, VERMILION, GREEN, PURPLE, GREY, GOLD = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#797979", "#B38600"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, GREY, GOLD)
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 
-PAPER = ((0.0, "#F2F2F2"), (1.0, "#1A1A1A"))  # for pictures: ink on light grey paper, in both themes
+PAPER = ((0.0, "#F2F2F2"), (1.0, "#1A1A1A"))  # for pictures: ink on light grey paper
 
-HEIGHT = 420
+WIDTH, HEIGHT = 668, 420  # of a stored picture; on a page the figure is as wide as its place
 CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud"]}
 
 OUTPUT = "EMC2_COURSE_OUTPUT"
 
 
 def template() -> go.layout.Template:
-    """The plotly template ``emc2``: transparent background, grey ink, the colours above."""
+    """The plotly template ``emc2``: dark ink on a white card, the colours above."""
     axis = {"gridcolor": GRID, "linecolor": INK, "zerolinecolor": GRID, "automargin": True}
+    axis |= {"title": {"standoff": 8}, "ticklabelstandoff": 4}
     slider = {"bgcolor": GRID, "bordercolor": INK, "activebgcolor": BLUE, "tickcolor": INK}
-    layout = {"autosize": False, "width": 720, "height": HEIGHT, "margin": {"l": 70, "r": 30, "t": 60, "b": 60}}
-    layout |= {"paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR, "legend": {"bgcolor": CLEAR}, "colorway": COLOURS}
-    layout |= {"font": {"color": INK, "size": 14}, "title": {"font": {"size": 16}, "x": 0.02}}
+    layout = {"autosize": True, "height": HEIGHT, "margin": {"l": 60, "r": 16, "t": 60, "b": 50}}
+    below = {"orientation": "h", "yref": "container", "y": 0.01, "yanchor": "bottom", "font": {"size": 13}}
+    layout |= {"paper_bgcolor": CARD, "plot_bgcolor": CARD, "legend": below | {"bgcolor": CLEAR}, "colorway": COLOURS}
+    title = {"font": {"size": 15}, "x": 0.02, "yref": "container", "y": 0.98, "yanchor": "top"}
+    layout |= {"font": {"color": INK, "size": 13}, "title": title}
     layout |= {"xaxis": axis, "yaxis": axis, "sliderdefaults": {**slider, "font": {"color": INK, "size": 13}}}
     layout |= {"hoverlabel": {"bgcolor": "#ffffff", "font": {"color": "#111111"}}}
     layout |= {"modebar": {"bgcolor": CLEAR, "color": INK, "activecolor": BLUE}}
@@ -59,10 +65,28 @@ def static() -> bool:
 
 
 def renderer() -> str:
-    """The name of the plotly renderer: Colab's own on Colab, else the notebook type, with a PNG when static."""
-    if static():
-        return "plotly_mimetype+png"
+    """The name of the plotly renderer: Colab's own on Colab, else the notebook type."""
     return "colab" if "google.colab" in sys.modules else "plotly_mimetype"
+
+
+def description(figure: go.Figure) -> str:
+    """The text that stands for the figure where it cannot be seen; empty where its maker gave none."""
+    return (figure.layout.meta or {}).get("alt", "")
+
+
+def show(figure: go.Figure, picture: go.Figure | None = None) -> None:
+    """Display a figure: live with plotly's renderer, stored in plotly's own form and as a PNG, both with a description.
+
+    ``picture`` is drawn in the PNG instead, where the figure has a slider that a PNG cannot move.
+    """
+    if not static():
+        go.Figure.show(figure)
+        return
+    drawn = go.Figure(picture or figure).update_layout(width=WIDTH)
+    bundle = pio.renderers["plotly_mimetype"].to_mimebundle(figure.to_dict())
+    bundle["image/png"] = base64.b64encode(drawn.to_image("png", scale=1)).decode()
+    alt = {"alt": description(figure)}
+    display(bundle | {"text/plain": alt["alt"]}, metadata=dict.fromkeys(bundle, alt), raw=True)
 
 
 def check_packages() -> None:
@@ -98,7 +122,6 @@ def start() -> None:
     pio.templates.default = "emc2"
     for name in ("plotly_mimetype", "colab"):
         pio.renderers[name].config = CONFIG
-    pio.renderers["png"].scale = 1  # JupyterLab shows the PNG, at its own size, until the pointer enters it
     if static():
         import kaleido
 

@@ -1,18 +1,24 @@
 """Exercises of chapter 01; in the mistakes: similarities s, temperature t."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emc2_lite.course.checks import wrong_temperatures
 from emc2_lite.course.exercise import Exercise
-from emc2_lite.losses import DCLLoss, NTXentLoss
+from emc2_lite.losses import DCLLoss
 
 
 def _normal(seed, *shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _unit(seed, *shape):
+    return F.normalize(_normal(seed, *shape), dim=-1)
 
 
 def _products(rows):
@@ -43,47 +49,264 @@ batch_logits = Exercise(
             lambda h1, h2, t: _products(F.normalize(torch.stack((h1, h2), dim=1).flatten(0, 1), dim=1)) / t
         ),
     },
+    runs="The next figure",
 )
 
 
-def _nt_xent(z, temperature, own_score=-math.inf, rows=slice(None)):
-    """NT-Xent of the anchors `rows`, where rows 2i and 2i + 1 belong together; each row has `own_score` with itself."""
+def _half(count):
+    """The partner of each row where row r and row r + b belong together."""
+    return torch.arange(count).roll(count // 2)
+
+
+def _neighbour(count):
+    """The partner of each row where rows 2i and 2i + 1 belong together."""
+    return torch.arange(count) ^ 1
+
+
+def _nt_xent_of_rows(z, temperature, partner, own_score=-math.inf, rows=slice(None)):
+    """NT-Xent of the anchors `rows`; each row has `own_score` with itself."""
     logits = (_products(z) / temperature).fill_diagonal_(own_score)
-    return F.cross_entropy(logits[rows], (torch.arange(len(z)) ^ 1)[rows])
+    return F.cross_entropy(logits[rows], partner(len(z))[rows])
 
 
-def _other_view_only(z, temperature):
-    logits, rows = z[::2] @ z[1::2].T / temperature, torch.arange(len(z) // 2)
+def _other_view_only(z1, z2, temperature):
+    logits, rows = z1 @ z2.T / temperature, torch.arange(len(z1))
     return (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, rows)) / 2
 
 
-paired_nt_xent = Exercise(
-    "paired_nt_xent",
+def _nt_xent(z1, z2, temperature, partner=_half, **changes):
+    return _nt_xent_of_rows(torch.cat((z1, z2)), temperature, partner, **changes)
+
+
+def _raw_exponentials(z1, z2, temperature):
+    z = torch.cat((z1, z2))
+    scores = (z @ z.T / temperature).exp().fill_diagonal_(0)
+    return -(scores[torch.arange(len(z)), _half(len(z))] / scores.sum(1)).log().mean()
+
+
+def _dcl(z1, z2, temperature):
+    return DCLLoss(temperature)(z1, z2, torch.arange(len(z1)))
+
+
+# a simplex, where a score of -10 is no minus infinity
+_SIMPLEX = F.normalize((torch.eye(4).double() - 1 / 4) / (3 / 4) ** 0.5 + 0.01 * _normal(3, 4, 4), dim=1)
+
+nt_xent = Exercise(
+    "nt_xent",
     _nt_xent,
     cases=[
-        (F.normalize(_normal(0, 4, 3), dim=1), 0.5),
-        (F.normalize(_normal(1, 10, 4), dim=1), 0.07),
-        (F.normalize(_normal(2, 8, 2), dim=1), 2.0),
-        # a simplex, where a score of -10 is no minus infinity
-        (F.normalize((torch.eye(4).double() - 1 / 4) / (3 / 4) ** 0.5 + 0.01 * _normal(3, 4, 4), dim=1), 0.06),
+        (*_unit(0, 2, 2, 3), 0.5),
+        (*_unit(1, 2, 5, 4), 0.07),
+        (*_unit(2, 2, 4, 2), 2.0),
+        (*_SIMPLEX.chunk(2), 0.06),
+        (*_unit(4, 2, 3, 3).float(), 0.005),  # exp of a score of 200 is infinite in float32
     ],
     mistakes={
-        "Rows i and i + b are partners in the chapter's layout; here rows 2i and 2i + 1 belong together": (
-            lambda z, t: NTXentLoss(t)(*z.chunk(2), torch.arange(len(z) // 2))
+        "Each row's score with itself is in its sum: leave it out": (
+            lambda z1, z2, t: _nt_xent(z1, z2, t, own_score=1 / t)
         ),
-        "Each row's score with itself is in its sum: leave it out": lambda z, t: _nt_xent(z, t, own_score=1 / t),
         "A score of 0 still counts in a sum, as exp(0) = 1: set each row's score with itself to minus infinity": (
-            lambda z, t: _nt_xent(z, t, own_score=0)
+            partial(_nt_xent, own_score=0)
         ),
-        "The positive is missing from the sum: NT-Xent includes it": (
-            lambda z, t: DCLLoss(t)(z[::2], z[1::2], torch.arange(len(z) // 2))
+        "The positive of row r is row r + b, and of row r + b it is row r": partial(_nt_xent, partner=_neighbour),
+        "The positive is missing from the sum: NT-Xent includes it": _dcl,
+        "Only the first views are anchors: each of the 2b rows must be an anchor once": (
+            lambda z1, z2, t: _nt_xent(z1, z2, t, rows=slice(len(z1)))
         ),
-        "Only the even rows are anchors: every row must be an anchor once": partial(_nt_xent, rows=slice(0, None, 2)),
-        "This is the sum over the rows: the loss is their mean": lambda z, t: _nt_xent(z, t) * len(z),
-        "The sign is wrong: the loss is the negative logarithm of a share": lambda z, t: -_nt_xent(z, t),
         "The sum has only the rows of the other view: it needs every row except the anchor": _other_view_only,
+        "This is the sum over the rows: the loss is their mean": (lambda z1, z2, t: _nt_xent(z1, z2, t) * 2 * len(z1)),
+        "The sign is wrong: the loss is the negative logarithm of a share": lambda *inputs: -_nt_xent(*inputs),
+        "The exp of a score overflows at a low temperature: take log_softmax, logsumexp or cross_entropy": (
+            _raw_exponentials
+        ),
         **wrong_temperatures(_nt_xent),
     },
+    runs="The comparison with the library",
+)
+
+
+def _paired(z, temperature, **changes):
+    return _nt_xent_of_rows(z, temperature, _neighbour, **changes)
+
+
+def _flagged(z, temperature, flag=0.0):
+    """The chapter's code with its bug for a flag of 0."""
+    scores, rows = z @ z.T / temperature, torch.arange(len(z))
+    positive = scores[rows, rows ^ 1]
+    scores[rows, rows] = scores[rows, rows ^ 1] = flag
+    negatives = scores.masked_fill(scores == flag, -math.inf)
+    log_sum = torch.cat((positive[:, None], negatives), dim=1).logsumexp(dim=1)
+    return (log_sum - positive).mean()
+
+
+def _planes(*degrees):
+    angles = torch.tensor(degrees, dtype=torch.float64).deg2rad()
+    return torch.stack((angles.cos(), angles.sin()), dim=1)
+
+
+# Rows without a coordinate in common, as after a ReLU: a score of exactly 0.
+_SPARSE = torch.tensor([[1, 0, 0], [0.6, 0.8, 0], [0, 0, 1], [0, 0.6, 0.8]], dtype=torch.float64)
+# A row opposite all others: scores of exactly -1 / temperature.
+_OPPOSITE = torch.tensor([[1, 0], [-1, 0], [-1, 0], [-1, 0]], dtype=torch.float64)
+
+paired_nt_xent = Exercise(
+    "paired_nt_xent",
+    _paired,
+    cases=[
+        (_SPARSE, 0.5),
+        (_unit(0, 4, 3), 0.5),
+        (_unit(1, 10, 4), 0.07),
+        (_unit(2, 8, 2), 2.0),
+        (_SIMPLEX, 0.06),
+        (_OPPOSITE, 1.0),
+        (_OPPOSITE, 0.1),
+        (torch.eye(4, dtype=torch.float64), 0.2),  # here the positive's score is 0, too
+    ],
+    mistakes={
+        "The bug is still in it": _flagged,
+        "The mark is another number now, and a score can have that value, too: mark by position": (
+            partial(_flagged, flag=-1.0)
+        ),
+        "Rows i and i + b are partners in the chapter's layout; here rows 2i and 2i + 1 belong together": (
+            lambda z, t: _nt_xent_of_rows(z, t, _half)
+        ),
+        "Each row's score with itself is in its sum: leave it out": lambda z, t: _paired(z, t, own_score=1 / t),
+        "A score of 0 still counts in a sum, as exp(0) = 1: set each row's score with itself to minus infinity": (
+            partial(_paired, own_score=0)
+        ),
+        "The positive is missing from the sum: NT-Xent includes it": lambda z, t: _dcl(z[::2], z[1::2], t),
+        "Only the even rows are anchors: every row must be an anchor once": partial(_paired, rows=slice(0, None, 2)),
+        "This is the sum over the rows: the loss is their mean": lambda z, t: _paired(z, t) * len(z),
+        "The sign is wrong: the loss is the negative logarithm of a share": lambda z, t: -_paired(z, t),
+        "The sum has only the rows of the other view: it needs every row except the anchor": (
+            lambda z, t: _other_view_only(z[::2], z[1::2], t)
+        ),
+        **wrong_temperatures(_paired),
+    },
+)
+
+
+def _shares(anchor, positive, negatives, temperature):
+    """q of the positive and of the negatives."""
+    q = (torch.cat((positive[None], negatives)) @ anchor / temperature).softmax(0)
+    return q[0], q[1:]
+
+
+def _row_forces(anchor, positive, negatives, temperature):
+    _, pushes = _shares(anchor, positive, negatives, temperature)
+    return pushes.sum() * positive, pushes[:, None] * negatives
+
+
+def _changed_forces(change: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """A wrong answer: `change(pull, pushes, anchor, positive, negatives, temperature)` of the right one."""
+    return lambda *inputs: change(*_row_forces(*inputs), *inputs)
+
+
+def _without_the_positive(anchor, positive, negatives, temperature):
+    shares = (negatives @ anchor / temperature).softmax(0)
+    return positive, shares[:, None] * negatives
+
+
+def _pull_of_its_share(anchor, positive, negatives, temperature):
+    q, pushes = _shares(anchor, positive, negatives, temperature)
+    return q * positive, pushes[:, None] * negatives
+
+
+def _differences(pull, pushes, anchor, positive, negatives, t):
+    strength, shares = pull @ positive, (pushes * negatives).sum(1)
+    return strength * (positive - anchor), shares[:, None] * (negatives - anchor)
+
+
+row_forces = Exercise(
+    "row_forces",
+    _row_forces,
+    cases=[
+        (_unit(0, 3), _unit(1, 3), _unit(2, 4, 3), 0.5),
+        (_unit(3, 2), _unit(4, 2), _unit(5, 2, 2), 2.0),
+        (_unit(6, 4), _unit(7, 4), _unit(8, 6, 4), 0.07),
+        (*_planes(90, 150), _planes(55, 10, -30, -90, -130, -165), 0.2),
+        (_unit(9, 2), _unit(10, 2), _unit(11, 1, 2), 0.3),
+    ],
+    mistakes={
+        "The formula is for -temperature times the gradient: do not divide the forces by the temperature": (
+            _changed_forces(lambda pull, pushes, a, p, n, t: (pull / t, pushes / t))
+        ),
+        "The pull is 1 - q(pos), not q(pos): a row that knows its answer rests": _pull_of_its_share,
+        "The positive is missing from the sum of the shares: q runs over the positive and the negatives": (
+            _without_the_positive
+        ),
+        "The pushes are added up: return one row for each negative": (
+            _changed_forces(lambda pull, pushes, a, p, n, t: (pull, pushes.sum(0)))
+        ),
+        "These are the strengths: multiply each with its embedding": (
+            _changed_forces(lambda pull, pushes, a, p, n, t: (pull @ p, (pushes * n).sum(1)))
+        ),
+        "The pushes come with a plus sign here: the formula subtracts them": (
+            _changed_forces(lambda pull, pushes, a, p, n, t: (pull, -pushes))
+        ),
+        "A force is along the other embedding, not along its difference to the anchor": _changed_forces(_differences),
+        "The order is wrong: first the pull, then the pushes": (
+            _changed_forces(lambda pull, pushes, a, p, n, t: (pushes, pull))
+        ),
+        **wrong_temperatures(_row_forces),
+    },
+    runs="The figure of the forces",
+)
+
+
+def _score_gradient(z, temperature, own_score=-math.inf, partner=_half):
+    """G: the shares minus 1 at the positives, divided by the number of rows."""
+    q = (_products(z) / temperature).fill_diagonal_(own_score).softmax(1)
+    return (q - torch.eye(len(z), dtype=z.dtype)[partner(len(z))]) / len(z)
+
+
+def _nt_xent_gradient(z, temperature, **changes):
+    g = _score_gradient(z, temperature, **changes)
+    return (g + g.T) @ z / temperature
+
+
+def _gradient_without_the_positive(z, temperature):
+    rows, positive = torch.arange(len(z)), _half(len(z))
+    scores = (_products(z) / temperature).fill_diagonal_(-math.inf)
+    scores[rows, positive] = -math.inf
+    g = scores.softmax(1)
+    g[rows, positive] = -1
+    return (g + g.T) @ z / temperature / len(z)
+
+
+nt_xent_gradient = Exercise(
+    "nt_xent_gradient",
+    _nt_xent_gradient,
+    cases=[
+        (_unit(0, 4, 3), 0.5),
+        (_unit(1, 6, 2), 2.0),
+        (_unit(2, 10, 4), 0.07),
+    ],
+    mistakes={
+        "Each embedding is in the scores of other rows, too: G.T @ z is missing": (
+            lambda z, t: _score_gradient(z, t) @ z / t
+        ),
+        "G is not symmetric, since each row has its own sum: 2 G is not G + G.T": (
+            lambda z, t: 2 * _score_gradient(z, t) @ z / t
+        ),
+        "The derivative of a score has a factor 1 / temperature: divide by it": lambda z, t: (
+            _nt_xent_gradient(z, t) * t
+        ),
+        "The loss is a mean over 2b rows: divide by 2b": lambda z, t: _nt_xent_gradient(z, t) * len(z),
+        "The mean is over 2b rows, not over b": lambda z, t: _nt_xent_gradient(z, t) * 2,
+        "The sign is wrong: G is q minus 1 at the positives": lambda z, t: -_nt_xent_gradient(z, t),
+        "Each row's score with itself is in its shares: leave it out": (
+            lambda z, t: _nt_xent_gradient(z, t, own_score=1 / t)
+        ),
+        "The positive of row r is row r + b, and of row r + b it is row r": (
+            partial(_nt_xent_gradient, partner=_neighbour)
+        ),
+        "The positive is missing from the shares: q runs over the positive and the negatives": (
+            _gradient_without_the_positive
+        ),
+        **wrong_temperatures(_nt_xent_gradient),
+    },
+    runs="The next comparison",
 )
 
 
@@ -122,4 +345,93 @@ effective_negatives = Exercise(
         "The minus sign is missing: the entropy is -sum of p log p": lambda s, t: 1 / _effective_negatives(s, t),
         **wrong_temperatures(_effective_negatives),
     },
+    runs="Each count in the next two figures",
+)
+
+
+def _row_normalised(h):
+    return F.normalize(h, dim=1)
+
+
+def _simclr(
+    encoder,
+    batches,
+    temperature,
+    learning_rate,
+    loss=_nt_xent,
+    optimiser=torch.optim.SGD,
+    normalised=_row_normalised,
+    forget=True,
+    late=False,
+):
+    """The losses of the steps, before the update or after it (`late`); `forget` the gradients of earlier steps."""
+    update, losses = optimiser(encoder.parameters(), learning_rate), []
+    for first, second in batches:
+        value = loss(normalised(encoder(first)), normalised(encoder(second)), temperature)
+        if forget:
+            update.zero_grad()
+        value.backward()
+        update.step()
+        if late:
+            value = loss(normalised(encoder(first)), normalised(encoder(second)), temperature)
+        losses.append(value.item())
+    return losses
+
+
+def _trained(simclr, encoder, batches, temperature, learning_rate):
+    """What is compared: the losses, then the encoder's trained weights."""
+    losses = simclr(encoder, batches, temperature, learning_rate)
+    if losses is None or losses is ...:
+        return losses
+    return [losses, *(weights.detach() for weights in encoder.parameters())]
+
+
+def _linear(seed, width, dim, bias):
+    layer = nn.Linear(width, dim, bias=bias, dtype=torch.float64)
+    with torch.no_grad():
+        for number, weights in enumerate(layer.parameters()):
+            weights.copy_(_normal(seed + number, *weights.shape))
+    return layer
+
+
+def _views(seed, steps, b, width):
+    first = _normal(seed, steps, b, width)
+    return list(zip(first, first + 0.5 * _normal(seed + 1, steps, b, width), strict=True))
+
+
+simclr = Exercise(
+    "simclr",
+    _simclr,
+    cases=[
+        (_linear(0, 5, 3, bias=True), _views(10, 8, 3, 5), 0.5, 0.3),
+        (_linear(2, 4, 2, bias=False), _views(20, 7, 4, 4), 0.2, 0.05),
+        (_linear(4, 6, 4, bias=True), _views(30, 9, 2, 6), 1.0, 1.0),
+    ],
+    drive=_trained,
+    mistakes={
+        "The gradients of earlier steps are still there: set them to zero in each step": (
+            partial(_simclr, forget=False)
+        ),
+        "The weights are never changed: subtract the learning rate times the gradient in each step": (
+            lambda encoder, batches, t, rate: _simclr(encoder, batches, t, 0.0)
+        ),
+        "The weights move up the gradient: subtract the step": (
+            partial(_simclr, optimiser=partial(torch.optim.SGD, maximize=True))
+        ),
+        "The embeddings need length 1: normalise what the encoder returns": (partial(_simclr, normalised=lambda h: h)),
+        "Return the loss that the step differentiates, before its update": partial(_simclr, late=True),
+        "This is Adam: plain SGD subtracts the learning rate times the gradient": partial(
+            _simclr, optimiser=torch.optim.Adam
+        ),
+        "This has momentum: plain SGD has none": partial(_simclr, optimiser=partial(torch.optim.SGD, momentum=0.9)),
+        "The loss is DCL: NT-Xent has the positive in its sum": partial(_simclr, loss=_dcl),
+        "The sum has only the rows of the other view: it needs every row except the anchor": (
+            partial(_simclr, loss=_other_view_only)
+        ),
+        "The step is taken on the sum over the rows: the loss is their mean": (
+            partial(_simclr, loss=lambda z1, z2, t: _nt_xent(z1, z2, t) * 2 * len(z1))
+        ),
+        **wrong_temperatures(_simclr),
+    },
+    runs="The next figure",
 )

@@ -1,11 +1,11 @@
-"""Figures of chapter 04: how fast a Metropolis-Hastings walk forgets its start, and how much it repeats itself."""
+"""Figures of chapters 04 and 05: how fast a walk forgets its start, repeats itself, and suffers from batches."""
 
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from emc2_lite.course.figures.parts import ABOVE, BELOW, TOP_LEFT, TOP_RIGHT, Figure, Look, from_zero, log, looks
-from emc2_lite.course.style import BLUE, GREEN, GREY, PURPLE, VERMILION
+from emc2_lite.course.figures.parts import BELOW, Figure, Look, from_zero, log, looks
+from emc2_lite.course.style import GREY, PURPLE
 
 
 def forgetting(distances: Tensor, bound: Tensor, worst_case: Tensor) -> Figure:
@@ -15,41 +15,58 @@ def forgetting(distances: Tensor, bound: Tensor, worst_case: Tensor) -> Figure:
     for k, distance in enumerate(distances.T):
         starts = {"legendgroup": "starts", "showlegend": k == 0}
         figure.curve(t, distance, "exact, a line a start", Look(GREY, "dot"), width=1, size=0, **starts)
-    figure.curve(t, distances.amax(dim=1), "exact, worst start", 0)
-    figure.curve(t, bound, "bound (1 - 1/(m p_max))^t", 1, size=0)
-    figure.curve(t, worst_case, "worst-case bound (1 - exp(-2/temperature))^t", 3, size=0)
+    worst = distances.amax(dim=1)
+    figure.curve(t, worst, "exact, worst start", 0)
+    figure.curve(t, bound, "bound with p_max", 1, size=0)
+    figure.curve(t, worst_case, "bound without p_max", 3, size=0)
     y = log("total variation to p", range=[-4, 0.15], exponentformat="none")
-    return figure.finish("How fast the start is forgotten", "steps t", y, BELOW, height=490)
+    last = len(distances) - 1
+    alt = (
+        f"Total variation to the softmax over 0 to {last} steps, on a logarithmic axis. From the worst start it "
+        f"falls to {worst[-1]:.1e}; the bound with p_max falls to {bound[-1]:.1e}; the bound without p_max is "
+        f"still at {worst_case[-1]:.4f}."
+    )
+    return figure.finish("How fast the start is forgotten", "steps t", y, BELOW, height=490, alt=alt)
 
 
 def steps_needed(temperatures: Sequence[float], needed: Tensor, worst_case: Tensor, epsilon: float) -> Figure:
     """Steps until the bound on the total variation is epsilon: (temperatures, rows), and of the worst case."""
-    figure = Figure().curve(temperatures, worst_case, "knowing only that |⟨z, z'⟩| ≤ 1", 1)
-    figure.band(temperatures, needed.amin(dim=1), needed.amax(dim=1), f"knowing p_max: all {needed.shape[1]} rows")
-    figure.curve(temperatures, needed.quantile(0.5, dim=1), "knowing p_max: median row", 0)
+    figure = Figure().curve(temperatures, worst_case, "without p_max", 1)
+    figure.band(temperatures, needed.amin(dim=1), needed.amax(dim=1), f"with p_max: all {needed.shape[1]} rows")
+    median = needed.quantile(0.5, dim=1)
+    figure.curve(temperatures, median, "with p_max: median row", 0)
     y = log("steps", exponentformat="power", dtick=3, range=[0, 19])
-    title = f"Steps that guarantee a total variation of at most {epsilon:g}"
-    return figure.finish(title, log("temperature", temperatures), y, TOP_RIGHT)
+    alt = (
+        f"Steps that guarantee a total variation of at most {epsilon:g}, over temperatures from "
+        f"{temperatures[0]:g} to {temperatures[-1]:g}, both axes logarithmic. The bound without p_max falls from "
+        f"{worst_case[0]:.0e} to {worst_case[-1]:.0f} steps; with p_max the median row falls from {median[0]:.0f} "
+        f"to {median[-1]:.0f}, and no row needs more than {needed.max():.0f}."
+    )
+    x = log("temperature", [0.05, 0.1, 0.2, 0.5, 1])
+    return figure.finish(f"Steps that guarantee a distance of {epsilon:g}", x, y, BELOW, height=450, alt=alt)
 
 
-def temperature_effect(target: Tensor, steps: Tensor, distance: Tensor, temperature: float) -> Figure:
-    """Target p (m,); exact worst-start total variation (points,) after `steps` (points,), and its bound."""
-    m, p_max = len(target), target.max().item()
-    forget = m * p_max
-    rank, t = range(1, m + 1), [10 ** (k / 20) for k in range(74)]
-    figure = Figure().set_subplots(cols=2, horizontal_spacing=0.14, column_widths=[0.42, 0.58])
-    left, right = {"row": 1, "col": 1}, {"row": 1, "col": 2}
-    figure.curve(rank, target.sort(descending=True).values, "target p", Look(GREEN), size=0, **left)
-    figure.level(rank, 1 / m, "uniform, 1/m", Look(GREY, "dash"), **left)
-    figure.curve(t, [(1 - 1 / forget) ** s for s in t], "bound", Look(VERMILION, "dash"), size=0, **right)
-    figure.curve([forget, forget], [0, 1.05], "m p_max steps", Look(PURPLE, "dot"), size=0, **right)
-    figure.points(steps, distance, "exact, worst start", Look(BLUE), size=9, **right)
-    figure.update_xaxes(log("negative, by its rank", range=[0, 2.7]), **left)
-    figure.update_xaxes(log("steps t", range=[0, 3.65]), **right)
-    figure.update_yaxes(log("probability p", dtick=2, range=[-9, 0.2], exponentformat="power"), **left)
-    figure.update_yaxes(title="total variation to p", range=[0, 1.05], **right)
-    title = f"Temperature {temperature:g}: p_max {p_max:.3f}, gap {1 / forget:.4f}, forgets in {forget:.0f} steps"
-    return figure.finish(title, place=ABOVE, height=440)
+SMOOTH = [10 ** (k / 10) for k in range(38)]
+
+
+def temperature_effect(
+    steps: Sequence[int], distance: Sequence[float], p_max: float, num_negatives: int, temperature: float
+) -> Figure:
+    """Exact total variation from the worst start after `steps`, and its bound (1 - 1 / (num_negatives p_max))^t."""
+    forget = num_negatives * p_max
+    figure = Figure().curve(SMOOTH, [(1 - 1 / forget) ** t for t in SMOOTH], "bound", 1, size=0)
+    figure.points(steps, distance, "exact, worst start", 0, size=9)
+    figure.curve([forget, forget], [0, 1.05], "t = |neg(r)| p_max", Look(PURPLE, "dot"), size=0)
+    x = log("steps t", range=[-0.05, 3.75], exponentformat="none")
+    y = {"title": "total variation to p", "range": [0, 1.05], "dtick": 0.25}
+    half = next((t for t, there in zip(steps, distance, strict=True) if there < 0.5), steps[-1])
+    alt = (
+        f"Total variation to the softmax over the steps of a walk at temperature {temperature:g}, from the worst "
+        f"start, exact and by its bound. The largest share is {p_max:.3f}, so the start is forgotten in about "
+        f"{forget:.0f} steps; after {half} the distance is below one half."
+    )
+    title = f"p_max {p_max:.3f}: forgets in {forget:.0f} steps"
+    return figure.finish(title, x, y, BELOW, alt=alt)
 
 
 def autocorrelation(lags: Tensor, curves: Mapping[float, Tensor], lambda_2: Mapping[float, float]) -> Figure:
@@ -58,25 +75,38 @@ def autocorrelation(lags: Tensor, curves: Mapping[float, Tensor], lambda_2: Mapp
     smooth = [10 ** (k / 20) for k in range(60)]
     for number, (temperature, values) in enumerate(curves.items()):
         figure.points(lags, values, f"temperature {temperature:g}", number, size=9)
-        figure.curve(smooth, [lambda_2[temperature] ** k for k in smooth], "its bound lambda_2^lag", number, size=0)
+        figure.curve(smooth, [lambda_2[temperature] ** k for k in smooth], "its bound lambda_2^t", number, size=0)
     y = {"title": "autocorrelation of the score", "range": [-0.05, 1.03]}
-    return figure.finish("A cold walk repeats itself", log("lag (steps)"), y, BELOW, height=490)
+    below = {t: [int(lag) for lag, a in zip(lags, v, strict=True) if a < 0.5][:1] for t, v in curves.items()}
+    said = "; ".join(f"{lag[0]} at temperature {t:g}" for t, lag in below.items() if lag)
+    alt = (
+        f"Autocorrelation of the score that a walk holds, over lags from {lags[0]} to {lags[-1]} steps, with its "
+        f"bound lambda_2 to the power of the lag, at {len(curves)} temperatures. The first lag drawn at which it "
+        f"is below one half is {said}. No point lies above its bound."
+    )
+    x = log("lag t, steps", exponentformat="none")
+    return figure.finish("A cold walk repeats itself", x, y, BELOW, height=490, alt=alt)
 
 
 def in_batch_error(series: Mapping[str, tuple[Sequence[float], Tensor]], floor: Tensor) -> Figure:
     """Total variation to p over m / |neg(r)|: by name, ratios and (points, repeats); `floor`: independent draws."""
     figure = Figure()
-    styles = looks(series)
+    styles, said = looks(series), []
     for name, (ratios, errors) in series.items():
         for ratio, repeats in zip(ratios, errors, strict=True):
             faint = {"marker_opacity": 0.5, "showlegend": False, "hoverinfo": "skip"}
             figure.points([ratio] * len(repeats), repeats, name, styles[name], size=6, **faint)
-        figure.curve(ratios, errors.mean(dim=1), name, styles[name], size=0)
-    noise = {"fillcolor": GREY, "opacity": 0.35, "line_width": 0}
-    text = {"text": "independent draws: what noise alone gives", "yanchor": "bottom"}
-    figure.add_hrect(floor.min().item(), floor.max().item(), annotation=text, annotation_position="top right", **noise)
-    x, y = {"title": "candidates a visit / states, m / |neg(r)|", "range": [0, 1.05]}, from_zero("total variation to p")
-    return figure.finish("Few candidates out of many: the error goes away", x, y, TOP_LEFT)
+        mean = errors.mean(dim=1)
+        figure.curve(ratios, mean, name, styles[name], size=0)
+        said.append(f"{name}: {mean[0]:.3f} at a ratio of {ratios[0]:.2f}, {mean[-1]:.3f} at {ratios[-1]:.2f}")
+    low, high = floor.min().item(), floor.max().item()
+    figure.band([0, 1.05], [low, low], [high, high], "independent draws: noise alone")
+    alt = (
+        "Total variation between a walk's shares and the softmax, over the candidates of a visit divided by the "
+        f"number of states. {'; '.join(said)}. Independent draws, the noise: {low:.3f} to {high:.3f}."
+    )
+    x, y = {"title": "m / |neg(r)|", "range": [0, 1.05]}, from_zero("total variation to p")
+    return figure.finish("Few of many: the error goes away", x, y, BELOW, height=450, alt=alt)
 
 
 def twin_error(mass: Sequence[float], errors: Mapping[str, Sequence[float]]) -> Figure:
@@ -84,6 +114,14 @@ def twin_error(mass: Sequence[float], errors: Mapping[str, Sequence[float]]) -> 
     figure = Figure()
     for name, look in looks(errors).items():
         figure.points(mass, errors[name], name, look, size=9)
-    x = from_zero("probability of the lesser twin (the largest such in the row)")
-    title = "Where both views of a digit are probable, an error stays"
-    return figure.finish(title, x, from_zero("total variation to p"), TOP_LEFT)
+    likeliest = max(range(len(mass)), key=mass.__getitem__)
+    said = "; ".join(
+        f"{name}: {values[likeliest]:.3f} there, from {min(values):.3f}" for name, values in errors.items()
+    )
+    alt = (
+        f"Total variation between a walk's shares and the softmax in {len(mass)} rows, over the probability of "
+        f"the lesser of two views of one digit, which reaches {mass[likeliest]:.2f}. {said}."
+    )
+    x = from_zero("probability of the lesser twin")
+    title = "Two probable views: an error stays"
+    return figure.finish(title, x, from_zero("total variation to p"), BELOW, height=450, alt=alt)

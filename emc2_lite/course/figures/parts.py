@@ -1,5 +1,6 @@
 """The parts of the figures: looks by name, curves, points, bands, bars, pictures, axes and places of the legend."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -8,18 +9,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from emc2_lite.course.style import BLUE, COLOURS, DASHES, GOLD, GREY, MARKERS, PAPER, VERMILION
+from emc2_lite.course.style import (
+    BLUE,
+    COLOURS,
+    DASHES,
+    GOLD,
+    GREY,
+    HEIGHT,
+    MARKERS,
+    PAPER,
+    VERMILION,
+    show,
+)
 from emc2_lite.losses import METHODS
 
 Row = Mapping[str, Any]  # of a record
 
-# Places of the legend: above the plot with a wider margin, below the plot, and in the corners.
-# A figure with a slider has its legend above: the stored figure has the slider below.
-ABOVE = {"title_y": 0.97, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"}, "margin": {"t": 100}}
-BELOW = {"legend": {"orientation": "h", "y": 0.02, "yref": "container", "yanchor": "bottom"}}
-TOP_LEFT = {"legend": {"x": 0.02, "y": 0.98}}
-TOP_RIGHT = {"legend": {"x": 0.98, "xanchor": "right", "y": 0.98}}
-BOTTOM_RIGHT = {"legend": {"x": 0.98, "xanchor": "right", "y": 0.04, "yanchor": "bottom"}}
+# Old names of places of the legend, which now lies below every plot.
+ABOVE: dict = {}
+BELOW: dict = {}
+TOP_LEFT: dict = {}
+TOP_RIGHT: dict = {}
+BOTTOM_RIGHT: dict = {}
+
+TITLE, AXIS_TITLE = 46, 38  # characters of a line that fit in 332 pixels
 
 
 class Look(NamedTuple):
@@ -135,7 +148,17 @@ class Figure(go.Figure):
         """
         for name, axis in (("xaxis", x), ("yaxis", y)):
             self.update_layout({name: {"title": axis} if isinstance(axis, str) else axis or {}})
-        return self.update_layout(title=title, meta={"alt": alt}, **place or {}).update_layout(**layout)
+        lines = textwrap.wrap(title, TITLE)
+        heading = {"text": "<br>".join(lines), "pad": {"t": 10 * (len(lines) - 1)}}  # plotly centres several lines
+        size = {"height": HEIGHT, "margin": {"t": 36 + 20 * len(lines)}}
+        self.update_layout(title=heading, meta={"alt": alt}, **size).update_layout(**layout)
+        for axis in (*self.select_xaxes(), *self.select_yaxes()):
+            axis.title.text = axis.title.text and "<br>".join(textwrap.wrap(axis.title.text, AXIS_TITLE))
+        self.for_each_annotation(lambda panel: panel.update(font_size=13), {"font.size": 16})  # titles of panels
+        return self
+
+    def _ipython_display_(self) -> None:
+        show(self)
 
 
 def _list(values: Tensor | Iterable) -> list:

@@ -1,13 +1,16 @@
-"""Figures of training at equal price: the map of who leads where, and the lead over the length of a run."""
+"""The map of training at equal price: who leads where."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from emc2_lite.course.figures.parts import Figure
 from emc2_lite.laboratory.statistics import Interval, Row, leads, of_seeds
 from emc2_lite.records import rows_where
 
-# Blue where the method leads, vermilion where it is behind; opaque, so that the words are readable in both themes.
-_SIDES = ((0.0, "#0072B2"), (0.5, "#F2F2F2"), (1.0, "#D55E00"))
+# Blue where the method leads, vermilion where it is behind: tints, opaque, on which dark words are readable.
+_SIDES = ((0.0, "#8FC1E3"), (0.5, "#F2F2F2"), (1.0, "#F5B183"))
+_DARK = "#1A1A1A"
+
+RivalLead = tuple[str, int, int, Interval]
 
 
 def best_of(rows: list[Row], methods: Sequence[str]) -> str:
@@ -16,7 +19,7 @@ def best_of(rows: list[Row], methods: Sequence[str]) -> str:
     return min(means, key=means.__getitem__)
 
 
-def lead_at(rows: list[Row], method: str) -> tuple[str, int, int, Interval]:
+def lead_at(rows: list[Row], method: str) -> RivalLead:
     """The best other method at one place, the seeds in which `method` is ahead of it, of how many, and the difference.
 
     The difference is the loss of `method` minus the other's, in nats, paired by seed.
@@ -25,41 +28,48 @@ def lead_at(rows: list[Row], method: str) -> tuple[str, int, int, Interval]:
     return rival, *leads(rows, method, rival)
 
 
-def price_map(rows: list[Row], method: str, title: str) -> Figure:
-    """The lead of a method over the best other one at equal price: temperatures by N / b, a panel a kind of views.
+def leads_by_place(rows: list[Row], method: str) -> dict[tuple[float, float], RivalLead]:
+    """`lead_at` at every place that was measured: N / b and temperature, both from small to large.
 
-    `rows` are the runs, with method, temperature, views, seed, loss and n_over_b, the samples over the batch size.
-    A square names the best other method, the difference of the losses in nats and the seeds in which `method` is ahead;
-    a difference whose interval leaves out 0 is bold.
+    `rows` are runs, with method, temperature, seed, loss and n_over_b, the samples over the batch size.
     """
-    kinds, ratios, temperatures = (sorted({row[key] for row in rows}) for key in ("views", "n_over_b", "temperature"))
-    kinds.reverse()  # stored views first
-    titles = [f"{kind} views" for kind in kinds]
-    figure = Figure().set_subplots(rows=len(kinds), shared_xaxes=True, vertical_spacing=0.08, subplot_titles=titles)
-    words = {"texttemplate": "%{text}", "textfont": {"size": 12}, "hoverinfo": "skip"}
-    names = {"x": [f"{ratio:.0f}" for ratio in ratios], "y": [f"{t:g}" for t in temperatures]}
-    furthest = 0.0
-    for number, kind in enumerate(kinds, start=1):
-        places = [[{"views": kind, "n_over_b": r, "temperature": t} for r in ratios] for t in temperatures]
-        squares = [[_square(rows_where(rows, **place), method) for place in line] for line in places]
-        values = [[value for value, _ in line] for line in squares]
-        texts = [[text for _, text in line] for line in squares]
-        furthest = max(furthest, *(abs(value) for line in values for value in line if value is not None))
-        figure.add_heatmap(
-            z=values, text=texts, coloraxis="coloraxis", xgap=3, ygap=3, row=number, col=1, **names, **words
-        )
-        figure.update_yaxes(title="temperature", type="category", showgrid=False, row=number)
-    figure.update_xaxes(title="N / b, samples over batch size", row=len(kinds))
-    figure.update_xaxes(type="category", showgrid=False)
-    colours = {"colorscale": _SIDES, "cmin": -furthest, "cmax": furthest, "showscale": False}
-    return figure.finish(title, coloraxis=colours, height=110 + 260 * len(kinds))
+    places = sorted({(row["n_over_b"], row["temperature"]) for row in rows})
+    return {(r, t): lead_at(rows_where(rows, n_over_b=r, temperature=t), method) for r, t in places}
 
 
-def _square(rows: list[Row], method: str) -> tuple[float | None, str]:
-    """The difference at one place and its text; nothing where the place was not measured."""
-    if not rows:
-        return None, ""
-    rival, wins, seeds, difference = lead_at(rows, method)
+def price_map(places: Mapping[tuple[float, float], RivalLead], method: str, title: str) -> Figure:
+    """The lead of a method over the best other one at equal price: N / b by temperature, from `leads_by_place`.
+
+    A square names the difference of the losses in nats, the seeds in which `method` is ahead and the best other method;
+    a difference whose interval leaves out 0 is bold. Half a nat has the full colour.
+    """
+    ratios, temperatures = (sorted(set(numbers)) for numbers in zip(*places, strict=True))
+    table = [[places.get((r, t)) for t in temperatures] for r in ratios]
+    values = [[None if lead is None else lead[3].value for lead in line] for line in table]
+    texts = [["" if lead is None else _words(*lead) for lead in line] for line in table]
+    names = {"x": [f"{t:g}" for t in temperatures], "y": [f"{ratio:.0f}" for ratio in ratios]}
+    words = {"texttemplate": "%{text}", "textfont": {"size": 12, "color": _DARK}, "hoverinfo": "skip"}
+    colours = {"colorscale": _SIDES, "zmin": -0.5, "zmax": 0.5, "showscale": False}
+    figure = Figure().add_heatmap(z=values, text=texts, xgap=3, ygap=3, **names, **words, **colours)
+    category = {"type": "category", "showgrid": False}
+    x, y = {"title": "temperature (no unit)", **category}, {"title": "N / b, samples over batch size", **category}
+    listed = "; ".join(f"N / b {r:.0f}, temperature {t:g}: {_aloud(*lead)}" for (r, t), lead in places.items())
+    alt = (
+        f"{title}. A table of coloured squares, N / b upwards and temperature to the right, with the loss of {method} "
+        f"minus that of the best other method, in nats; a star marks an interval without 0. {listed}."
+    )
+    return figure.finish(title, x, y, height=120 + 74 * len(ratios), alt=alt)
+
+
+def _clear(difference: Interval) -> bool:
+    return difference.low > 0 or difference.high < 0
+
+
+def _words(rival: str, wins: int, seeds: int, difference: Interval) -> str:
     text = f"{difference.value:+.2f}".replace("-", "−")
-    clear = difference.low > 0 or difference.high < 0
-    return difference.value, f"{f'<b>{text}</b>' if clear else text}<br>{wins} of {seeds}<br>{rival}"
+    text = f"<b>{text}</b>" if _clear(difference) else text
+    return f"{text}<br>{wins} of {seeds}<br>{rival.replace(', gamma=', '<br>γ = ')}"
+
+
+def _aloud(rival: str, wins: int, seeds: int, difference: Interval) -> str:
+    return f"{difference.value:+.2f}{'*' if _clear(difference) else ''} against {rival}, ahead in {wins} of {seeds}"

@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from emc2_lite.course.figures.parts import ABOVE, Figure, Look, Row, from_zero, looks, reach
+from emc2_lite.course.figures.parts import ABOVE, BELOW, Figure, Look, Row, from_zero, looks, reach
 from emc2_lite.course.style import GREY
 
 HIGHEST = 7.8  # nats, the upper end of the axes of losses; the published cache goes higher
 X_TITLES = {"epoch": "epoch", "hours": "hours of wall time"}
-PROBE = "linear probe, share of the test images"
+PROBE = "linear probe (share right)"
 Panels = Mapping[str, tuple[Sequence[Row], str]]  # by title: rows, and the field to draw over their steps
 
 
@@ -24,11 +24,17 @@ def exact_losses(theirs: Sequence[Row], ours: Sequence[Row], samples: int = 500)
         "ours, at β²": (ours, "loss_at_beta_squared"),
         "ours, at β": (ours, "loss"),
     }
-    cosines: Panels = {"ours: mean cosine of negatives": (ours, "negative_cosine")}
-    figure = _panels("Figure 2 of the paper, and ours", {**losses, **cosines}, "exact loss, nats")
+    cosines: Panels = {"ours, mean cosine": (ours, "negative_cosine")}
+    negatives = 2 * samples - 2
+    alt = (
+        f"Four panels over the steps, a curve for each method; means over seeds, with thin lines for single seeds. "
+        f"First to last value of the exact loss: {_ends(losses)}. With all embeddings equal it is log {negatives} = "
+        f"{math.log(negatives):.3f} nats (dashed). Mean cosine of the negatives: {_ends(cosines)}."
+    )
+    figure = _panels("Figure 2 of the paper, and ours", {**losses, **cosines}, "exact loss (nats)", alt)
     lowest = min(row[field] for rows, field in losses.values() for row in rows if row[field] is not None)
     steps = [0, max(row["step"] for row in (*theirs, *ours))]
-    name, negatives = f"log {2 * samples - 2}: all embeddings equal", 2 * samples - 2
+    name = f"log {negatives}: all embeddings equal"
     for number, place in enumerate(_places(losses)):
         figure.level(steps, math.log(negatives), name, Look(GREY, "dash"), width=1, showlegend=not number, **place)
         figure.update_yaxes(range=[lowest - 0.05, HIGHEST], **place)
@@ -36,14 +42,18 @@ def exact_losses(theirs: Sequence[Row], ours: Sequence[Row], samples: int = 500)
 
 
 def exact_norms(theirs: Sequence[Row], ours: Sequence[Row]) -> Figure:
-    """|e|², the squared norm of the exact gradient, over the steps, as in `exact_losses`; below right |g - e|² at β."""
+    """|∇L|², the exact gradient's squared norm, over the steps, as in `exact_losses`; below right |g - ∇L|² at β."""
     panels: Panels = {
-        "published: |e|²": (theirs, "squared_norm"),
-        "ours: |e|² at β²": (ours, "squared_norm_at_beta_squared"),
-        "ours: |e|² at β": (ours, "squared_norm"),
-        "ours: |g − e|² at β": (ours, "squared_error"),
+        "published |∇L|²": (theirs, "squared_norm"),
+        "ours, |∇L|² at β²": (ours, "squared_norm_at_beta_squared"),
+        "ours, |∇L|² at β": (ours, "squared_norm"),
+        "ours, |g − ∇L|²": (ours, "squared_error"),
     }
-    figure = _panels("Gradients in figure 2 of the paper, and ours", panels, "squared norm")
+    alt = (
+        "Four panels over the steps with one logarithmic scale, a curve for each method; means over seeds, with thin "
+        f"lines for single seeds. First to last value: {_ends(panels, '.2g')}."
+    )
+    figure = _panels("Gradients in figure 2 of the paper, and ours", panels, "squared norm", alt)
     return figure.update_yaxes({"type": "log", "dtick": 1, "exponentformat": "power", "matches": "y"})
 
 
@@ -52,10 +62,17 @@ def yardstick(theirs: Sequence[Row], by: Literal["epoch", "hours"] = "epoch") ->
 
     Rows have method, linear_probe and the field `by`.
     """
-    figure = Figure()
+    figure, said = Figure(), []
     for name, own in looks(row["method"] for row in theirs).items():
-        figure.curve(*_columns(theirs, name, by, "linear_probe"), name, own, size=5)
-    return figure.finish("Figure 1 of the paper: STL-10, ResNet-18, b = 32", X_TITLES[by], PROBE, ABOVE, height=460)
+        x, y = _columns(theirs, name, by, "linear_probe")
+        figure.curve(x, y, name, own, size=5)
+        said.append(f"{name} {y[-1]:.3f} after {x[-1]:.3g} {by.rstrip('s')}s, its highest {max(y):.3f}")
+    alt = (
+        f"The linear probe's accuracy by {X_TITLES[by]}, as published, a curve for each method. At the end: "
+        f"{'; '.join(said)}."
+    )
+    title = "Figure 1 of the paper: STL-10, ResNet-18, b = 32"
+    return figure.finish(title, X_TITLES[by], PROBE, ABOVE, height=460, alt=alt)
 
 
 def board(ours: Sequence[Row], theirs: Sequence[Row], title: str) -> Figure:
@@ -76,12 +93,24 @@ def board(ours: Sequence[Row], theirs: Sequence[Row], title: str) -> Figure:
         last = ends[-1:]
         hours, accuracy = ([row[field] for row in last] for field in ("hours", "linear_probe"))
         figure.points(hours, accuracy, name, own, showlegend=not rows, row=1, col=2, **how)
-    figure.update_xaxes(title="minutes on one core of a CPU", col=1).update_xaxes(from_zero("hours on a T4"), col=2)
+    figure.update_xaxes(title="minutes, CPU", col=1).update_xaxes(from_zero("hours, T4"), col=2)
     figure.update_yaxes(title=PROBE, col=1)
-    return figure.finish(title, place=ABOVE, margin_t=125, legend_y=1.08, height=470)
+    said = [
+        f"{row['method']} {row['linear_probe']:.3f} ({row['linear_probe_low']:.3f} to {row['linear_probe_high']:.3f}) "
+        f"in {row['seconds'] / 60:.1f} minutes"
+        for row in ours
+    ]
+    published = {
+        row["method"]: f"{row['method']} {row['linear_probe']:.3f} in {row['hours']:.1f} hours" for row in theirs
+    }
+    alt = (
+        "The linear probe's accuracy over the time that it took, in two panels. Ours, with 95 % intervals: "
+        f"{'; '.join(said)}. Published: {'; '.join(published.values())}."
+    )
+    return figure.finish(title, place=BELOW, height=500, alt=alt)
 
 
-def _panels(title: str, panels: Panels, y_title: str) -> Figure:
+def _panels(title: str, panels: Panels, y_title: str, alt: str) -> Figure:
     """Four panels, each with every method: a line of means over seeds, and a thin line for each of several seeds."""
     spacing = {"horizontal_spacing": 0.11, "vertical_spacing": 0.09}
     figure = Figure().set_subplots(rows=2, cols=2, shared_xaxes=True, subplot_titles=list(panels), **spacing)
@@ -97,7 +126,22 @@ def _panels(title: str, panels: Panels, y_title: str) -> Figure:
             figure.curve(means, mean, name, styles[name], showlegend=name not in named, **how)
             named.add(name)
     figure.update_xaxes(title="step", row=2).update_yaxes(title=y_title, col=1)
-    return figure.finish(title, place=ABOVE, margin_t=150, legend_y=1.06, height=700)
+    figure.update_annotations(font_size=13)
+    return figure.finish(title, place=BELOW, height=740, alt=alt)
+
+
+def _ends(panels: Panels, digits: str = ".3f") -> str:
+    """The first and the last value of each method in each panel, in words."""
+    words = []
+    for title, (rows, field) in panels.items():
+        said = []
+        for name in dict.fromkeys(row["method"] for row in rows):
+            steps, values = _columns(rows, name, "step", field)
+            ends = ([v for s, v in zip(steps, values, strict=True) if s == end] for end in (min(steps), max(steps)))
+            first, last = (sum(end) / len(end) for end in ends)
+            said.append(f"{name} {first:{digits}} to {last:{digits}}")
+        words.append(f"{title}: {', '.join(said)}")
+    return "; ".join(words)
 
 
 def _places(panels: Panels) -> list[dict[str, int]]:
