@@ -4,7 +4,6 @@
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,14 +23,13 @@ DRAW = """async ([figure, width]) => {
     await Plotly.newPlot(box, figure.data, figure.layout, {responsive: true, displayModeBar: false});
 }"""
 MOVE = """async step => { await Plotly.update('figure', ...step.args); }"""
-# Each visible text: its words, its place, its colour, and whether a trace drew it. Turned text has its turned box.
+# Each visible text: its words, whether it is the label of a point, and its place, turned as it is.
 TEXTS = """() => [...document.querySelectorAll('#figure text')].map(node => {
     const box = node.getBoundingClientRect();
     const style = getComputedStyle(node);
     const hidden = style.visibility === 'hidden' || style.opacity === '0' || !node.textContent.trim();
-    const trace = node.closest('.trace, .heatmaplayer, .barlayer, .scatterlayer, .hm') !== null;
-    return hidden ? null : {words: node.textContent, trace, slider: node.closest('.slider-container') !== null,
-        left: box.left, right: box.right, top: box.top, bottom: box.bottom, colour: style.fill};
+    const place = {left: box.left, right: box.right, top: box.top, bottom: box.bottom};
+    return hidden ? null : {words: node.textContent, point: node.closest('.textpoint') !== null, ...place};
 }).filter(Boolean)"""
 FRAME = (
     "() => { const box = document.querySelector('#figure .main-svg').getBoundingClientRect(); return box.toJSON(); }"
@@ -86,7 +84,8 @@ class Drawing:
             for other in texts[number + 1 :]:
                 across = min(one["right"], other["right"]) - max(one["left"], other["left"])
                 down = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
-                if across > SLACK and down > 2 * SLACK:
+                labels = one["point"] and other["point"]  # points that lie close have labels that do
+                if across > SLACK and down > 2 * SLACK and not labels:
                     found.append(f"{one['words']!r} lies over {other['words']!r}")
         return found
 
@@ -102,7 +101,8 @@ def main() -> None:
             for cell, figure in stored_figures(path):
                 for width in WIDTHS:
                     found = drawing.problems(figure, width)
-                    print(json.dumps([path.stem, cell, width, found], ensure_ascii=False))
+                    for problem in found:
+                        print(f"{path.stem}, cell {cell}, {width} pixels: {problem}")
                     drawing.draw(figure, width)
                     name = options.out / f"{path.stem[:2]}-{cell:02}-{width}.png"
                     drawing.page.locator("#figure").screenshot(path=name)

@@ -94,6 +94,6 @@ def test_pictures_lie_around_their_places():
 
 
 def test_a_title_and_axes_are_set_by_words_or_settings():
-    layout = Figure().finish("Bias", "step", {"title": "bias", "range": [0, 1]}, height=300).layout
+    layout = Figure().finish("Bias", "step", {"title": "bias", "range": [0, 1]}, height=300, alt="A bias").layout
     assert (layout.title.text, layout.xaxis.title.text, layout.yaxis.title.text) == ("Bias", "step", "bias")
-    assert (layout.yaxis.range, layout.height) == ((0, 1), 300)
+    assert (layout.yaxis.range, layout.height, layout.meta) == ((0, 1), 300, {"alt": "A bias"})

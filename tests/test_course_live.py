@@ -148,7 +148,10 @@ def test_the_stored_picture_has_no_slider_and_a_line_says_what_moves(monkeypatch
     figure, picture = shown
     assert len(figure.layout.sliders) == 1 and not picture.layout.sliders
     assert content(picture) == content(decay(0.5))
-    assert capsys.readouterr().out == ("temperature: 0.5 nats in the picture; run the cell to move it, 0.1 to 1 nat.\n")
+    assert capsys.readouterr().out == (
+        "temperature: 0.5 nats in the picture; run the cell to move it, 0.1 to 1 nat.\n"
+        "steps: 1 in the picture; run the cell to move it, 1 to 2.\n"
+    )
 
 
 def test_controls_are_checked():

@@ -1,4 +1,4 @@
-"""The look of the figures: readable on white and on dark, apart for colour-blind readers, no upload button."""
+"""The look of the figures: readable on their card, apart for colour-blind readers, no upload button."""
 
 import importlib
 import itertools
@@ -14,8 +14,6 @@ import torch
 
 from emc2_lite import course, doctor
 from emc2_lite.course import style
-
-BACKGROUNDS = ("#ffffff", "#111111")
 
 # Machado, Oliveira and Fernandes 2009, severity 1, in linear RGB.
 COLOUR_BLINDNESS = {
@@ -56,15 +54,15 @@ def test_contrast_formula():
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
 
 
-@pytest.mark.parametrize("background", BACKGROUNDS)
-def test_colours_reach_three_to_one_on_both_backgrounds(background):
-    assert all(contrast(colour, background) >= 3 for colour in style.COLOURS)
+def test_colours_reach_three_to_one_on_the_card():
+    assert all(contrast(colour, style.CARD) >= 3 for colour in style.COLOURS)
 
 
-@pytest.mark.parametrize("background", BACKGROUNDS)
-def test_text_is_readable_on_both_backgrounds(background):
-    # No colour reaches 4.5:1 on both: their own contrast is 18.9:1, and the best colour for both has its root.
-    assert contrast(style.INK, background) >= 4.3
+def test_text_is_readable_in_every_theme():
+    """The card is opaque, so that a theme changes nothing."""
+    assert contrast(style.INK, style.CARD) >= 4.5 and len(style.CARD) == len("#ffffff")
+    layout = style.template().layout
+    assert layout.paper_bgcolor == layout.plot_bgcolor == style.CARD and layout.font.color == style.INK
 
 
 @pytest.mark.parametrize("matrix", COLOUR_BLINDNESS.values(), ids=COLOUR_BLINDNESS)
@@ -80,7 +78,7 @@ def test_every_colour_has_its_dash_and_marker():
 def test_start_selects_the_look_and_one_thread(started, capsys):
     assert torch.get_num_threads() == 1
     layout = go.Figure().layout.template.layout
-    assert (layout.width, layout.height, layout.paper_bgcolor) == (720, 420, "rgba(0, 0, 0, 0)")
+    assert (layout.width, layout.height, layout.paper_bgcolor) == (None, 420, style.CARD)
     assert layout.colorway == style.COLOURS
 
 
@@ -137,12 +135,21 @@ def test_figures_offer_no_upload(started):
 
 
 def test_renderer_follows_the_place(monkeypatch):
-    monkeypatch.delenv(style.OUTPUT, raising=False)
     assert style.renderer() == "plotly_mimetype"
     monkeypatch.setitem(__import__("sys").modules, "google.colab", object())
     assert style.renderer() == "colab"
+
+
+def test_a_stored_figure_has_both_forms_and_its_description(started, monkeypatch):
+    shown = []
     monkeypatch.setenv(style.OUTPUT, "static")
-    assert style.renderer() == "plotly_mimetype+png"
+    monkeypatch.setattr(style, "display", lambda bundle, **options: shown.append((bundle, options["metadata"])))
+    monkeypatch.setattr(go.Figure, "to_image", lambda figure, form, **_: str(figure.layout.width).encode())
+    style.show(go.Figure().update_layout(meta={"alt": "A curve"}))
+    ((bundle, metadata),) = shown
+    assert bundle["image/png"] == "NjY4" and bundle["text/plain"] == "A curve"  # 668 pixels wide, in base64
+    assert "width" not in bundle["application/vnd.plotly.v1+json"]["layout"]
+    assert metadata == {kind: {"alt": "A curve"} for kind in ("application/vnd.plotly.v1+json", "image/png")}
 
 
 def test_unknown_output_is_refused(monkeypatch):

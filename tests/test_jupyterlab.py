@@ -72,7 +72,7 @@ course.start()
 
 def decay(temperature):
     figure = Figure(go.Scatter(y=[1, 1 / (1 + temperature)]))
-    figure.finish(f"temperature {temperature}")
+    figure.finish(f"temperature {temperature}", alt=f"A curve at {temperature}")
     if temperature < 1:
         figure.add_annotation(x=0.5, y=0.5, text="cold")
     return figure

@@ -16,7 +16,7 @@ from IPython.display import display
 from emc2_lite.course.style import CONFIG, HEIGHT, VERMILION, description, show, static
 
 FOLDER = Path(__file__).parent / "widgets"
-ROOM = 85  # pixels for the slider of a stored figure
+ROOM = 105  # pixels for the slider of a stored figure
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def static_form(figure: Callable[..., go.Figure], controls: dict[str, Slider]) -
     steps = [{"label": first.number(value), "method": "update", "args": change} for value, change in changes]
     active = first.values.index(first.start)
     caption = {"prefix": f"{first.label} = ", "suffix": f" {first.unit}".rstrip(), "xanchor": "left"}
-    place = {"y": 1, "yanchor": "bottom", "pad": {"t": 10, "b": 20}}  # above the plot: the legend lies below
+    place = {"y": 1, "yanchor": "bottom", "pad": {"t": 10, "b": 40}}  # above the plot: the legend lies below
     slider = {"active": active, "steps": steps, "currentvalue": caption, **place}
     result = go.Figure(pictures[active])
     margin, height = result.layout.margin.t or 60, result.layout.height or HEIGHT

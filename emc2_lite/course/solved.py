@@ -24,7 +24,8 @@ def solved(notebook: nbformat.NotebookNode, solutions: Path) -> nbformat.Noteboo
     text = solutions.read_text(encoding="utf-8")
     statements = ast.parse(text).body
     imports = [ast.unparse(part) for part in statements if isinstance(part, ast.Import | ast.ImportFrom)]
-    definitions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef | ast.ClassDef)}
+    written = [part for part in statements if isinstance(part, ast.FunctionDef | ast.ClassDef)]
+    definitions = {part.name: ast.get_source_segment(text, part) or "" for part in written}
     copy = nbformat.from_dict(notebook)
     unused = set(definitions)
     for cell in copy.cells:
@@ -34,7 +35,7 @@ def solved(notebook: nbformat.NotebookNode, solutions: Path) -> nbformat.Noteboo
         for name in CHECKED.findall(cell.source):
             if name not in definitions:
                 raise ValueError(f"{solutions.name} has no solution to the exercise {name}")
-            cell.source = _replaced(cell.source, name, ast.get_source_segment(text, definitions[name]))
+            cell.source = _replaced(cell.source, name, definitions[name])
             if len(unused) == len(definitions):
                 cell.source = "\n".join([*imports, "\n", cell.source])
             unused.discard(name)
@@ -47,8 +48,7 @@ def _replaced(source: str, name: str, solution: str) -> str:
     """``source`` with the definition of ``name``, or the line ``name = ...``, replaced by ``solution``."""
     lines = source.splitlines()
     for part in ast.parse(source).body:
-        dots = isinstance(part, ast.Assign) and isinstance(part.value, ast.Constant) and part.value.value is ...
-        if getattr(part, "name", None) == name or (dots and ast.unparse(part.targets[0]) == name):
+        if getattr(part, "name", None) == name or ast.unparse(part) == f"{name} = ...":
             return "\n".join([*lines[: part.lineno - 1], solution, *lines[part.end_lineno :]])
     raise ValueError(f"the cell that checks {name} has neither a definition of {name} nor the line {name} = ...")
 

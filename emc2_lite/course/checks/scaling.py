@@ -68,6 +68,15 @@ class _Exchange:
             self.changed.notify_all()
 
 
+def _sum(tensors: list[Tensor]) -> Tensor:
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if len(set(shapes)) > 1:
+        raise ValueError(
+            f"reduce was called with tensors of the shapes {shapes}: do all send the same messages in turn?"
+        )
+    return torch.stack(tensors).sum(dim=0)
+
+
 def together(size: int, program: Callable[[Process], Any]) -> list[Any]:
     """Run `program` in so many simulated processes, threads that exchange messages: the list of what they return.
 
@@ -81,7 +90,7 @@ def together(size: int, program: Callable[[Process], Any]) -> list[Any]:
     def run(rank: int) -> None:
         gather = partial(exchange.gather, rank)
         try:
-            returned[rank] = program(Process(rank, size, gather, lambda tensor: torch.stack(gather(tensor)).sum(dim=0)))
+            returned[rank] = program(Process(rank, size, gather, lambda tensor: _sum(gather(tensor))))
         except BaseException as error:
             errors.append(error)
         finally:

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from emc2_lite.course.figures.parts import ABOVE, BELOW, Figure, Look, from_zero, log, looks, pictures
+from emc2_lite.course.figures.parts import Figure, Look, from_zero, log, looks, pictures
 from emc2_lite.course.style import BLUE, GREEN, GREY, INK, VERMILION
 
 ARROW = 0.9  # length of a force of 1, in radii of the circle
@@ -102,7 +102,7 @@ def circle_forces(points: Tensor, pull: Iterable, pushes: Iterable, temperature:
     title = f"Temperature {temperature:g}: the anchor feels {felt:.2f}"
     circle = {"type": "circle", "x0": -1, "x1": 1, "y0": -1, "y1": 1, "line": {"color": GREY, "width": 1}}
     layout = {"height": 480, "shapes": [circle | {"layer": "below"}], "margin": {"l": 10, "r": 10, "t": 100, "b": 10}}
-    return figure.finish(title, x, y, ABOVE, alt=alt, **layout)
+    return figure.finish(title, x, y, alt=alt, **layout)
 
 
 def _arrows(figure: Figure, starts: Tensor, ends: Tensor, colour: str) -> None:
@@ -158,7 +158,7 @@ def repulsion_shares(
         f"{same.sum()} of the {shown} show the anchor's own digit. The effective number is {count:.1f} of {m}."
     )
     title = f"Temperature {temperature:g}: as if {count:.1f} of {m} negatives pushed"
-    return figure.finish(title, below, left, ABOVE, height=500, alt=alt, yaxis2=strip, barmode="overlay")
+    return figure.finish(title, below, left, height=500, alt=alt, yaxis2=strip, barmode="overlay")
 
 
 def effective_numbers(temperatures: Sequence[float], numbers: Tensor, m: int) -> Figure:
@@ -187,7 +187,7 @@ def effective_numbers(temperatures: Sequence[float], numbers: Tensor, m: int) ->
         f"{temperatures[-1]:g}. The anchors spread from {numbers[:, 0].min():.1f} to {numbers[:, 0].max():.1f} at the "
         f"lowest temperature, and from {numbers[:, -1].min():.1f} to {numbers[:, -1].max():.1f} at the highest."
     )
-    return figure.finish("The temperature decides how many negatives push", x, y, BELOW, alt=alt)
+    return figure.finish("The temperature decides how many negatives push", x, y, alt=alt)
 
 
 def alignment_and_uniformity(runs: Mapping[str, Sequence[tuple[float, float]]], best: float) -> Figure:
@@ -206,7 +206,7 @@ def alignment_and_uniformity(runs: Mapping[str, Sequence[tuple[float, float]]], 
         f"Alignment over uniformity on test images, a point for each seed. Means of the seeds: {'; '.join(means)}. "
         f"A dashed line marks the uniformity of points spread evenly over the sphere, {best:.2f}."
     )
-    return figure.finish("Test images: close positives or an even sphere", x, y, BELOW, height=450, alt=alt)
+    return figure.finish("Test images: close positives or an even sphere", x, y, height=450, alt=alt)
 
 
 def hardest_in_batch(sizes: Sequence[int], hardest: Tensor, overall: float) -> Figure:
@@ -222,7 +222,7 @@ def hardest_in_batch(sizes: Sequence[int], hardest: Tensor, overall: float) -> F
         f"90% of the batches span {low[0]:.2f} to {high[0]:.2f} at the smallest size and {low[-1]:.2f} to "
         f"{high[-1]:.2f} at the largest. A level marks the hardest in the dataset, {overall:.2f}."
     )
-    return figure.finish("The hardest negative that one anchor sees", x, "similarity (cosine)", BELOW, alt=alt)
+    return figure.finish("The hardest negative that one anchor sees", x, "similarity (cosine)", alt=alt)
 
 
 def training_losses(runs: Mapping[str, Sequence[float]], guess: float) -> Figure:
@@ -238,4 +238,4 @@ def training_losses(runs: Mapping[str, Sequence[float]], guess: float) -> Figure
         f"NT-Xent of the batch over {len(steps)} training steps, a line for each run: {', '.join(ends)} nats. A level "
         f"marks the loss of a blind guess, {guess:.2f} nats."
     )
-    return figure.finish("A linear encoder learns from pairs of views", "step", "NT-Xent (nats)", BELOW, alt=alt)
+    return figure.finish("A linear encoder learns from pairs of views", "step", "NT-Xent (nats)", alt=alt)

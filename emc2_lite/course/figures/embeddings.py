@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from emc2_lite.course.figures.parts import ABOVE, Figure, log, look, looks, pictures, ticked
+from emc2_lite.course.figures.parts import Figure, log, look, looks, pictures, ticked
 from emc2_lite.course.style import COLOURS, INK
 
 ACCURACY = "1-NN accuracy (share of images)"
@@ -91,4 +91,4 @@ def label_curves(shots: Sequence[int], curves: Mapping[str, Tensor]) -> Figure:
         f"Accuracy over the labelled images a class, from {shots[0]} to {shots[-1]} on a logarithmic axis, a line for "
         f"each seed. Means over the seeds: {', '.join(said)}."
     )
-    return figure.finish("The fewer the labels, the more the embeddings have to do", x, y, ABOVE, alt=alt)
+    return figure.finish("The fewer the labels, the more the embeddings have to do", x, y, alt=alt)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from emc2_lite.course.figures.parts import BELOW, Figure, Look, Row, from_zero, log, looks, ticked
+from emc2_lite.course.figures.parts import Figure, Look, Row, from_zero, log, looks, ticked
 from emc2_lite.course.style import BLUE, GREEN, GREY, PURPLE, VERMILION
 from emc2_lite.laboratory import GradientBias, TrainingCurve
 
@@ -33,7 +33,7 @@ def chain_over_visits(proposed: Tensor, held: Tensor, accepted: Tensor, steps_pe
         f"with {held[best]:.1f}, and is {held[-1]:.1f} at the end."
     )
     x = {"title": "step of the chain", "showgrid": False}
-    return figure.finish("One chain's visits (shaded: burn-in)", x, "score (nats)", BELOW, alt=alt)
+    return figure.finish("One chain's visits (shaded: burn-in)", x, "score (nats)", alt=alt)
 
 
 def after_a_move(
@@ -59,7 +59,7 @@ def after_a_move(
     x["tickvals"] = [(n - 1) / 2, (3 * n + 1) / 2]
     y = {"title": "share (dimensionless)", "range": [0, highest]}
     title = f"Visit {visit}, burn-in {burn_in:g}: total variation {distance:.2f}"
-    return figure.finish(title, x, y, BELOW, bargap=0.25, alt=alt)
+    return figure.finish(title, x, y, bargap=0.25, alt=alt)
 
 
 def beside_the_softmax(target: Tensor, shares: Mapping[str, Tensor], title: str, y: str, shown: int = 12) -> Figure:
@@ -76,7 +76,7 @@ def beside_the_softmax(target: Tensor, shares: Mapping[str, Tensor], title: str,
         f"{target[top].sum():.2f} in all {shown} together; {'; '.join(said)}."
     )
     x = {"title": "negative, by its softmax (rank)", "dtick": 1, "showgrid": False}
-    return figure.finish(title, x, from_zero(y), BELOW, bargap=0.25, alt=alt)
+    return figure.finish(title, x, from_zero(y), bargap=0.25, alt=alt)
 
 
 def bias_curves(results: Mapping[str, Sequence[GradientBias]], temperature: float) -> Figure:
@@ -86,7 +86,7 @@ def bias_curves(results: Mapping[str, Sequence[GradientBias]], temperature: floa
     x = log("steps averaged", next(iter(steps.values()))[0].tolist())
     title = f"Error of the mean gradient, T = {temperature:g}"
     alt = f"Relative error of the mean gradient over the steps averaged, logarithmic. {_ends(steps, errors, 'steps')}"
-    return _thin_and_mean(steps, errors).finish(title, x, from_zero("relative error (dimensionless)"), BELOW, alt=alt)
+    return _thin_and_mean(steps, errors).finish(title, x, from_zero("relative error (dimensionless)"), alt=alt)
 
 
 def price_curves(results: Mapping[str, Sequence[TrainingCurve]]) -> Figure:
@@ -95,7 +95,7 @@ def price_curves(results: Mapping[str, Sequence[TrainingCurve]]) -> Figure:
     losses = {name: torch.stack([run.loss for run in runs]) for name, runs in results.items()}
     title, x = "Training at equal price", from_zero("price so far (encodings)")
     alt = f"Exact global loss over the encodings spent. {_ends(prices, losses, 'encodings')}"
-    return _thin_and_mean(prices, losses).finish(title, x, "exact global loss (nats)", BELOW, alt=alt)
+    return _thin_and_mean(prices, losses).finish(title, x, "exact global loss (nats)", alt=alt)
 
 
 def _ends(x: Mapping[str, Tensor], y: Mapping[str, Tensor], unit: str) -> str:
@@ -149,7 +149,7 @@ def coin_outcomes(held_weight: float, reencode: float, degrees: float) -> Figure
     x = {"title": "along today's embedding", "range": [-0.5, 1.5], "showgrid": False}
     y = {"title": "across it (dimensionless)", "range": [-1.35, 0.75], "scaleanchor": "x"}
     title = f"Weight {held_weight:g}: {3 * chance:.2g} encodings on average"
-    return figure.finish(title, x, y, BELOW, height=560, alt=alt)
+    return figure.finish(title, x, y, height=560, alt=alt)
 
 
 def _point(vector: Tensor) -> str:
@@ -169,7 +169,7 @@ def stored_against_true(scores: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
         said.append(f"{name}: {above:.0%} of {len(true)} chains lie more than 3 nats above the diagonal")
     alt = f"Stored scores over true scores, a point a chain, from {low:.1f} to {high:.1f} nats. {'; '.join(said)}."
     x, y = "true score, final weights (nats)", "score as stored (nats)"
-    return figure.finish("What the chains believe, and what is true", x, y, BELOW, alt=alt)
+    return figure.finish("What the chains believe, and what is true", x, y, alt=alt)
 
 
 def sampler_times(rows: Sequence[Row]) -> Figure:
@@ -186,7 +186,7 @@ def sampler_times(rows: Sequence[Row]) -> Figure:
     )
     alt = f"Times of a visit over the batch size, both logarithmic; at b = {sizes[0]} and {sizes[-1]}: {said}."
     x, y = log("batch size b (samples)", sizes), log("time (ms)")
-    return figure.finish("A visit of all 2b chains of a batch", x, y, BELOW, height=480, alt=alt)
+    return figure.finish("A visit of all 2b chains of a batch", x, y, height=480, alt=alt)
 
 
 def step_phases(profiles: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -206,4 +206,4 @@ def step_phases(profiles: Mapping[str, Mapping[str, float]]) -> Figure:
         {"title": "loss", "autorange": "reversed", "showgrid": False},
         {"barmode": "stack", "legend_traceorder": "normal"},
     )
-    return figure.finish("Where the time of a training step goes", "time (ms)", y, BELOW, alt=alt, **stacked)
+    return figure.finish("Where the time of a training step goes", "time (ms)", y, alt=alt, **stacked)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from emc2_lite.course.figures.parts import ABOVE, Figure, Look, Row, log, looks, reach, ticked
+from emc2_lite.course.figures.parts import Figure, Look, Row, log, looks, reach, ticked
 from emc2_lite.course.style import BLUE, GREY
 
 ACCURACY = "accuracy (share of test images)"
@@ -23,7 +23,7 @@ def measured(rows: Sequence[Row], title: str) -> Figure:
         f"{min(widths):.3f} to {max(widths):.3f} wide, "
         f"and {_sharing(rows)} of the {len(rows)} hold the number {high['low']:.3f}, the lower end of the highest."
     )
-    return figure.finish(title, ACCURACY, *_lines(rows, "features"), alt=alt)
+    return figure.finish(title, ACCURACY, _lines(rows, "features"), alt=alt)
 
 
 def differences(rows: Sequence[Row], title: str) -> Figure:
@@ -35,7 +35,7 @@ def differences(rows: Sequence[Row], title: str) -> Figure:
     ]
     holding = sum(row["low"] <= 0 <= row["high"] for row in rows)
     alt = f"Differences with 95 % intervals. {'; '.join(said)}. {holding} of the {len(rows)} intervals hold 0."
-    return figure.finish(title, "difference of the accuracies", *_lines(rows, "what"), alt=alt)
+    return figure.finish(title, "difference of the accuracies", _lines(rows, "what"), alt=alt)
 
 
 def luck_of_the_test_set(accuracy: float, sizes: Sequence[int], interval: Bounds) -> Figure:
@@ -52,7 +52,7 @@ def luck_of_the_test_set(accuracy: float, sizes: Sequence[int], interval: Bounds
         f"the lowest and the highest true accuracy of a 95 % interval. With {sizes[0]:,} images it goes from "
         f"{low[0]:.3f} to {high[0]:.3f}, with {sizes[-1]:,} from {low[-1]:.4f} to {high[-1]:.4f}."
     )
-    return figure.finish(f"What {accuracy:g} may stand for (95 %)", x, "accuracy (share)", ABOVE, height=380, alt=alt)
+    return figure.finish(f"What {accuracy:g} may stand for (95 %)", x, "accuracy (share)", height=380, alt=alt)
 
 
 def best_of_many(candidates: Sequence[int], chosen: Mapping[str, Sequence[float]], true: float) -> Figure:
@@ -65,7 +65,7 @@ def best_of_many(candidates: Sequence[int], chosen: Mapping[str, Sequence[float]
         f"Mean accuracy reported for the best of {candidates[0]} to {candidates[-1]} candidates, each truly worth "
         f"{true:g} (dotted): {'; '.join(said)}."
     )
-    return figure.finish(title, x, "mean accuracy reported", ABOVE, height=400, alt=alt)
+    return figure.finish(title, x, "mean accuracy reported", height=400, alt=alt)
 
 
 def few_labels(counts: Sequence[int], curves: Mapping[str, Tensor]) -> Figure:
@@ -78,7 +78,7 @@ def few_labels(counts: Sequence[int], curves: Mapping[str, Tensor]) -> Figure:
         f"Accuracy of the linear probe over the labelled images a class, from {counts[0]} to {counts[-1]} on a "
         f"logarithmic axis; bars go from the lowest to the highest draw. The means rise: {_rises(curves)}."
     )
-    return figure.finish(title, x, ACCURACY, ABOVE, height=430, alt=alt)
+    return figure.finish(title, x, ACCURACY, height=430, alt=alt)
 
 
 def row_of(features: str, measure: str, accuracy: float, low: float, high: float) -> Row:
@@ -105,10 +105,10 @@ def _intervals(rows: Sequence[Row], line: str, marker: str, value: str) -> Figur
     return figure.update_layout(height=190 + 62 * len(names))
 
 
-def _lines(rows: Sequence[Row], line: str) -> tuple[dict, dict]:
-    """The vertical axis of `_intervals`, and the place of the legend."""
+def _lines(rows: Sequence[Row], line: str) -> dict:
+    """The vertical axis of `_intervals`."""
     names = list(dict.fromkeys(row[line] for row in rows))[::-1]
-    return ticked(names, range=[-0.6, len(names) - 0.4]), ABOVE
+    return ticked(names, range=[-0.6, len(names) - 0.4])
 
 
 def _names(rows: Sequence[Row], field: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emc2_lite.course.figures.parts import ABOVE, BELOW, Figure, Look, Row, from_zero, log, look, looks, reach
+from emc2_lite.course.figures.parts import Figure, Look, Row, from_zero, log, look, looks, reach
 from emc2_lite.course.style import BLUE, GREEN, GREY, INK, VERMILION
 
 BIAS = "bias (share of |∇L|)"
@@ -35,7 +35,7 @@ def curves(
     ticks = sorted({row[x] for row in rows})
     axis = log(x_title, ticks, tickangle=0) if log_x else {"title": x_title}
     alt = _alt(rows, x, value, title, x_title, y_title)
-    return figure.finish(title, {"showgrid": False, **axis}, from_zero(y_title), BELOW, height=500, alt=alt)
+    return figure.finish(title, {"showgrid": False, **axis}, from_zero(y_title), height=500, alt=alt)
 
 
 def marks(measures: Mapping[str, tuple[Sequence[Row], str]], title: str, axis: str) -> Figure:
@@ -64,7 +64,7 @@ def marks(measures: Mapping[str, tuple[Sequence[Row], str]], title: str, axis: s
     y = {"tickvals": [-place for place in range(len(names))], "ticktext": names, "showgrid": False, "zeroline": False}
     listed = ". ".join(f"{label}: {_ranked(rows, field)}" for label, (rows, field) in measures.items())
     alt = f"{title}. Methods one below the other, {axis} from left to right, logarithmic. {listed}."
-    return figure.finish(title, x, y, ABOVE, height=160 + (16 + 14 * len(measures)) * len(names), alt=alt)
+    return figure.finish(title, x, y, height=160 + (16 + 14 * len(measures)) * len(names), alt=alt)
 
 
 def noise_over_length(lengths: Tensor, noises: Mapping[str, Tensor], title: str) -> Figure:
@@ -82,7 +82,7 @@ def noise_over_length(lengths: Tensor, noises: Mapping[str, Tensor], title: str)
         f"{title}. A curve for each method over the number of steps of a run, from {lengths[0]} to {lengths[-1]}, "
         f"logarithmic; the noise of the run's mean times the square root of that number goes: {listed}."
     )
-    return figure.finish(title, x, from_zero(NOISE), BELOW, height=460, alt=alt)
+    return figure.finish(title, x, from_zero(NOISE), height=460, alt=alt)
 
 
 def recovery(rows: Sequence[Row], title: str) -> Figure:
@@ -106,7 +106,7 @@ def price_and_bias(rows: Sequence[Row], title: str) -> Figure:
     cheapest_first = sorted(rows, key=lambda row: row["price"])
     listed = ", ".join(f"{row['method']} {row['price']:.2f} and {row['bias']:.2f}" for row in cheapest_first)
     alt = f"{title}. A point for each method, its price to the right and its bias upwards: {listed}."
-    return figure.finish(title, PRICE, from_zero(BIAS), BELOW, height=520, alt=alt)
+    return figure.finish(title, PRICE, from_zero(BIAS), height=520, alt=alt)
 
 
 def coin_trade(
@@ -138,7 +138,7 @@ def coin_trade(
         f"{at_equal_price[best] / at_equal_price[-1]:.2f}; at the marked ρ = {share:g} it is {heights[2]:.2f}."
     )
     y = {"title": "relative to ρ = 1", "range": [0.5, 1.75]}
-    return figure.finish(title, {"title": "ρ, share encoded again", "range": [0, 1.03]}, y, ABOVE, alt=alt)
+    return figure.finish(title, {"title": "ρ, share encoded again", "range": [0, 1.03]}, y, alt=alt)
 
 
 def falling_norms(rows: Sequence[Row], title: str) -> Figure:
@@ -151,7 +151,7 @@ def falling_norms(rows: Sequence[Row], title: str) -> Figure:
     figure.curve(horizons, slope, "slope of 1/√n", Look(GREY, "dot"), width=1, size=0)
     axis = {"title": y_title, "type": "log", "dtick": "D2", "tickformat": "~r", "exponentformat": "power"}
     alt = _alt(rows, x, value, title, x_title, y_title) + " A thin line has the slope of 1/√n."
-    return figure.finish(title, log(x_title, horizons, showgrid=False, tickangle=0), axis, BELOW, height=480, alt=alt)
+    return figure.finish(title, log(x_title, horizons, showgrid=False, tickangle=0), axis, height=480, alt=alt)
 
 
 def _curves(figure: Figure, rows: Sequence[Row], x: str, value: str) -> Figure:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 from torch import Tensor
 
-from emc2_lite.course.figures.parts import ABOVE, BELOW, Figure, Look, from_zero, log, looks
+from emc2_lite.course.figures.parts import Figure, Look, from_zero, log, looks
 from emc2_lite.course.style import BLUE, GREY
 
 OLDEST = 40  # steps: the end of the colours of `cache_ages`; older entries have its colour
@@ -25,7 +25,7 @@ def average_over_visits(batches: Tensor, average: Tensor, exact: float, gamma: f
         f"The moving average is {gap:+.2f} nats off in the mean of the second half of the visits."
     )
     title = f"gamma {gamma:g}: {gap:+.2f} nats off in the second half"
-    return figure.finish(title, "visit of the row (one an epoch)", "log of a mean, nats", ABOVE, alt=alt)
+    return figure.finish(title, "visit of the row (one an epoch)", "log of a mean, nats", alt=alt)
 
 
 def expected_weights(exact: Tensor, weights: Mapping[str, Tensor]) -> Figure:
@@ -44,7 +44,7 @@ def expected_weights(exact: Tensor, weights: Mapping[str, Tensor]) -> Figure:
     x, y = (
         log(words, exponentformat="power", dtick=2) for words in ("exact share p (no unit)", "mean weight (no unit)")
     )
-    return figure.finish("What a negative weighs on average", x, y, BELOW, alt=alt)
+    return figure.finish("What a negative weighs on average", x, y, alt=alt)
 
 
 def after_the_jump(curves: Mapping[str, Sequence[float]], before: int) -> Figure:
@@ -60,7 +60,7 @@ def after_the_jump(curves: Mapping[str, Sequence[float]], before: int) -> Figure
         + "."
     )
     title = "An average of the past meets a new encoder"
-    return figure.finish(title, "visits since the jump", "log u minus exact, nats", BELOW, alt=alt)
+    return figure.finish(title, "visits since the jump", "log u minus exact, nats", alt=alt)
 
 
 def draws_and_softmax(exact: Tensor, drawn: Tensor, draws: int) -> Figure:
@@ -74,7 +74,7 @@ def draws_and_softmax(exact: Tensor, drawn: Tensor, draws: int) -> Figure:
     )
     x = {"title": "cached view, by rank of its share", "dtick": 1, "showgrid": False}
     title, y = "The largest score with its bonus is a draw", from_zero("share (no unit)")
-    return figure.finish(title, x, y, ABOVE, bargap=0.25, alt=alt)
+    return figure.finish(title, x, y, bargap=0.25, alt=alt)
 
 
 def cache_ages(ages: Tensor, astray: float) -> Figure:
@@ -109,7 +109,7 @@ def staleness(curves: Mapping[str, Sequence[float]], every: int) -> Figure:
         f"in the last {every} steps: " + ", ".join(f"{values[-1]:.2f} at {name}" for name, values in curves.items())
     )
     title, y = "How late the cache is at the drawn views", from_zero("error of the score, nats")
-    return Figure().curves(steps, curves).finish(title, "step of training", y, BELOW, alt=f"{alt}.")
+    return Figure().curves(steps, curves).finish(title, "step of training", y, alt=f"{alt}.")
 
 
 def bytes_kept(datasets: Sequence[str], kept: Mapping[str, Sequence[float]]) -> Figure:
@@ -121,4 +121,4 @@ def bytes_kept(datasets: Sequence[str], kept: Mapping[str, Sequence[float]]) -> 
         f"{name} ({amounts[-1] / 1e6:,.0f})" for name, amounts in kept.items()
     )
     y = log("state, MB", tickformat=",~r")
-    return figure.finish("What has to be remembered", "data set, samples", y, BELOW, alt=f"{alt}.")
+    return figure.finish("What has to be remembered", "data set, samples", y, alt=f"{alt}.")

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from emc2_lite.course.figures.parts import BELOW, Figure, Look, log, looks, pictures, spread
+from emc2_lite.course.figures.parts import Figure, Look, log, looks, pictures, spread
 from emc2_lite.course.style import BLUE, GREEN, GREY, INK, VERMILION
 
 
@@ -26,7 +26,7 @@ def scored_candidates(images: Tensor, scores: Tensor, target: Tensor, anchor: Te
     figure.update_yaxes(title="probability p", range=[0, 1.25 * target.max().item()], row=3)
     figure.update_xaxes(showgrid=False, tickvals=places, ticktext=["anchor", *map(str, places[1:])], tickangle=0)
     figure.update_xaxes(title="candidate k", row=3)
-    best, worst = target.argmax().item(), target.argmin().item()
+    best, worst = int(target.argmax()), int(target.argmin())
     alt = (
         f"The picture of an anchor and of its {len(images)} candidates; below each candidate its score and its "
         f"share in the softmax. Candidate {best} has the largest share, {target[best]:.2f}, with a score of "
@@ -69,7 +69,7 @@ def walk(scores: Tensor, proposals: Tensor, challenge: Tensor, path: Tensor, ima
         f"{visits.max()} steps; the walk ends at candidate {path[-1]}, with a score of {scores[path[-1]]:.2f} "
         "nats."
     )
-    return figure.finish("Propose, compare, move or stay", place=BELOW, height=660, alt=alt)
+    return figure.finish("Propose, compare, move or stay", height=660, alt=alt)
 
 
 def stepped(chain: Mapping, level: int, steps: int) -> Figure:
@@ -102,7 +102,7 @@ def shares(target: Tensor, chains: Tensor) -> Figure:
         f"steps of {len(chains)} walks, with a line from the lowest to the highest walk. The means lie within "
         f"{(mean - target).abs().max():.3f} of the softmax, single walks within {furthest:.2f}."
     )
-    return figure.finish("Where the walk spends its time", x, "share of the kept steps", BELOW, height=450, alt=alt)
+    return figure.finish("Where the walk spends its time", x, "share of the kept steps", height=450, alt=alt)
 
 
 def distance_over_steps(steps: Tensor, distances: Tensor, independent: Tensor) -> Figure:
@@ -117,7 +117,7 @@ def distance_over_steps(steps: Tensor, distances: Tensor, independent: Tensor) -
         f"both axes logarithmic. The median walk falls from {middle[0]:.2f} to {middle[-1]:.4f}; the average of "
         f"independent draws from {independent[0]:.2f} to {independent[-1]:.4f}."
     )
-    return figure.finish("Longer walks come closer to p", x, y, BELOW, height=450, alt=alt)
+    return figure.finish("Longer walks come closer to p", x, y, height=450, alt=alt)
 
 
 def matrix_and_flow(matrix: Tensor, flow: Tensor) -> Figure:
@@ -129,7 +129,8 @@ def matrix_and_flow(matrix: Tensor, flow: Tensor) -> Figure:
         figure.add_trace(heat, row, 1)
     figure.update_xaxes(title="to candidate j", dtick=1, showgrid=False)
     figure.update_yaxes(title="from candidate k", dtick=1, autorange="reversed", showgrid=False)
-    stay, low, high = matrix.diagonal(), matrix.diagonal().argmin().item(), matrix.diagonal().argmax().item()
+    stay = matrix.diagonal()
+    low, high = int(stay.argmin()), int(stay.argmax())
     alt = (
         f"Two tables of {len(matrix)} by {len(matrix)} numbers. Above, the transition matrix: a walker stays at "
         f"candidate {low} with probability {stay[low]:.2f}, the least, and at candidate {high} with "
@@ -147,7 +148,7 @@ def settled_laws(target: Tensor, laws: Mapping[str, Tensor]) -> Figure:
     for place, (name, look) in enumerate(looks(laws).items()):
         shift = offset * (place - (len(laws) - 1) / 2)
         figure.points([state + shift for state in states], laws[name], name, look, size=size)
-    best = target.argmax().item()
+    best = int(target.argmax())
     gaps = {name: 0.5 * (law - target).abs().sum().item() for name, law in laws.items()}
     said = "; ".join(f"{name} {laws[name][best]:.3f}, total variation to p {gap:.3f}" for name, gap in gaps.items())
     alt = (
@@ -155,4 +156,4 @@ def settled_laws(target: Tensor, laws: Mapping[str, Tensor]) -> Figure:
         f"largest, and for each law a point a candidate. Points there: {said}."
     )
     x = {"title": "candidate k", "dtick": 1, "showgrid": False}
-    return figure.finish("The law that a walk settles in", x, "probability", BELOW, height=450, alt=alt)
+    return figure.finish("The law that a walk settles in", x, "probability", height=450, alt=alt)

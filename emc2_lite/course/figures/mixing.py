@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from emc2_lite.course.figures.parts import BELOW, Figure, Look, from_zero, log, looks
+from emc2_lite.course.figures.parts import Figure, Look, from_zero, log, looks
 from emc2_lite.course.style import GREY, PURPLE
 
 
@@ -26,7 +26,7 @@ def forgetting(distances: Tensor, bound: Tensor, worst_case: Tensor) -> Figure:
         f"falls to {worst[-1]:.1e}; the bound with p_max falls to {bound[-1]:.1e}; the bound without p_max is "
         f"still at {worst_case[-1]:.4f}."
     )
-    return figure.finish("How fast the start is forgotten", "steps t", y, BELOW, height=490, alt=alt)
+    return figure.finish("How fast the start is forgotten", "steps t", y, height=490, alt=alt)
 
 
 def steps_needed(temperatures: Sequence[float], needed: Tensor, worst_case: Tensor, epsilon: float) -> Figure:
@@ -43,7 +43,7 @@ def steps_needed(temperatures: Sequence[float], needed: Tensor, worst_case: Tens
         f"to {median[-1]:.0f}, and no row needs more than {needed.max():.0f}."
     )
     x = log("temperature", [0.05, 0.1, 0.2, 0.5, 1])
-    return figure.finish(f"Steps that guarantee a distance of {epsilon:g}", x, y, BELOW, height=450, alt=alt)
+    return figure.finish(f"Steps that guarantee a distance of {epsilon:g}", x, y, height=450, alt=alt)
 
 
 SMOOTH = [10 ** (k / 10) for k in range(38)]
@@ -66,7 +66,7 @@ def temperature_effect(
         f"{forget:.0f} steps; after {half} the distance is below one half."
     )
     title = f"p_max {p_max:.3f}: forgets in {forget:.0f} steps"
-    return figure.finish(title, x, y, BELOW, alt=alt)
+    return figure.finish(title, x, y, alt=alt)
 
 
 def autocorrelation(lags: Tensor, curves: Mapping[float, Tensor], lambda_2: Mapping[float, float]) -> Figure:
@@ -85,7 +85,7 @@ def autocorrelation(lags: Tensor, curves: Mapping[float, Tensor], lambda_2: Mapp
         f"is below one half is {said}. No point lies above its bound."
     )
     x = log("lag t, steps", exponentformat="none")
-    return figure.finish("A cold walk repeats itself", x, y, BELOW, height=490, alt=alt)
+    return figure.finish("A cold walk repeats itself", x, y, height=490, alt=alt)
 
 
 def in_batch_error(series: Mapping[str, tuple[Sequence[float], Tensor]], floor: Tensor) -> Figure:
@@ -106,7 +106,7 @@ def in_batch_error(series: Mapping[str, tuple[Sequence[float], Tensor]], floor: 
         f"number of states. {'; '.join(said)}. Independent draws, the noise: {low:.3f} to {high:.3f}."
     )
     x, y = {"title": "m / |neg(r)|", "range": [0, 1.05]}, from_zero("total variation to p")
-    return figure.finish("Few of many: the error goes away", x, y, BELOW, height=450, alt=alt)
+    return figure.finish("Few of many: the error goes away", x, y, height=450, alt=alt)
 
 
 def twin_error(mass: Sequence[float], errors: Mapping[str, Sequence[float]]) -> Figure:
@@ -124,4 +124,4 @@ def twin_error(mass: Sequence[float], errors: Mapping[str, Sequence[float]]) -> 
     )
     x = from_zero("probability of the lesser twin")
     title = "Two probable views: an error stays"
-    return figure.finish(title, x, from_zero("total variation to p"), BELOW, height=450, alt=alt)
+    return figure.finish(title, x, from_zero("total variation to p"), height=450, alt=alt)

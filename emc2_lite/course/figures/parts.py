@@ -1,4 +1,4 @@
-"""The parts of the figures: looks by name, curves, points, bands, bars, pictures, axes and places of the legend."""
+"""The parts of the figures: looks by name, curves, points, bands, bars, pictures and axes."""
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,14 +25,7 @@ from emc2_lite.losses import METHODS
 
 Row = Mapping[str, Any]  # of a record
 
-# Old names of places of the legend, which now lies below every plot.
-ABOVE: dict = {}
-BELOW: dict = {}
-TOP_LEFT: dict = {}
-TOP_RIGHT: dict = {}
-BOTTOM_RIGHT: dict = {}
-
-TITLE, AXIS_TITLE = 46, 38  # characters of a line that fit in 332 pixels
+TITLE, AXIS_TITLE = 42, 38  # characters of a line that fit in 332 pixels
 
 
 class Look(NamedTuple):
@@ -138,10 +131,8 @@ class Figure(go.Figure):
         marker = {"color": colour, "pattern": {"shape": pattern, "solidity": 0.3}}
         return self.add_bar(x=_list(x), y=_list(y), name=name, marker=marker, **options)
 
-    def finish(
-        self, title: str, x=None, y=None, place: Mapping[str, Any] | None = None, *, alt: str = "", **layout: Any
-    ) -> Self:
-        """Set the title, the axes (by title or by settings), the place of the legend and parts of plotly's layout.
+    def finish(self, title: str, x=None, y=None, *, alt: str, **layout: Any) -> Self:
+        """Set the title, the axes (by title or by settings) and parts of plotly's layout; long titles get two lines.
 
         `alt` is the text that stands for the figure where it cannot be seen: what is drawn, and what one sees there,
         with the figure's own numbers.
@@ -150,7 +141,7 @@ class Figure(go.Figure):
             self.update_layout({name: {"title": axis} if isinstance(axis, str) else axis or {}})
         lines = textwrap.wrap(title, TITLE)
         heading = {"text": "<br>".join(lines), "pad": {"t": 10 * (len(lines) - 1)}}  # plotly centres several lines
-        size = {"height": HEIGHT, "margin": {"t": 36 + 20 * len(lines)}}
+        size = {"height": self.layout.height or HEIGHT, "margin": {"t": 36 + 20 * len(lines)}}
         self.update_layout(title=heading, meta={"alt": alt}, **size).update_layout(**layout)
         for axis in (*self.select_xaxes(), *self.select_yaxes()):
             axis.title.text = axis.title.text and "<br>".join(textwrap.wrap(axis.title.text, AXIS_TITLE))

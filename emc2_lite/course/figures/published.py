@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from emc2_lite.course.figures.parts import ABOVE, BELOW, Figure, Look, Row, from_zero, looks, reach
+from emc2_lite.course.figures.parts import Figure, Look, Row, from_zero, looks, reach
 from emc2_lite.course.style import GREY
 
 HIGHEST = 7.8  # nats, the upper end of the axes of losses; the published cache goes higher
@@ -72,7 +72,7 @@ def yardstick(theirs: Sequence[Row], by: Literal["epoch", "hours"] = "epoch") ->
         f"{'; '.join(said)}."
     )
     title = "Figure 1 of the paper: STL-10, ResNet-18, b = 32"
-    return figure.finish(title, X_TITLES[by], PROBE, ABOVE, height=460, alt=alt)
+    return figure.finish(title, X_TITLES[by], PROBE, height=460, alt=alt)
 
 
 def board(ours: Sequence[Row], theirs: Sequence[Row], title: str) -> Figure:
@@ -107,7 +107,7 @@ def board(ours: Sequence[Row], theirs: Sequence[Row], title: str) -> Figure:
         "The linear probe's accuracy over the time that it took, in two panels. Ours, with 95 % intervals: "
         f"{'; '.join(said)}. Published: {'; '.join(published.values())}."
     )
-    return figure.finish(title, place=BELOW, height=500, alt=alt)
+    return figure.finish(title, height=500, alt=alt)
 
 
 def _panels(title: str, panels: Panels, y_title: str, alt: str) -> Figure:
@@ -127,7 +127,7 @@ def _panels(title: str, panels: Panels, y_title: str, alt: str) -> Figure:
             named.add(name)
     figure.update_xaxes(title="step", row=2).update_yaxes(title=y_title, col=1)
     figure.update_annotations(font_size=13)
-    return figure.finish(title, place=BELOW, height=740, alt=alt)
+    return figure.finish(title, height=740, alt=alt)
 
 
 def _ends(panels: Panels, digits: str = ".3f") -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emc2_lite.course.figures.laboratory import curves
-from emc2_lite.course.figures.parts import ABOVE, BELOW, Figure, Look, Row, from_zero
+from emc2_lite.course.figures.parts import Figure, Look, Row, from_zero
 from emc2_lite.course.style import CONFIG, GREY, VERMILION, template
 
 MEASURES = {"linear_probe": "linear probe", "nearest_neighbour": "1-NN"}
@@ -99,7 +99,7 @@ def along_steps(values: Mapping[str, Sequence[float]], title: str, y: str) -> Fi
         for name, line in values.items()
     )
     alt = f"{y} over {len(steps)} steps of training. {'; '.join(words)}."
-    return figure.finish(title, "step", from_zero(y), BELOW, alt=alt, showlegend=len(values) > 1)
+    return figure.finish(title, "step", from_zero(y), alt=alt, showlegend=len(values) > 1)
 
 
 def scale_along(scales: Sequence[float], largest: Sequence[float], skipped: Sequence[bool], title: str) -> Figure:
@@ -117,7 +117,7 @@ def scale_along(scales: Sequence[float], largest: Sequence[float], skipped: Sequ
         f"{', '.join(map(str, out)) or 'none'}."
     )
     y = {"title": "scale (no unit)", "type": "log", "exponentformat": "power", "dtick": 1}
-    return figure.finish(title, "step", y, BELOW, alt=alt)
+    return figure.finish(title, "step", y, alt=alt)
 
 
 def _image(sheet: Tensor) -> go.Image:
@@ -160,7 +160,7 @@ def along_the_run(rows: Sequence[Row], title: str = "Along the run") -> Figure:
         f"Metrics of a run over its epochs, in {len(panels)} panels one below the other, each from the first value to "
         f"the last: {'; '.join(words)}."
     )
-    return figure.finish(title, place=ABOVE, height=120 + 150 * len(panels), alt=alt)
+    return figure.finish(title, height=120 + 150 * len(panels), alt=alt)
 
 
 def page(figures: Sequence[go.Figure], title: str) -> str:
