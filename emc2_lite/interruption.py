@@ -1,11 +1,14 @@
 """SIGINT, SIGTERM and SIGHUP: delayed until a run has saved its state, or raised where nothing is lost; and an end."""
 
 import os
+import runpy
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -93,3 +96,19 @@ def leave(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def main() -> None:
+    """`python -m emc2_lite.interruption SCRIPT ...`: run the script as `python SCRIPT ...` does, then leave."""
+    script, status = sys.argv[1], 0
+    sys.argv, sys.path[0] = sys.argv[1:], str(Path(script).parent.resolve())
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    leave(status)
+
+
+if __name__ == "__main__":
+    main()

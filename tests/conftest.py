@@ -39,6 +39,7 @@ SLOW = (
     "test_records_kept.py",
     "04_metropolis_hastings.ipynb",
     "test_course_figures.py",
+    "test_checks.py",
     "test_splitmix_cache.py",
     "test_bench.py",
     "test_collapse.py",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
@@ -165,3 +166,77 @@ def test_stored_figure_moves_without_a_kernel_run(lab, tmp_path):
     lab.close(page)
     assert "temperature 2" in warm and "cold" not in warm
     assert "temperature 0.5" in cold and "cold" in cold
+
+
+def test_quick_keys_leave_no_backlog_and_the_slider_speaks(lab, tmp_path):
+    """After twenty keys at once the figure shows the last value within a second; a screen reader hears it."""
+    slider = 'course.Slider("temperature", [k / 10 for k in range(1, 30)], unit="nats")'
+    cell = f"course.explore(decay, temperature={slider})"
+    page = lab.open(notebook(tmp_path / "quick.ipynb", SETUP, cell))
+    run_all(page)
+    handle = page.locator(".emc2-slider input")
+    handle.focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => document.querySelector('.gtitle')?.textContent === 'temperature 2.1'", timeout=1000)
+    plot = page.locator(".js-plotly-plot")
+    assert handle.get_attribute("aria-valuetext") == "2.1 nats"
+    assert plot.get_attribute("role") == "img" and plot.get_attribute("aria-label") == "A curve at 2.1"
+    assert page.locator(".emc2-hint").inner_text() == "keys ← →"
+    lab.close(page)
+
+
+def test_a_live_figure_is_as_wide_as_its_place(lab, tmp_path):
+    page = lab.open(notebook(tmp_path / "wide.ipynb", SETUP, EXPLORE.format("decay"), "decay(1)"))
+    run_all(page)
+    for width in (1100, 600, 1400):
+        page.set_viewport_size({"width": width, "height": 1000})
+        page.wait_for_timeout(700)
+        for plot, svg in page.evaluate(SIZES):
+            assert plot["width"] == svg["width"] > width - 260
+            assert plot["height"] == svg["height"] == 420
+    lab.close(page)
+
+
+SIZES = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot =>
+    [plot, plot.querySelector('.main-svg')].map(node => node.getBoundingClientRect().toJSON()))"""
+
+
+def test_the_chain_is_stepped_through_as_python_computed_it(lab, tmp_path):
+    from emc2_lite.course.stepper import chain_of
+
+    similarities, temperatures = [0.6, 0.5, 0.1, -0.3], [0.1, 0.5, 1.0]
+    cell = f"""import torch
+from emc2_lite.course.stepper import step_through
+step_through(torch.tensor({similarities}), torch.zeros(4, 8, 8), {temperatures}, start=0.5)"""
+    page = lab.open(notebook(tmp_path / "chain.ipynb", SETUP, cell))
+    run_all(page)
+    chain = chain_of(torch.tensor(similarities), torch.zeros(4, 8, 8), temperatures, start=0.5)
+    said = page.locator(".emc2-said")
+
+    def expected(level, seed, step):
+        now = chain["levels"][level]
+        end = "accepted" if now["accepted"][seed][step - 1] else "rejected"
+        proposal = f"Step {step} proposes candidate {chain['proposals'][seed][step - 1]}"
+        return proposal, end, f"histogram {now['distance'][seed][step - 1]:.2f}"
+
+    def press(name, times=1):
+        for _ in range(times):
+            page.get_by_role("button", name=name).click()
+
+    press("Step", 7)
+    assert all(words in said.inner_text() for words in expected(1, 0, 7))
+    page.locator(".emc2-stepper input").focus()
+    page.keyboard.press("ArrowLeft")
+    assert all(words in said.inner_text() for words in expected(0, 0, 7))
+    press("New seed")
+    assert said.inner_text().startswith("No step yet")
+    press("Play")
+    page.wait_for_function("() => document.querySelector('.emc2-said').textContent.startsWith('Step 3')", timeout=5000)
+    press("Pause")
+    press("Step")
+    step = int(said.inner_text().split()[1])
+    assert all(words in said.inner_text() for words in expected(0, 1, step))
+    press("Reset")
+    assert said.inner_text().startswith("No step yet")
+    lab.close(page)

@@ -2,13 +2,9 @@
 
 import os
 import re
-import runpy
 import subprocess
 import sys
-import traceback
 from pathlib import Path
-
-from emc2_lite.interruption import leave
 
 # The first line of an error in a worker's output; torch puts the rank before it.
 _ERROR = re.compile(r"^(?:\[rank\d+\]: )?((?:\w+\.)*\w*(?:Error|Exception)\b.*)$", re.MULTILINE)
@@ -24,7 +20,7 @@ def torchrun(script: str | Path, processes: int, *arguments: str, seconds: float
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     started = subprocess.Popen(
-        [*command, "-m", __name__, str(script), *arguments],
+        [*command, "-m", "emc2_lite.interruption", str(script), *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     try:
@@ -38,19 +34,3 @@ def torchrun(script: str | Path, processes: int, *arguments: str, seconds: float
     if started.returncode:
         found = _ERROR.search(errors)
         raise RuntimeError(f"{Path(script).name} failed: {found[1] if found else 'no message'}")
-
-
-def main() -> None:
-    """Run the script that the command line names, and leave."""
-    script, status = sys.argv[1], 0
-    sys.argv, sys.path[0] = sys.argv[1:], str(Path(script).parent.resolve())
-    try:
-        runpy.run_path(script, run_name="__main__")
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    leave(status)
-
-
-if __name__ == "__main__":
-    main()

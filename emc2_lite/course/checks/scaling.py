@@ -392,7 +392,8 @@ def _own_pairs_loss(
     starts = offsets(n, rank, len(all_images))
     scores = [anchors @ others.T / temperature for anchors, others in sides]
     both = zip(scores, starts, strict=True)
-    return sum(F.cross_entropy(one, (torch.arange(n) + start) % len(all_images)) for one, start in both) / 2
+    losses = [F.cross_entropy(one, (torch.arange(n) + start) % len(all_images)) for one, start in both]
+    return torch.stack(losses).mean()
 
 
 def _of_process(rank: int, size: int, n: int, seed: int, temperature: float):
@@ -464,13 +465,13 @@ def _process_step(
     x2: Tensor,
     weights: Tensor,
     temperature: float,
-    asked: Callable[[Process, Tensor], Tensor] = lambda process, gradient: process.reduce(gradient),
+    asked: Callable[[Process, Any], Any] = lambda process, gradient: process.reduce(gradient),
     start: Callable[[list[int], int], int] = lambda lengths, rank: sum(lengths[:rank]),
     mask: bool = True,
     positives: bool = True,
     length_one: bool = True,
     over: Callable[[Process, int, int], float] = lambda process, n, b: 2 * b,
-    summed: Callable[[Process, Tensor], Tensor] = lambda process, value: process.reduce(value),
+    summed: Callable[[Process, Any], Tensor] = lambda process, value: process.reduce(value),
     read: Callable[[Process, Tensor], Tensor] = lambda process, value: process.reduce(value),
 ) -> tuple[Tensor, Tensor]:
     """The step with its mistakes."""

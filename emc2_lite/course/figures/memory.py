@@ -96,9 +96,9 @@ def cache_ages(ages: Tensor, astray: float) -> Figure:
         f"{mean:.1f}, the oldest {oldest}, and {(ages < 10).double().mean():.0%} are younger than 10 steps. "
         f"Of the draws' weight, {astray:.0%} lies on wrong entries."
     )
-    x, y = {"title": "place of the entry in its line", "showgrid": False}, {"showgrid": False, "autorange": "reversed"}
-    y["title"] = f"line ({LINE} entries each)"
-    return figure.finish(f"mean age {mean:.0f} steps, {astray:.0%} of the weight astray", x, y, alt=alt)
+    x = {"title": "place of the entry in its line", "showgrid": False, "range": [0.5, LINE + 0.5]}
+    y = {"title": f"line ({LINE} entries each)", "showgrid": False, "range": [len(lines) + 0.5, 0.5]}
+    return figure.finish(f"Mean age {mean:.0f} steps, {astray:.0%} of weight astray", x, y, alt=alt)
 
 
 def staleness(curves: Mapping[str, Sequence[float]], every: int) -> Figure:

@@ -123,7 +123,7 @@ def scale_along(scales: Sequence[float], largest: Sequence[float], skipped: Sequ
 def _image(sheet: Tensor) -> go.Image:
     """One colour picture (3, H, W) in [0, 1], stored as JPEG."""
     content = io.BytesIO()
-    Image.fromarray((255 * sheet).round().byte().permute(1, 2, 0).numpy()).save(content, "JPEG", quality=90)
+    Image.fromarray((255 * sheet).round().byte().permute(1, 2, 0).numpy()).save(content, "JPEG", quality=85)
     source = base64.b64encode(content.getvalue()).decode()
     return go.Image(source=f"data:image/jpeg;base64,{source}", hoverinfo="skip")
 

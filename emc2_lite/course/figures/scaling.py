@@ -47,7 +47,7 @@ def parts_of_a_step(works: Mapping[str, Work], machine: Machine, title: str) -> 
         values = [1000 * sum(getattr(machine, f) * getattr(work, f, 1.0) for f in fields) for work in works.values()]
         figure.bars(list(works), values, name, COLOURS[number], PATTERNS[number])
         totals, shown[name] = [total + value for total, value in zip(totals, values, strict=True)], values
-    sums = {"mode": "text", "text": [_milliseconds(total) for total in totals], "textposition": "top center"}
+    sums: dict = {"mode": "text", "text": [_milliseconds(total) for total in totals], "textposition": "top center"}
     figure.points(list(works), totals, "sum", 0, **sums, showlegend=False, cliponaxis=False, hoverinfo="skip")
     bars = []
     for place, (name, total) in enumerate(zip(works, totals, strict=True)):
