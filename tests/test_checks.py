@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import solutions
 import torch
+from answers import runs as answers_runs
 
 from emc2_lite.course import Exercise, checks
+from emc2_lite.course.checks import runs as checks_runs
 
 NAMES = [module.name for module in pkgutil.iter_modules(checks.__path__)]
 MODULES = [importlib.import_module(f"{checks.__name__}.{name}") for name in NAMES]
@@ -108,3 +110,9 @@ def test_each_check_is_tried_with_enough_answers(exercise):
     """Three right answers, the solution among them, and six wrong ones, the known mistakes among them."""
     assert 1 + sum(other is exercise for other, _ in RIGHT) >= 3
     assert len(exercise.mistakes) + sum(other is exercise for other, _ in WRONG) >= 6
+
+
+@pytest.mark.parametrize("write", [answers_runs.as_bytes, answers_runs.as_a_copy], ids=["bytes", "a copy"])
+def test_a_checkpoint_that_is_not_written_in_one_act_is_refused(write):
+    said = checks_runs.survivor.verdict(answers_runs.written_by(write))
+    assert said.startswith("not yet: your function raises TypeError") and "one act" in said

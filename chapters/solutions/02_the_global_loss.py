@@ -60,7 +60,7 @@ def exact_gradient(z, temperature):
 
 
 def log_sums(z, temperature, chunk):
-    """A row needs its own scores only, so a strip of rows can be made, reduced to one number a row, and dropped.
+    """A row needs its own scores only, so a strip of rows can be made, reduced to one number per row, and dropped.
 
     torch.logsumexp subtracts the largest score of a row first, so that no exp overflows and not all of them are 0.
     """
@@ -74,10 +74,10 @@ def log_sums(z, temperature, chunk):
     return torch.cat(parts)
 
 
-def log_sums_backward(z, s, h, temperature, chunk):
+def log_sums_backward(z, s, eta, temperature, chunk):
     """The same strips once more: p_r(k) = exp(l(r, k) - s_r) needs no number but s_r from the first pass.
 
-    Row r times h_r moves the anchors of the strip (p @ flat) and all of their negatives (p.T @ the strip).
+    Row r times eta_r moves the anchors of the strip (p @ flat) and all of their negatives (p.T @ the strip).
     """
     flat, views = z.flatten(0, 1), z.shape[1]
     sample = torch.arange(len(flat)) // views
@@ -85,7 +85,7 @@ def log_sums_backward(z, s, h, temperature, chunk):
     for rows in torch.arange(len(flat)).split(chunk):
         own = sample[rows, None] == sample
         scores = (flat[rows] @ flat.T / temperature).masked_fill(own, -torch.inf)
-        p = (scores - s[rows, None]).exp() * h[rows, None]
+        p = (scores - s[rows, None]).exp() * eta[rows, None]
         gradient[rows] += p @ flat
         gradient += p.T @ flat[rows]
     return (gradient / temperature).view_as(z)

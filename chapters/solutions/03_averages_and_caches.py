@@ -86,7 +86,7 @@ def cache_step(table, index, cache, due, uniforms, temperature):
 
 
 class SogCLR:
-    """The whole method: one logarithm a view slot outlives the batch, and nothing else.
+    """The whole method: one logarithm per view slot outlives the batch, and nothing else.
 
     The averages are looked up by (sample, slot), asked one by one whether they are new, and kept in float64, without a
     graph. The loss that comes back is linear in the scores, with constant weights.

@@ -51,14 +51,14 @@ def many_proposals(scores, held_score):
 
 
 def relative_price(batch_size, encoded, with_gradient):
-    """In forward passes of one view: 3 for each view with gradient, 1 for each without, over the batch's own."""
+    """In forward passes of one view: 3 for each encoding with gradient, 1 for each without, over the batch's own."""
     own = 3 * 2 * batch_size
     without = encoded - with_gradient
     return (own + 3 * with_gradient + without) / own
 
 
 def experiment(make, table, temperature, batch_size, seeds, steps):
-    """Two runs a seed, each with a criterion of its own and with random numbers of its own; one estimate a seed."""
+    """Two runs per seed, each with a criterion and random numbers of its own; one estimate per seed."""
     exact, squares = exact_gradient(table, temperature).flatten(), []
 
     def mean_gradient(generator):

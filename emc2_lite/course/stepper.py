@@ -43,8 +43,8 @@ def chain_of(similarities: Tensor, images: Tensor, temperatures: Sequence[float]
 
     proposals, uniforms: (seeds, steps). temperatures: for each the scores (m,) and softmax (m,) of the candidates; for
     each seed the candidate held after each step and whether the proposal was accepted, (seeds, steps), and the total
-    variation of the histogram to the softmax; `law`, that of the law of the state, and `bound`, (1 - gap)^(t - 1):
-    the first proposal is always accepted, so one step is spent on it.
+    variation of the histogram to the softmax; `law`, that of the law of the state after t steps, and its bound
+    (1 - gap)^t, which holds for a new walker too: its first step is uniform, and 1/m >= p(k) / (m p_max) for each k.
     """
     generator = torch.Generator().manual_seed(0)
     m = len(similarities)
@@ -71,7 +71,7 @@ def _level(scores: Tensor, proposals: Tensor, uniforms: Tensor) -> dict:
     laws = [law]
     for _ in range(STEPS - 1):
         laws.append(laws[-1] @ matrix)
-    bound = (1 - spectral_gap(scores)) ** torch.arange(STEPS)
+    bound = (1 - spectral_gap(scores)) ** torch.arange(1, STEPS + 1)
     return {
         "scores": _short(scores),
         "target": _short(target),

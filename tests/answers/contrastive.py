@@ -36,10 +36,12 @@ def of_the_library(z1, z2, temperature):
     return NTXentLoss(temperature)(z1, z2, torch.arange(len(z1)))
 
 
-def shares_of_exponentials(z, temperature):
-    scores = (z @ z.T / temperature).exp()
-    rows = torch.arange(len(z))
-    return -(scores[rows, rows ^ 1] / (scores.sum(1) - scores.diag())).log().mean()
+def masked_by_position(z, temperature):
+    scores = z @ z.T / temperature
+    rows, eye = torch.arange(len(z)), torch.eye(len(z), dtype=torch.bool)
+    positive = scores[rows, rows ^ 1]
+    negatives = scores.masked_fill(eye | eye[rows ^ 1], -math.inf)
+    return (torch.cat((positive[:, None], negatives), dim=1).logsumexp(dim=1) - positive).mean()
 
 
 def marked_by_minus_infinity(z, temperature):
@@ -115,7 +117,7 @@ RIGHT = [
     (contrastive.batch_logits, divided_by_lengths),
     (contrastive.nt_xent, row_by_row),
     (contrastive.nt_xent, of_the_library),
-    (contrastive.paired_nt_xent, shares_of_exponentials),
+    (contrastive.paired_nt_xent, masked_by_position),
     (contrastive.paired_nt_xent, marked_by_minus_infinity),
     (contrastive.paired_nt_xent, in_the_other_order),
     (contrastive.row_forces, forces_one_by_one),
@@ -170,11 +172,6 @@ def own_scores_out(z, t):
 
 def one_sum_for_all_rows(z1, z2, t):
     return own_scores_out(torch.cat((z1, z2)), t).logsumexp((0, 1)) - (z1 * z2).sum(1).mean() / t
-
-
-def shares_normalised_again(anchor, positive, negatives, t):
-    pull, pushes = forces(anchor, positive, negatives, t)
-    return pull, pushes / pull.norm()
 
 
 def tangents(anchor, positive, negatives, t):
@@ -238,7 +235,6 @@ WRONG = [
     (contrastive.paired_nt_xent, lambda z, t: paired(z, t) * 2),
     (contrastive.paired_nt_xent, lambda z, t: paired(z, t) * t),
     (contrastive.paired_nt_xent, lambda z, t: paired(z, t).expand(len(z))),
-    (contrastive.row_forces, shares_normalised_again),
     (contrastive.row_forces, tangents),
     (contrastive.row_forces, lambda a, p, n, t: (forces(a, p, n, t)[0] - forces(a, p, n, t)[1].sum(0), n)),
     (contrastive.row_forces, lambda a, p, n, t: (forces(a, p, n, t)[0], forces(a, p, n, t)[1] / len(n))),

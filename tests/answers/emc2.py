@@ -243,13 +243,6 @@ def weights_with(wrong):
     return lambda columns, b: wrong(*emc2.batch_weights.reference(columns, b))
 
 
-class FirstView(ByName):
-    """Takes view number `slot` for the view that the batch shows."""
-
-    def __call__(self, z1, z2, index, view, *rest):
-        return super().__call__(z1, z2, index, torch.tensor([[0], [1]]).expand_as(view), *rest)
-
-
 class ChainsByView(ByName):
     """A chain for each view number, not for each slot."""
 
@@ -297,7 +290,6 @@ WRONG = [
     (emc2.stored_state, lambda last, candidates, held: candidates[max(last, 0)]),
     (emc2.stored_state, lambda last, candidates, held: last),
     (emc2.stored_state, lambda last, candidates, held: (*candidates, held)[last][::-1]),
-    (emc2.stored_state, lambda last, candidates, held: held if last <= 0 else candidates[last]),
     (
         emc2.stored_state,
         lambda last, candidates, held: candidates[last] if 0 <= last < len(candidates) - 1 else held,
@@ -375,7 +367,6 @@ WRONG = [
             emc2.remembered_term.reference(z_r.detach(), memory, encode, w, c, t) + 0 * z_r.sum()
         ),
     ),
-    (emc2.EMC2, FirstView),
     (emc2.EMC2, ChainsByView),
     (emc2.EMC2, HalfTemperature),
     (emc2.EMC2, CeilingOfBurnIn),

@@ -259,6 +259,13 @@ def verdict_by_sign(first, second):
     return mean, low, high, 1 if mean > 0 else -1
 
 
+def dearest_to_be_had(first, second):
+    """Each method at its own last checkpoint within the higher of the two final prices."""
+    limit = max(first["price"][-1], second["price"][-1])
+    parts = [m["right"][int((m["price"] <= limit).sum()) - 1].double() for m in (first, second)]
+    return variances_added(*({"price": torch.tensor([1]), "right": part[None]} for part in parts))
+
+
 WRONG = [
     (evaluation.score_interval, lambda k, n: (0.0, 1.0)),
     (evaluation.score_interval, lambda k, n: (k / n, k / n)),
@@ -269,6 +276,7 @@ WRONG = [
     (evaluation.score_interval, lambda k, n: wilson(k, n, 0.9545)[1:]),
     (evaluation.score_interval, lambda k, n: tuple(round(bound, 3) for bound in wilson(k, n)[1:])),
     (evaluation.vote, lambda c, y, t: y[0]),
+    (evaluation.vote, lambda c, y, t: (sums(c, y, t) / y.bincount().clamp_min(1).sqrt()).argmax()),
     (evaluation.vote, lambda c, y, t: sums(c, y, t).max()),
     (evaluation.vote, lambda c, y, t: sums(c[:3], y[:3], t).argmax()),
     (evaluation.vote, lambda c, y, t: sums(c.abs(), y, t).argmax()),
@@ -319,6 +327,7 @@ WRONG = [
     (evaluation.claim, intervals_overlap),
     (evaluation.claim, verdict_by_sign),
     (evaluation.claim, lambda first, second: variances_added(first, second)[:3]),
-    (evaluation.claim, lambda first, second: [*variances_added(first, second)[:3], "not shown"]),
+    (evaluation.claim, lambda first, second: [*never_sure(first, second)[:3], True]),
+    (evaluation.claim, dearest_to_be_had),
     (evaluation.claim, lambda first, second: variances_added(first, second)[[0, 2, 1, 3]]),
 ]

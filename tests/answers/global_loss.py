@@ -92,7 +92,7 @@ def log_sums_row_by_row(z, temperature, chunk):
     return rows
 
 
-def strip_graphs_one_by_one(z, s, h, temperature, chunk):
+def strip_graphs_one_by_one(z, s, eta, temperature, chunk):
     """Autograd of one strip at a time."""
     gradient, views = torch.zeros_like(z), z.shape[1]
     number = torch.arange(len(s))
@@ -100,12 +100,12 @@ def strip_graphs_one_by_one(z, s, h, temperature, chunk):
         free = z.clone().requires_grad_()
         scores = free.flatten(0, 1)[rows] @ free.flatten(0, 1).T / temperature
         own = rows[:, None] // views == number // views
-        value = (scores.masked_fill(own, -torch.inf).logsumexp(1) * h[rows]).sum()
+        value = (scores.masked_fill(own, -torch.inf).logsumexp(1) * eta[rows]).sum()
         gradient += torch.autograd.grad(value, free)[0]
     return gradient
 
 
-def strips_checkpointed(z, s, h, temperature, chunk):
+def strips_checkpointed(z, s, eta, temperature, chunk):
     free, number, views = z.clone().requires_grad_(), torch.arange(len(s)), z.shape[1]
 
     def strip(z, rows):
@@ -114,17 +114,17 @@ def strips_checkpointed(z, s, h, temperature, chunk):
         return scores.masked_fill(own, -torch.inf).logsumexp(1)
 
     parts = [checkpoint(strip, free, rows, use_reentrant=False) for rows in number.split(chunk)]
-    return torch.autograd.grad(torch.cat(parts) @ h, free)[0]
+    return torch.autograd.grad(torch.cat(parts) @ eta, free)[0]
 
 
-def symmetric_weights(z, s, h, temperature, chunk):
-    """Both parts of a row at once: h_r exp(l - s_r) + h_k exp(l - s_k)."""
+def symmetric_weights(z, s, eta, temperature, chunk):
+    """Both parts of a row at once: eta_r exp(l - s_r) + eta_k exp(l - s_k)."""
     flat, views = z.flatten(0, 1), z.shape[1]
     sample = torch.arange(len(flat)) // views
     strips = []
     for rows in torch.arange(len(flat)).split(chunk):
         scores = flat[rows] @ flat.T / temperature
-        both = h[rows, None] * (scores - s[rows, None]).exp() + h * (scores - s).exp()
+        both = eta[rows, None] * (scores - s[rows, None]).exp() + eta * (scores - s).exp()
         strips.append(both.masked_fill(sample[rows, None] == sample, 0) @ flat / temperature)
     return torch.cat(strips).view_as(z)
 
@@ -214,14 +214,6 @@ def pairs_chosen(chosen):
     return wrong
 
 
-def same_view_number_only(z, t):
-    """Each row's sum runs over the views with the row's own view number."""
-    views = z.shape[1]
-    positive = ((z @ z.mT).sum((1, 2)) - views).mean() / (views * (views - 1)) / t
-    sums = [(z[:, v] @ z[:, v].T / t).fill_diagonal_(-torch.inf).logsumexp(dim=1) for v in range(views)]
-    return torch.stack(sums).mean() - positive
-
-
 def softmax_with(place, value=-torch.inf):
     """Row weights whose scores are set to ``value`` at ``place(i, v)``."""
 
@@ -261,20 +253,10 @@ def batch_in_each_strip(z, t, chunk):
     return torch.cat(parts)
 
 
-def graph_of_all_strips(z, s, h, t, chunk):
+def graph_of_all_strips(z, s, eta, t, chunk):
     """Autograd keeps every strip; half of the gradient."""
     z = z.clone().requires_grad_()
-    return torch.autograd.grad(sums_of(z, t, chunk) @ h, z)[0] / 2
-
-
-def loss_of_each_chunk(encoder, images, t, chunk):
-    """Every chunk is a batch of its own; the sum of its losses."""
-    total = 0
-    for part in images.split(chunk // images.shape[1]):
-        z = encoder(part.flatten(0, 1)).unflatten(0, part.shape[:2])
-        gradients = torch.autograd.grad(mean_of_the_parts(z, t), list(encoder.parameters()))
-        total = total + torch.cat([one.flatten() for one in gradients])
-    return total
+    return torch.autograd.grad(sums_of(z, t, chunk) @ eta, z)[0] / 2
 
 
 def of_weights(encoder, images, t, chunk, change=lambda by: by):
@@ -287,7 +269,6 @@ def of_weights(encoder, images, t, chunk, change=lambda by: by):
 WRONG = [
     (global_loss.global_loss, lambda z, t: global_contrastive_loss(z, t) * (z.shape[1] - 1) / z.shape[1]),
     (global_loss.global_loss, lambda z, t: global_contrastive_loss(z[:, :2], t)),
-    (global_loss.global_loss, same_view_number_only),
     (global_loss.global_loss, pairs_chosen(lambda v, w, views: v < w)),
     (global_loss.global_loss, pairs_chosen(lambda v, w, views: w == (v + 1) % views)),
     (global_loss.global_loss, pairs_chosen(lambda v, w, views: v == 0 and w > 0)),
@@ -317,17 +298,16 @@ WRONG = [
     (global_loss.log_sums, lambda z, t, chunk: sums_of(z, t, chunk).view(z.shape[:2])),
     (global_loss.log_sums, lambda z, t, chunk: sums_of(z, t, chunk).mean()),
     (global_loss.log_sums_backward, graph_of_all_strips),
-    (global_loss.log_sums_backward, lambda z, s, h, t, chunk: -backward(z, s, h, t, chunk)),
-    (global_loss.log_sums_backward, lambda z, s, h, t, chunk: backward(z, s, h, t, chunk).flatten(0, 1)),
-    (global_loss.log_sums_backward, lambda z, s, h, t, chunk: backward(z, s * 0, h, t, chunk)),
-    (global_loss.log_sums_backward, lambda z, s, h, t, chunk: backward(z, s, h.abs(), t, chunk)),
-    (global_loss.log_sums_backward, lambda z, s, h, t, chunk: backward(z, s, h.mean().expand_as(h), t, chunk)),
+    (global_loss.log_sums_backward, lambda z, s, eta, t, chunk: -backward(z, s, eta, t, chunk)),
+    (global_loss.log_sums_backward, lambda z, s, eta, t, chunk: backward(z, s, eta, t, chunk).flatten(0, 1)),
+    (global_loss.log_sums_backward, lambda z, s, eta, t, chunk: backward(z, s * 0, eta, t, chunk)),
+    (global_loss.log_sums_backward, lambda z, s, eta, t, chunk: backward(z, s, eta.abs(), t, chunk)),
+    (global_loss.log_sums_backward, lambda z, s, eta, t, chunk: backward(z, s, eta.mean().expand_as(eta), t, chunk)),
     (global_loss.log_sum_from_batch, lambda s, n, t: (s / t).logsumexp(dim=0) * (2 * n - 2) / len(s)),
     (global_loss.log_sum_from_batch, lambda s, n, t: ((2 * n - 2) * (s / t).clamp(max=80).exp().mean()).log()),
     (global_loss.log_sum_from_batch, lambda s, n, t: log_sum(s, n, t) + math.log((2 * n - 3) / (2 * n - 2))),
     (global_loss.log_sum_from_batch, lambda s, n, t: log_sum(s, n, t).exp()),
     (global_loss.log_sum_from_batch, lambda s, n, t: math.log(2 * n - 2) + (s / t).max()),
-    (global_loss.weight_gradient, loss_of_each_chunk),
     (global_loss.weight_gradient, of_weights),
     (global_loss.weight_gradient, lambda *inputs: -global_loss.weight_gradient.reference(*inputs)),
     (global_loss.weight_gradient, lambda encoder, images, t, chunk: exact(embeddings_of(encoder, images, chunk), t)),

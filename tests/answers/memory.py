@@ -176,11 +176,6 @@ def average(log_u, log_mean, g):
     return torch.logaddexp(log_u + math.log1p(-g), log_mean + math.log(g))
 
 
-def average_in_float64(log_u, log_mean, g):
-    u = (1 - g) * log_u.double().exp() + g * log_mean.double().exp()
-    return torch.where(log_u.isneginf(), log_mean.double(), u.log())
-
-
 def shares(winner):
     """The share of each view among ``winner(s, i, u)``, with -inf for the two scores of the row's own sample i."""
     return lambda s, i, u: torch.bincount(winner(left_out(s, 2 * i, 2 * i + 1), i, u), minlength=len(s)) / len(u)
@@ -269,11 +264,6 @@ WRONG = [
         memory.updated_average,
         lambda log_u, log_mean, g: memory.updated_average.reference(log_u, log_mean, 0.9),
     ),
-    (memory.updated_average, average_in_float64),
-    (
-        memory.updated_average,
-        lambda log_u, log_mean, g: log_mean if log_u.isneginf().any() else average(log_u, log_mean, g),
-    ),
     (memory.updated_average, lambda log_u, log_mean, g: log_mean.where(log_u < -100, average(log_u, log_mean, g))),
     (
         memory.updated_average,
@@ -293,6 +283,7 @@ WRONG = [
         memory.noise_left,
         lambda gamma, visits: (1 - gamma) ** (visits - 1) + gamma * noise_in_closed_form(gamma, visits),
     ),
+    (memory.noise_left, lambda gamma, visits: 1.0),  # the weights added up without squares
     (memory.noise_left, lambda gamma, visits: (1 - gamma) ** (2 * visits) + gamma**2),
     (memory.noise_left, lambda gamma, visits: (1 - gamma) ** (2 * visits - 2)),
     (memory.noise_left, lambda gamma, visits: noise_in_closed_form(1 - gamma, visits)),
@@ -324,7 +315,7 @@ WRONG = [
     (memory.cache_weights, lambda s, i, u: shares_of_drawn(left_out(s, 2 * i, 2 * i + 1), u[:1])),
     (memory.cache_weights, lambda s, i, u: shares_of_drawn(left_out(s, 2 * i, 2 * i + 1).softmax(0), u)),
     (memory.cache_weights, shares(lambda s, i, u: (s + u).argmax(dim=1))),
-    (memory.cache_weights, shares(lambda s, i, u: (s - u.log()).argmax(dim=1))),
+    (memory.cache_weights, shares(lambda s, i, u: (s + u.log()).argmax(dim=1))),
     (memory.cache_weights, shares(lambda s, i, u: drawn(s, u).unique())),
     (memory.cache_weights, shares(lambda s, i, u: s.argmax().repeat(len(u)))),
     (memory.cache_step, forgotten(cache_step_by_draws)),

@@ -80,12 +80,33 @@ def _nt_xent(z1, z2, temperature, partner=_half, **changes):
 
 def _raw_exponentials(z1, z2, temperature):
     z = torch.cat((z1, z2))
-    scores = (z @ z.T / temperature).exp().fill_diagonal_(0)
+    scores = (z @ z.T / temperature).exp().masked_fill(torch.eye(len(z), dtype=torch.bool), 0)
     return -(scores[torch.arange(len(z)), _half(len(z))] / scores.sum(1)).log().mean()
 
 
 def _dcl(z1, z2, temperature):
     return DCLLoss(temperature)(z1, z2, torch.arange(len(z1)))
+
+
+def _loss_and_gradients(nt_xent, z1, z2, temperature):
+    """What is compared: the loss, then its gradients in z1 and z2, times the temperature; a loss that is not finite has none."""
+    leaves = z1.clone().requires_grad_(), z2.clone().requires_grad_()
+    loss = nt_xent(*leaves, temperature)
+    if loss is None or loss is ...:
+        return loss
+    if not (isinstance(loss, Tensor) and loss.requires_grad):
+        raise ValueError("autograd cannot follow the number: return what torch computed, without .item() or .detach()")
+    if not loss.isfinite().all():
+        return loss, *(torch.full_like(z, math.nan) for z in (z1, z2))
+    try:
+        gradients = torch.autograd.grad(loss.sum(), leaves, allow_unused=True, materialize_grads=True)
+    except RuntimeError as error:
+        if "inplace" not in str(error):
+            raise
+        raise ValueError(
+            "autograd needs a result that was overwritten: use masked_fill in the place of fill_diagonal_"
+        ) from error
+    return loss, *(temperature * gradient for gradient in gradients)
 
 
 # a simplex, where a score of -10 is no minus infinity
@@ -116,11 +137,15 @@ nt_xent = Exercise(
         "The sum has only the rows of the other view: it needs every row except the anchor": _other_view_only,
         "This is the sum over the rows: the loss is their mean": (lambda z1, z2, t: _nt_xent(z1, z2, t) * 2 * len(z1)),
         "The sign is wrong: the loss is the negative logarithm of a share": lambda *inputs: -_nt_xent(*inputs),
+        "z1 and z2 have length 1 already: normalising them again changes the gradient": (
+            lambda z1, z2, t: _nt_xent(F.normalize(z1, dim=1), F.normalize(z2, dim=1), t)
+        ),
         "The exp of a score overflows at a low temperature: take log_softmax, logsumexp or cross_entropy": (
             _raw_exponentials
         ),
         **wrong_temperatures(_nt_xent),
     },
+    drive=_loss_and_gradients,
     runs="The comparison with the library",
 )
 
@@ -129,14 +154,24 @@ def _paired(z, temperature, **changes):
     return _nt_xent_of_rows(z, temperature, _neighbour, **changes)
 
 
-def _flagged(z, temperature, flag=0.0):
-    """The chapter's code with its bug for a flag of 0."""
+def _marked(z, temperature, own, partner, flag=math.nan):
+    """The positive in front of all scores, with `own` and `partner` (None: as it is) written by position.
+
+    Scores that equal `flag` are left out.
+    """
     scores, rows = z @ z.T / temperature, torch.arange(len(z))
     positive = scores[rows, rows ^ 1]
-    scores[rows, rows] = scores[rows, rows ^ 1] = flag
+    scores[rows, rows] = own
+    if partner is not None:
+        scores[rows, rows ^ 1] = partner
     negatives = scores.masked_fill(scores == flag, -math.inf)
     log_sum = torch.cat((positive[:, None], negatives), dim=1).logsumexp(dim=1)
     return (log_sum - positive).mean()
+
+
+def _flagged(z, temperature, flag=0.0):
+    """The chapter's code with its bug for a flag of 0."""
+    return _marked(z, temperature, flag, flag, flag)
 
 
 def _planes(*degrees):
@@ -148,6 +183,9 @@ def _planes(*degrees):
 _SPARSE = torch.tensor([[1, 0, 0], [0.6, 0.8, 0], [0, 0, 1], [0, 0.6, 0.8]], dtype=torch.float64)
 # A row opposite all others: scores of exactly -1 / temperature.
 _OPPOSITE = torch.tensor([[1, 0], [-1, 0], [-1, 0], [-1, 0]], dtype=torch.float64)
+# Each two rows share one coordinate, with opposite signs: all scores are exactly -1 / (4 temperature).
+_EDGES = torch.tensor([[1, 1, 1, 0, 0, 0], [-1, 0, 0, 1, 1, 0], [0, -1, 0, -1, 0, 1], [0, 0, -1, 0, -1, -1]])
+_ALIKE = torch.cat((_EDGES, torch.eye(4)), dim=1) / 2
 
 paired_nt_xent = Exercise(
     "paired_nt_xent",
@@ -160,12 +198,33 @@ paired_nt_xent = Exercise(
         (_SIMPLEX, 0.06),
         (_OPPOSITE, 1.0),
         (_OPPOSITE, 0.1),
+        (_OPPOSITE, 0.2),  # scores of 5
+        (_ALIKE, 2.5e-10),  # scores of exactly -1e9 in float32
         (torch.eye(4, dtype=torch.float64), 0.2),  # here the positive's score is 0, too
     ],
     mistakes={
         "The bug is still in it": _flagged,
         "The mark is another number now, and a score can have that value, too: mark by position": (
             partial(_flagged, flag=-1.0)
+        ),
+        "The mark is 5 now, and a score can be 5, too: mark by position": partial(_flagged, flag=5.0),
+        "The mark is -1e9 now, and at a low temperature a score can be -1e9, too: mark by position": (
+            partial(_flagged, flag=-1e9)
+        ),
+        "-1e9 is no minus infinity, for at a low temperature a score can be as low: write -math.inf": (
+            partial(_marked, own=-1e9, partner=-1e9)
+        ),
+        "A 0 still counts in the sum, as exp(0) = 1: both the row itself and its partner must be at minus infinity": (
+            partial(_marked, own=-math.inf, partner=0)
+        ),
+        "Both zeros still count in the sum, as exp(0) = 1: write minus infinity in their places": (
+            partial(_marked, own=0, partner=0)
+        ),
+        "The positive is in the sum twice: once in front, once among the negatives": (
+            partial(_marked, own=-math.inf, partner=None)
+        ),
+        "The exp of a score is 0 or infinite at a low temperature: take logsumexp or cross_entropy": (
+            lambda z, t: _raw_exponentials(z[::2], z[1::2], t)
         ),
         "Rows i and i + b are partners in the chapter's layout; here rows 2i and 2i + 1 belong together": (
             lambda z, t: _nt_xent_of_rows(z, t, _half)
@@ -234,6 +293,9 @@ row_forces = Exercise(
         "The pull is 1 - q(pos), not q(pos): a row that knows its answer rests": _pull_of_its_share,
         "The positive is missing from the sum of the shares: q runs over the positive and the negatives": (
             _without_the_positive
+        ),
+        "The pushes are shares of the softmax with the positive in it: they sum to 1 - q(pos)": (
+            _changed_forces(lambda pull, pushes, a, p, n, t: (pull, pushes / (pull @ p)))
         ),
         "The pushes are added up: return one row for each negative": (
             _changed_forces(lambda pull, pushes, a, p, n, t: (pull, pushes.sum(0)))
@@ -379,11 +441,13 @@ def _simclr(
 
 
 def _trained(simclr, encoder, batches, temperature, learning_rate):
-    """What is compared: the losses, then the encoder's trained weights."""
+    """What is compared, in one list: the loss of each step, then the encoder's trained weights."""
     losses = simclr(encoder, batches, temperature, learning_rate)
-    if losses is None or losses is ...:
+    try:
+        losses = list(losses)
+    except TypeError:  # nothing, or one number
         return losses
-    return [losses, *(weights.detach() for weights in encoder.parameters())]
+    return [*losses, *(weights.detach() for weights in encoder.parameters())]
 
 
 def _linear(seed, width, dim, bias):

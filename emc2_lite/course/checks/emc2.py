@@ -145,6 +145,9 @@ stored_state = Exercise(
             lambda last, candidates, held: candidates[last]
         ),
         "A chain that has moved stores the candidate it moved to": lambda last, candidates, held: held,
+        "State 0 is the first candidate: only -1 means that the chain has not moved": (
+            lambda last, candidates, held: candidates[last] if last > 0 else held
+        ),
     },
     runs="The loop below",
 )
@@ -192,9 +195,11 @@ def _batch(b, dim, temperature, seed, held=True):
     return z1, z2, shares[:, :-1], shares[:, -1], torch.cat((one, other)), temperature
 
 
-def _with_undetached_weights(z1, z2, weights, held_weight, held, temperature):
+def _with_undetached_weights(z1, z2, weights, held_weight, held, temperature, fixed=False, negatives=lambda z: z):
+    """The loss with a gradient through w(r, 0) and, unless they are `fixed`, the weights of the batch."""
     z = torch.cat((z1, z2))
-    push = (weights * (z @ z.T)).sum(dim=1) + held_weight * (z * held).sum(dim=1)
+    weights = weights.detach() if fixed else weights
+    push = (weights * (z @ negatives(z).T)).sum(dim=1) + held_weight * (z * held).sum(dim=1)
     return (push - (z * torch.cat((z2, z1))).sum(dim=1)).mean() / temperature
 
 
@@ -213,7 +218,16 @@ emc2_loss = Exercise(
         "The weights carry a gradient: detach them, for they are counts of a walk, not a function to minimise": (
             _with_undetached_weights
         ),
+        "held_weight is a weight too: detach it": partial(_with_undetached_weights, fixed=True),
+        "The weights of the batch carry a gradient: detach weights as well as held_weight": (
+            lambda z1, z2, weights, w, held, t: _with_undetached_weights(z1, z2, weights, w.detach(), held, t)
+        ),
         "The other embedding of each pair is detached: the gradient flows through both": _with_fixed_others,
+        "Both ends of a pair are pushed, a negative as well as the row: detach neither": (
+            lambda z1, z2, weights, w, held, t: _with_undetached_weights(
+                z1, z2, weights.detach(), w.detach(), held, t, negatives=torch.Tensor.detach
+            )
+        ),
         "The view held before gets no gradient: do not detach held": (
             lambda z1, z2, weights, w, held, t: _emc2_loss(z1, z2, weights, w, held.detach(), t)
         ),
@@ -439,9 +453,13 @@ class _Faulty:
         self.score = torch.full((num_samples, 2), NEW, dtype=torch.float64)
 
     def __call__(self, z1, z2, index, view, encode, order, uniforms):
+        if self.fault == "new in each batch":
+            self.held.fill_(-1)
+        if self.fault == "slot as view":
+            view = torch.tensor([[0], [1]]).expand_as(view)
         z, names = torch.cat((z1, z2)), torch.stack((index.repeat(2), view.flatten()), dim=1)
         terms = [self.row(r, z, names, encode, order[r].long(), uniforms[r]) for r in range(len(z))]
-        return torch.stack(terms).sum() if self.fault == "sum" else torch.stack(terms).mean()
+        return torch.stack(terms).sum() / {"sum": 1, "half": len(index)}.get(self.fault, len(z))
 
     def row(self, r, z, names, encode, order, uniforms):
         b, fault = len(z) // 2, self.fault
@@ -455,7 +473,8 @@ class _Faulty:
             start = self.score[chain].item() if fault == "stale" else own.item() / self.temperature
         weights, w0, last = _one_visit(scores.detach(), start, uniforms, self.burn_in)
         if last >= 0 or fault == "last candidate":
-            self.held[chain], self.score[chain] = names[order[last]], scores[last].detach()
+            column = last if fault == "no order" else order[last]
+            self.held[chain], self.score[chain] = names[column], scores[last].detach()
         loss = weights.to(scores) @ scores - z[(r + b) % len(z)] @ z[r] / self.temperature
         return loss + w0.item() * own / self.temperature if w0 > 0 and fault != "dropped" else loss
 
@@ -508,6 +527,7 @@ EMC2 = Exercise(
             _Faulty, "one chain"
         ),
         "Every visit starts a new chain: a chain goes on from the view that it holds": partial(_Faulty, "forgets"),
+        "All chains are new in each batch: make held once, in __init__": partial(_Faulty, "new in each batch"),
         "A chain starts from the score of its last visit: encode the held view again, for the embeddings have moved": (
             partial(_Faulty, "stale")
         ),
@@ -517,8 +537,11 @@ EMC2 = Exercise(
             partial(_Faulty, "last candidate")
         ),
         "The held view's number is lost: a chain stores the pair (index, view)": partial(_Faulty, "view lost"),
+        "The view number is view[slot, place], not the slot": partial(_Faulty, "slot as view"),
+        "The chain's pair is that of column order[r, last], not of column last": partial(_Faulty, "no order"),
         "The burn-in is not dropped: count the steps from floor(burn_in m) on": partial(_Faulty, "no burn-in"),
         "The sum over the rows is not divided: take the mean over the 2b rows": partial(_Faulty, "sum"),
+        "The sum over the 2b rows is divided by b: divide it by 2b": partial(_Faulty, "half"),
     },
     drive=_visited,
 )

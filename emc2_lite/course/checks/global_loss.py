@@ -3,7 +3,7 @@
 import math
 import weakref
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -90,10 +90,24 @@ row_weights = Exercise(
 )
 
 
-def _global_loss(z, temperature, excluded="sample", in_sum=False, pairs="others", mean_inside=False):
+def _raw_log_sum(scores, dim=1, keepdim=False):
+    """A log-sum-exp as it is written: exp of a large score is infinite."""
+    return scores.exp().sum(dim=dim, keepdim=keepdim).log()
+
+
+def _same_view_number(z):
+    """True where two rows have different view numbers, or are the same row: (NV, NV)."""
+    views = torch.arange(z.shape[1]).repeat(len(z))
+    return (views[:, None] != views) | torch.eye(len(views), dtype=torch.bool)
+
+
+def _global_loss(
+    z, temperature, excluded="sample", in_sum=False, pairs="others", mean_inside=False, add=torch.logsumexp
+):
     scores, own, itself = _table(z, temperature), _own(z), torch.eye(z.shape[0] * z.shape[1], dtype=torch.bool)
     masks = {"sample": own, "view": itself, "nothing": own & ~own, "others": own & ~itself, "all": ~itself}
-    log_sum = scores.masked_fill(masks[excluded], -torch.inf).logsumexp(dim=1, keepdim=True)
+    masks["other numbers"] = _same_view_number(z)
+    log_sum = add(scores.masked_fill(masks[excluded], -torch.inf), dim=1, keepdim=True)
     if mean_inside:
         log_sum = log_sum - math.log(z.shape[1] * (len(z) - 1))
     terms = (torch.logaddexp(log_sum, scores) if in_sum else log_sum) - scores
@@ -108,6 +122,7 @@ global_loss = Exercise(
         (_set(5, 3, 4, seed=1), 0.5),
         (_set(3, 4, 3, seed=2), 1.0),
         (_set(2, 2, 2, seed=3), 0.07),
+        (_set(4, 3, 2, seed=19), 0.001),  # exp of the largest scores is infinite
     ],
     mistakes={
         "The positive is in the sum, as in the limit of NT-Xent: leave it out": partial(_global_loss, in_sum=True),
@@ -119,16 +134,23 @@ global_loss = Exercise(
         "The terms are added up: take their mean over all ordered pairs of different views": (
             lambda z, t: _global_loss(z, t) * z.shape[0] * z.shape[1] * (z.shape[1] - 1)
         ),
+        "Each row has V - 1 terms: divide by N V (V - 1)": lambda z, t: _global_loss(z, t) * (z.shape[1] - 1),
+        "The sum has only the views with the row's own view number: take all views of the other samples": (
+            partial(_global_loss, excluded="other numbers")
+        ),
+        "exp overflows at a low temperature: torch.logsumexp subtracts the largest score first": (
+            partial(_global_loss, add=_raw_log_sum)
+        ),
         **wrong_temperatures(_global_loss),
     },
     runs="The comparison with the library",
 )
 
 
-def _gradient_from(weights, z, temperature, pull=None, turned=1.0, straight=1.0):
+def _gradient_from(weights, z, temperature, pull=None, turned=1.0, straight=1.0, pairs=_positives):
     """`straight` and `turned` are the factors of G and of its transpose; `pull` is the weight of each positive."""
     flat, pull = z.flatten(0, 1), 1 / (z.shape[1] - 1) if pull is None else pull
-    derivative = (weights - pull * _positives(z).to(weights)) / len(flat)
+    derivative = (weights - pull * pairs(z).to(weights)) / len(flat)
     return ((straight * derivative + turned * derivative.T) @ flat / temperature).view_as(z)
 
 
@@ -171,6 +193,8 @@ gradient_from = Exercise(
         "This is the gradient of the sum over the rows: the loss is their mean": (
             lambda w, z, t: _gradient_from(w, z, t) * z.shape[0] * z.shape[1]
         ),
+        "There are N V rows, not N": lambda w, z, t: _gradient_from(w, z, t) * z.shape[1],
+        "The row itself is among its positives: take the diagonal out": partial(_gradient_from, pairs=_own),
         **wrong_temperatures(_gradient_from),
     },
     runs="The comparison with autograd",
@@ -257,14 +281,14 @@ def _with_strips(answer, z, chunk, *inputs):
     return TOO_MUCH if rows >= 20 * chunk and held.most > rows**2 / 2 else result
 
 
-def _strips(z, temperature, chunk, masked="sample", offset=True):
+def _strips(z, temperature, chunk, masked="sample", offset=True, value=-torch.inf):
     """Rows and scores of one strip after the other, minus infinity where a row has no negative."""
     flat, views = z.flatten(0, 1), z.shape[1]
     number = torch.arange(len(flat))
     for rows in number.split(chunk):
         first = rows if offset else rows - rows[0]
         mine = first[:, None] // views == number // views if masked == "sample" else rows[:, None] == number
-        yield rows, (flat[rows] @ flat.T / temperature).masked_fill(mine & (masked != "nothing"), -torch.inf)
+        yield rows, (flat[rows] @ flat.T / temperature).masked_fill(mine & (masked != "nothing"), value)
 
 
 def _log_sums(z, temperature, chunk, **how):
@@ -300,6 +324,9 @@ log_sums = Exercise(
         ),
         "Only the view itself is left out: its sample's views are no negatives": partial(_log_sums, masked="view"),
         "The row's own sample is in the sum: its views are no negatives": partial(_log_sums, masked="nothing"),
+        "A score of 0 still counts, as exp(0) = 1: set the scores of the own views to minus infinity": (
+            partial(_log_sums, value=0)
+        ),
         "The last strip, shorter than the others, is missing": (
             lambda z, t, chunk: _log_sums(z, t, chunk)[: z.shape[0] * z.shape[1] // chunk * chunk]
         ),
@@ -313,30 +340,21 @@ log_sums = Exercise(
 )
 
 
-def _log_sums_backward(z, s, h, temperature, chunk, anchors=1.0, others=1.0, **how):
+def _log_sums_backward(z, s, eta, temperature, chunk, anchors=1.0, others=1.0, of_column=False, apart=False, **how):
+    """`of_column` takes eta of the column; `apart` makes p as exp(l) times exp(-s)."""
     flat = z.flatten(0, 1)
     result = torch.zeros_like(flat)
     for rows, scores in _strips(z, temperature, chunk, **how):
-        p = (scores - s[rows, None]).exp() * h[rows, None]
+        below = s[rows, None]
+        p = scores.exp() * (-below).exp() if apart else (scores - below).exp()
+        p = p * (eta if of_column else eta[rows, None])
         result[rows] += anchors * (p @ flat)
         result += others * (p.T @ flat[rows])
     return (result / temperature).view_as(z)
 
 
-def _exponentials_apart(z, s, h, temperature, chunk):
-    """p as exp(l) times exp(-s)."""
-    p = _table(z, temperature).masked_fill(_own(z), -torch.inf).exp() * (-s).exp()[:, None] * h[:, None]
-    return ((p + p.T) @ z.flatten(0, 1) / temperature).view_as(z)
-
-
-def _wrong_place(z, s, h, temperature, chunk):
-    """h of the column where h of the row belongs."""
-    p = (_table(z, temperature).masked_fill(_own(z), -torch.inf) - s[:, None]).exp() * h
-    return ((p + p.T) @ z.flatten(0, 1) / temperature).view_as(z)
-
-
-def _with_sums(z, temperature, chunk, h):
-    return z, _log_sums(z, temperature, chunk), h, temperature, chunk
+def _with_sums(z, temperature, chunk, eta):
+    return z, _log_sums(z, temperature, chunk), eta, temperature, chunk
 
 
 log_sums_backward = Exercise(
@@ -351,28 +369,33 @@ log_sums_backward = Exercise(
     ],
     mistakes={
         "The whole table of scores is in memory at once: keep a strip of chunk rows, masks included": (
-            lambda z, s, h, t, chunk: _log_sums_backward(z, s, h, t, len(s))
+            lambda z, s, eta, t, chunk: _log_sums_backward(z, s, eta, t, len(s))
         ),
         "Each row is only an anchor here: it is a negative of other rows too": partial(_log_sums_backward, others=0),
         "Each row is only a negative here: it is an anchor too": partial(_log_sums_backward, anchors=0),
-        "The derivatives h are not used: the push of row r is multiplied by h_r": (
-            lambda z, s, h, t, chunk: _log_sums_backward(z, s, torch.ones_like(h), t, chunk)
+        "The derivatives eta are not used: the push of row r is multiplied by eta_r": (
+            lambda z, s, eta, t, chunk: _log_sums_backward(z, s, torch.ones_like(eta), t, chunk)
         ),
-        "exp(l) and exp(-s) leave the range of numbers one by one: take exp(l - s)": _exponentials_apart,
-        "A share p_r(k) is multiplied by the h of its row r, not of its column k": _wrong_place,
+        "This has 1 / (NV) in place of eta: the push of row r is multiplied by eta_r": (
+            lambda z, s, eta, t, chunk: _log_sums_backward(z, s, torch.full_like(eta, 1 / len(s)), t, chunk)
+        ),
+        "exp(l) overflows: exponentiate the difference l - s": partial(_log_sums_backward, apart=True),
+        "A share p_r(k) is multiplied by the eta of its row r, not of its column k": (
+            partial(_log_sums_backward, of_column=True)
+        ),
         "The derivative of a score has a factor 1 / temperature": (
-            lambda z, s, h, t, chunk: t * _log_sums_backward(z, s, h, t, chunk)
+            lambda z, s, eta, t, chunk: t * _log_sums_backward(z, s, eta, t, chunk)
         ),
         "The rows of a strip are numbered from 0 in the mask: number them as in the whole table": (
             partial(_log_sums_backward, offset=False)
         ),
         "The row's own sample has a push: its views are no negatives": partial(_log_sums_backward, masked="nothing"),
-        "This is divided by the number of rows: h holds that factor already": (
-            lambda z, s, h, t, chunk: _log_sums_backward(z, s, h, t, chunk) / len(s)
+        "This is divided by the number of rows: eta holds that factor already": (
+            lambda z, s, eta, t, chunk: _log_sums_backward(z, s, eta, t, chunk) / len(s)
         ),
     },
     runs="The next comparison",
-    drive=lambda answer, z, s, h, temperature, chunk: _with_strips(answer, z, chunk, z, s, h, temperature, chunk),
+    drive=lambda answer, z, s, eta, temperature, chunk: _with_strips(answer, z, chunk, z, s, eta, temperature, chunk),
 )
 
 
@@ -419,6 +442,13 @@ log_sum_from_batch = Exercise(
 )
 
 
+@cache
+def _first_gradient():
+    """torch.autograd.grad imports modules for seconds when it is first given a gradient."""
+    weight = torch.ones(1, requires_grad=True)
+    torch.autograd.grad(2 * weight, weight, torch.ones(1))
+
+
 class SmallEncoder(nn.Module):
     """images (k, ...) -> embeddings (k, dim) of length 1, float64; notes how many images were in memory at once.
 
@@ -444,6 +474,11 @@ class SmallEncoder(nn.Module):
 
     def _released(self, images):
         self._now -= images
+
+    def __reduce_ex__(self, protocol):
+        """Copied before a learner's time begins to run: torch's slow imports come here, not in their function."""
+        _first_gradient()
+        return super().__reduce_ex__(protocol)
 
 
 def _encoded_in_chunks(answer, encoder, images, temperature, chunk):
@@ -486,7 +521,7 @@ def _graphs_kept(encoder, images, temperature, chunk):
 
 def _chunks_alone(encoder, images, temperature, chunk):
     samples = images.split(chunk // images.shape[1])
-    return torch.stack([_encoded_at_once(encoder, part, temperature, chunk) for part in samples]).mean(dim=0)
+    return torch.stack([_encoded_at_once(encoder, part, temperature, chunk) for part in samples])
 
 
 weight_gradient = Exercise(
@@ -503,7 +538,12 @@ weight_gradient = Exercise(
         "The graphs of all chunks are kept: encode without gradient first, then again, one chunk at a time": (
             _graphs_kept
         ),
-        "Each chunk has a loss of its own: the negatives are those of the whole set": _chunks_alone,
+        "Each chunk has its own loss here: negatives come from the whole set": (
+            lambda *inputs: _chunks_alone(*inputs).sum(dim=0)
+        ),
+        "Each chunk has its own loss here, and these are averaged: negatives come from the whole set": (
+            lambda *inputs: _chunks_alone(*inputs).mean(dim=0)
+        ),
         "The .grad of an earlier step is in the sum: set it to None first, or use torch.autograd.grad": (
             lambda *inputs: _weight_gradient(*inputs) + 1
         ),

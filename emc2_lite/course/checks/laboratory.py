@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from emc2_lite.course.exercise import Exercise
@@ -42,6 +43,8 @@ squared_bias = Exercise(
         "The divisor is missing: divide by the squared length of the exact gradient": lambda a, b, e: (a - e) @ (b - e),
         "The divisor is the exact gradient's length: take its square": lambda a, b, e: (a - e) @ (b - e) / e.norm(),
         "Subtract the exact gradient from both runs": lambda a, b, e: a @ b / (e @ e) - 1,
+        "The estimate may be negative: keep its sign": lambda a, b, e: _squared_bias(a, b, e).clamp_min(0),
+        "The inner product is a sum over the parameters, not a mean": lambda a, b, e: _squared_bias(a, b, e) / len(e),
     },
     runs="The next figure",
 )
@@ -55,10 +58,11 @@ def _roots(three):
     return tuple(max(float(number), 0.0) ** 0.5 for number in three)
 
 
-def _t_interval(values, error, quantiles=(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365)):
-    """Student's quantiles are those of 2 to 8 values."""
-    mean, reach = values.mean(), quantiles[len(values) - 2] * error
-    return mean, mean - reach, mean + reach
+def _t_interval(values, error=None, quantile=None, share=0.975, lost=1):
+    """The interval as a learner may write it: another error or quantile, n - `lost` degrees of freedom."""
+    error = values.std() / len(values) ** 0.5 if error is None else error
+    quantile = float(stdtrit(len(values) - lost, share)) if quantile is None else quantile
+    return values.mean(), values.mean() - quantile * error, values.mean() + quantile * error
 
 
 bias_interval = Exercise(
@@ -73,13 +77,14 @@ bias_interval = Exercise(
         _numbers(0.3, 0.2, 0.25, 0.22, 0.35, 0.31, 0.24, 0.27),
     ],
     mistakes={
-        "The standard deviation says how far single seeds lie apart: divide it by the root of their number": (
+        "This is the spread of single seeds: divide by the square root of their number": (
             lambda s: _roots(_t_interval(s, s.std()))
         ),
         "1.96 is right for a known spread: with few seeds take Student's quantile": (
-            lambda s: _roots(_t_interval(s, s.std() / len(s) ** 0.5, (1.96,) * 7))
+            lambda s: _roots(_t_interval(s, quantile=1.96))
         ),
-        "torch divides by the number of seeds less 1, numpy by their number: here it is the number less 1": (
+        "Student's quantile belongs to n - 1, not to n": lambda s: _roots(_t_interval(s, lost=0)),
+        "The deviation of a sample divides by n - 1: correction=1, torch's default": (
             lambda s: _roots(_t_interval(s, s.std(correction=0) / len(s) ** 0.5))
         ),
         "The roots come before the mean here: negative estimates must keep their sign until the end": (
@@ -89,8 +94,8 @@ bias_interval = Exercise(
             lambda s: _roots(of_seeds(s.clamp_min(0).tolist()))
         ),
         "These are squares: take the root of the mean and of both ends": lambda s: tuple(of_seeds(s.tolist())),
-        "The quantile leaves out 5 % on each side: an interval of 95 % leaves out 2.5 %": (
-            lambda s: _roots(_t_interval(s, s.std() / len(s) ** 0.5, (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895)))
+        "95 % leaves 2.5 % on each side: take the quantile at 0.975, not at 0.95": (
+            lambda s: _roots(_t_interval(s, share=0.95))
         ),
     },
     runs="The next figure",
@@ -125,6 +130,10 @@ def _once_each(scores, gumbels):
     return drawn / drawn.sum()
 
 
+def _added_once(scores, gumbels):
+    return (_shares_of_draws(scores, gumbels) > 0).double() / len(gumbels)
+
+
 shares_of_draws = Exercise(
     "shares_of_draws",
     _shares_of_draws,
@@ -138,6 +147,7 @@ shares_of_draws = Exercise(
     mistakes={
         "The bug is still in it": _different_ones,
         "All draws are the same one: each needs a row of gumbels of its own": _one_for_all,
+        "A negative drawn twice counts once: += adds a repeated index once; count with bincount": _added_once,
         "A negative that is drawn twice counts twice: divide its count by the number of draws": _once_each,
         "The scores play no part here: add them to each row of gumbels": _without_scores,
         "These are counts: divide by the number of draws": lambda s, g: _shares_of_draws(s, g) * len(g),
@@ -168,6 +178,15 @@ def _about_the_exact_one(gradients, length, exact):
     return (length * (means - exact).square().sum() / (len(means) - 1)).sqrt() / exact.norm()
 
 
+def _rest_kept(gradients, length, exact):
+    means = torch.stack([run.mean(dim=0) for run in gradients.split(length)])
+    return (length * means.var(dim=0).sum()).sqrt() / exact.norm()
+
+
+def _about_the_mean_of_all(gradients, length, exact):
+    return _about_the_exact_one(gradients, length, gradients.mean(dim=0)) * gradients.mean(dim=0).norm() / exact.norm()
+
+
 noise_of_runs = Exercise(
     "noise_of_runs",
     _noise_of_runs,
@@ -187,6 +206,8 @@ noise_of_runs = Exercise(
         "These are distances from the exact gradient, bias included: subtract the mean of the runs": (
             _about_the_exact_one
         ),
+        "Leave out the rest at the end": _rest_kept,
+        "Subtract the mean of the runs, not that of all steps: the rest at the end is left out": _about_the_mean_of_all,
         "This is the noise of single steps: average over each run first": lambda g, n, e: _noise_of_runs(g, 1, e),
         "This is the square: take the root": (lambda g, n, e: n * _blocks(g, n).mean(dim=1).var(dim=0).sum() / (e @ e)),
         "The squared distance of two gradients is a sum over the parameters, not a mean": (
@@ -284,6 +305,7 @@ relative_price = Exercise(
 _REPEATS, _MISSES = 8, 3
 _TABLE, _TEMPERATURE = embedding_table(num_samples=6, dim=3, view_noise=0.2, seed=3), 0.1
 _SEEDS = list(range(16))
+_DRAWN: list = []  # the first random numbers of each noisy criterion in one call of an experiment
 
 
 class _TooLong:
@@ -304,6 +326,7 @@ class _WithMemory(_TooLong):
     def __call__(self, z1, z2, index, view=None, encode=None, generator=None):
         if self.push is None:
             self.push = 0.6 * torch.randn(2, len(_TABLE), _TABLE.shape[2], generator=generator)
+            _DRAWN.append(tuple(self.push.flatten().tolist()))
         pushed = (self.push[0, index] * z1).sum() + (self.push[1, index] * z2).sum()
         return self.loss(z1, z2, index) + pushed
 
@@ -311,7 +334,12 @@ class _WithMemory(_TooLong):
 class _InBatch(_TooLong):
     """DCL itself, biased where the batch is a part of the set: the mean over all batches is exact."""
 
+    new = True
+
     def __call__(self, z1, z2, index, view=None, encode=None, generator=None):
+        if self.new and generator is not None:
+            _DRAWN.append(torch.rand((), generator=generator, dtype=torch.float64).item())
+        self.new = False
         return self.loss(z1, z2, index)
 
 
@@ -329,14 +357,20 @@ def _known(make: Callable, batch_size: int) -> float:
 
 
 def _repeated(experiment: Callable, make: Any, table: Tensor, temperature: float, *how: Any) -> Any:
-    """Value, low and high for each list of seeds: (repeats, 3); NotImplemented for anything else than three numbers."""
+    """Value, low and high for each list of seeds: (repeats, 3), or in words what is wrong with the runs of one list.
+
+    NotImplemented for anything else than three numbers.
+    """
     batch_size, seeds, steps = how
     rows = []
     for repeat in range(_REPEATS):
         shifted = [seed + 1000 * repeat for seed in seeds]
+        _DRAWN.clear()
         found = experiment(make, table.clone(), temperature, batch_size, shifted, steps)
         if found is None or found is ...:
             return found
+        if len(set(_DRAWN)) < len(_DRAWN):
+            return "runs that share their random numbers"
         try:
             rows.append([float(number) for number in found])
         except (TypeError, ValueError):
@@ -362,7 +396,7 @@ def _tried(experiment, make, table, temperature, batch_size, seeds, steps):
 def _words(experiment: Callable, make: Any, batch_size: int, seeds: Sequence[int], steps: int) -> Any:
     truth, fair = _known(make, batch_size), _half_width(make, batch_size, steps)
     found = _repeated(experiment, make, _TABLE, _TEMPERATURE, batch_size, list(seeds), steps)
-    if found is None or found is ...:  # an empty stub, or a missing return
+    if found is None or found is ... or isinstance(found, str):  # an empty stub, a missing return, or shared runs
         return found
     if found is NotImplemented:
         return "something else than value, low and high"
@@ -397,7 +431,7 @@ def _run(criterion, table, batch_size, steps, generator):
 
 
 def _pairs(make, table, temperature, batch_size, seeds, steps, product=_squared_bias):
-    """One estimate of the squared bias a seed."""
+    """One estimate of the squared bias per seed."""
     exact, squares = exact_gradient(table, temperature).flatten(), []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
@@ -432,6 +466,16 @@ def _one_seed(make, table, temperature, batch_size, seeds, steps):
     return Interval(value, math.nan, math.nan)
 
 
+def _neighbours(make, table, temperature, batch_size, seeds, steps):
+    """The two runs of seed s are seeded s and s + 1: the second is the first of the next seed."""
+    exact, squares = exact_gradient(table, temperature).flatten(), []
+    for seed in seeds:
+        generators = [torch.Generator().manual_seed(seed + place) for place in range(2)]
+        runs = [_run(make(), table, batch_size, steps, generator) for generator in generators]
+        squares.append(float(_squared_bias(*runs, exact)))
+    return of_seeds(squares)
+
+
 def _rooted(*how):
     return [max(number, 0.0) ** 0.5 for number in _experiment(*how)]
 
@@ -449,14 +493,18 @@ experiment = Exercise(
         (_InBatch, _TABLE, _TEMPERATURE, 3, _SEEDS, 3),
     ],
     mistakes={
-        "The square of one run's error has its noise in it, and so have two runs with the same random numbers: "
-        "multiply the errors of two independent runs": _with(lambda a, b, e: _squared_bias(a, a, e)),
+        "No two of all runs may share their random numbers, neither the two of a seed nor those of two seeds": (
+            _neighbours
+        ),
+        "The square of one run's error has its noise in it: multiply the errors of two independent runs": (
+            _with(lambda a, b, e: _squared_bias(a, a, e))
+        ),
         "Both runs use the same criterion, and what it remembers is in both: make a new one for each run": (
             _one_criterion
         ),
         "The interval has the standard deviation of the seeds: the standard error is that over the root of their "
         "number": _deviation,
-        "One seed has no spread, and no interval: make one estimate a seed": _one_seed,
+        "One seed has no spread, and no interval: make one estimate per seed": _one_seed,
         "This is the bias: return its square, so that a mean of 0 can be seen": _rooted,
         "Negative estimates are set to 0 here, which makes the mean too large: keep their sign": _clipped,
         "The share of the exact gradient's squared length is missing": _with(lambda a, b, e: (a - e) @ (b - e)),

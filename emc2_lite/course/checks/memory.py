@@ -25,6 +25,10 @@ def _raw_exponentials(log_u, log_mean, gamma):
     return torch.where(log_u.isneginf(), log_mean.exp(), (1 - gamma) * log_u.exp() + gamma * log_mean.exp()).log()
 
 
+def _raw_but_newcomers(log_u, log_mean, gamma):
+    return torch.where(log_u.isneginf(), log_mean, ((1 - gamma) * log_u.exp() + gamma * log_mean.exp()).log())
+
+
 def _first_by_batch(log_u, log_mean, gamma):
     return log_mean if log_u.isneginf().all() else _never_first(log_u, log_mean, gamma)
 
@@ -45,6 +49,13 @@ updated_average = Exercise(
     ],
     mistakes={
         "One batch holds first visits and later ones: ask each row whether this is its first visit": _first_by_batch,
+        "One newcomer makes its whole batch start anew: ask each row by itself": (
+            lambda u, m, c: m if u.isneginf().any() else _never_first(u, m, c)
+        ),
+        "exp of a large log_u overflows: stay in logarithms with torch.logaddexp": _raw_but_newcomers,
+        "exp of a large log_u overflows in float64 too: stay in logarithms with torch.logaddexp": (
+            lambda u, m, c: _raw_but_newcomers(u.double(), m.double(), c)
+        ),
         "exp of 120 is infinite in float32: use torch.logaddexp": _raw_exponentials,
         "exp of 800 is infinite in float64 too: use torch.logaddexp": (
             lambda u, m, c: _raw_exponentials(u.double(), m.double(), c)
@@ -62,10 +73,16 @@ average_weights = Exercise(
     cases=[
         (torch.tensor([[1.0, 0.0, -1.0, 2.0]]), torch.tensor([0.5])),
         (torch.tensor([[3.0, 3.0], [0.0, 1.0]]), torch.tensor([3.0, -1.0])),
-        (torch.tensor([[140.0, 135.0, 100.0], [-120.0, -121.0, -122.0]]), torch.tensor([139.0, -120.5])),
-        (torch.tensor([[-1.0, 0.5, 0.0, 1.0, 2.0, -3.0]] * 3), torch.tensor([-1.0, 0.0, 2.0])),
+        # One row, or as many rows as candidates: there an average for each column has words, where torch raises else.
+        (
+            torch.tensor([[140.0, 135.0, 100.0], [-120.0, -121.0, -122.0], [0.5, 0.0, -2.0]]),
+            torch.tensor([139.0, -120.5, 1.0]),
+        ),
+        (torch.tensor([[-1.0, 0.5, 0.0, 1.0, 2.0, -3.0]]), torch.tensor([-1.0])),
+        (torch.tensor([[-1.0, 0.5, 0.0]] * 3), torch.tensor([-1.0, 0.0, 2.0])),
     ],
     mistakes={
+        "Each row has its own average: log_u[:, None]": lambda s, u: (s - u - math.log(s.shape[1])).exp(),
         "u is an average, not a sum: divide by the number of negatives too": lambda s, u: (s - u[:, None]).exp(),
         "These weights sum to 1, as DCL's do: divide by the row's average u instead": lambda s, u: s.softmax(1),
         "exp of 140 is infinite in float32: subtract log u first": (
@@ -98,6 +115,16 @@ noise_left = Exercise(
             lambda gamma, visits: gamma**2 * sum((1 - gamma) ** (2 * age) for age in range(visits))
         ),
         "This is the standard deviation: return the variance": lambda gamma, visits: _noise_left(gamma, visits) ** 0.5,
+        "The first visit's weight is not squared here: square each weight, then add": (
+            lambda gamma, visits: (
+                _noise_left(gamma, visits) + (1 - gamma) ** (visits - 1) * (1 - (1 - gamma) ** (visits - 1))
+            )
+        ),
+        "gamma is a factor of a weight, so it is squared too": (
+            lambda gamma, visits: (
+                (1 - gamma) ** (2 * visits - 2) + gamma * sum((1 - gamma) ** (2 * age) for age in range(visits - 1))
+            )
+        ),
         "A plain mean of all visits would have this variance: here old visits weigh less": (
             lambda gamma, visits: 1 / visits
         ),
@@ -120,26 +147,45 @@ def _sogclr_step(
     updated=_updated_average,
     divide_by=lambda old, new, batch: new,
     slots=(0, 1),
-    detached=True,
+    attached=(),
     views_left_out=(0, 1),
+    count=lambda candidates, b: candidates,
+    log_counts=(1, 1),
+    positive_in_mean=False,
     partner=lambda z: z,
+    pull_partner=None,
+    pushed=lambda negatives: negatives,
     over=1,
 ):
-    """The step, with a place for each of its mistakes."""
+    """The step, with a place for each of its mistakes; what is `attached` (scores, averages, kept) carries gradient."""
     z, b = torch.cat((z1, z2)), len(z1)
-    scores = z @ partner(z).T / temperature
-    positive = torch.cat((scores.diagonal(b), scores.diagonal(-b)))
+    scores, pulls = (z @ other(z).T / temperature for other in (partner, pull_partner or partner))
+    positive = torch.cat((pulls.diagonal(b), pulls.diagonal(-b)))
     sample, slot = torch.arange(2 * b) % b, torch.arange(2 * b) // b
     left_out = (sample[:, None] == sample) & torch.stack([(slot[:, None] ^ slot) == v for v in views_left_out]).any(0)
     negatives = scores[~left_out].view(2 * b, -1)
-    m = negatives.shape[1]
+    m = count(negatives.shape[1], b)
     places = index.repeat(2), torch.tensor(slots).repeat_interleave(b)
-    log_mean = negatives.logsumexp(dim=1) - math.log(m)
-    old, batch = log_u[places], log_mean.detach()
-    new = updated(old, log_mean if detached is None else batch, gamma)
-    weights = (negatives - divide_by(old, new, batch)[:, None] - math.log(m)).exp()
-    weights = weights.detach() if detached else weights
-    return ((weights * negatives).sum(dim=1) - positive).sum() / (over * 2 * b), log_u.index_put(places, new)
+    met = torch.cat((negatives, positive[:, None]), dim=1) if positive_in_mean else negatives
+    batch = met.logsumexp(dim=1) - log_counts[0] * math.log(m + positive_in_mean)
+    old = log_u[places]
+    new = updated(old, batch, gamma)
+    inside, averages = negatives, divide_by(old, new, batch)
+    inside = inside if "scores" in attached else inside.detach()
+    averages = averages if "averages" in attached else averages.detach()
+    weights = (inside - averages[:, None] - log_counts[1] * math.log(m)).exp()
+    loss = ((weights * pushed(negatives)).sum(dim=1) - positive).sum() / (over * 2 * b)
+    return loss, log_u.index_put(places, new if "kept" in attached else new.detach())
+
+
+def _one_average(z1, z2, index, log_u, temperature, gamma):
+    """One average a sample, of the mean over both its rows."""
+    rows = partial(_sogclr_step, z1, z2, index)
+    _, means = rows(torch.full_like(log_u, -math.inf), temperature, gamma)
+    means = means[index].logsumexp(dim=1) - math.log(2)
+    new = log_u.index_put((index,), _updated_average(log_u[index, 0], means, gamma)[:, None].expand(-1, 2))
+    fixed = new[index].T.flatten()
+    return rows(log_u, temperature, gamma, divide_by=lambda old, averages, batch: fixed)[0], new
 
 
 def _gradients(loss: Any, *inputs: Tensor) -> list[Tensor]:
@@ -198,16 +244,25 @@ sogclr_step = Exercise(
     ],
     mistakes={
         "The weights carry gradient: hold them constant with detach() or torch.no_grad()": (
-            partial(_sogclr_step, detached=False)
+            partial(_sogclr_step, attached=("scores",))
+        ),
+        "The weights carry gradient, and so does the new log_u: make both under torch.no_grad()": (
+            partial(_sogclr_step, attached=("scores", "averages", "kept"))
+        ),
+        "The weights carry gradient: detaching log_u is not enough, detach the weights too": (
+            partial(_sogclr_step, attached=("scores", "averages"))
+        ),
+        "The weights carry gradient through the averages: u is constant too, make it under torch.no_grad()": (
+            partial(_sogclr_step, attached=("averages",))
+        ),
+        "The weights carry gradient through the averages, and the new log_u is in a graph: detach u at once": (
+            partial(_sogclr_step, attached=("averages", "kept"))
         ),
         "The scalar has no gradient: hold the weights constant, but not the scores": (
             lambda *inputs: (_sogclr_step(*inputs)[0].detach(), _sogclr_step(*inputs)[1])
         ),
         "The new log_u is part of a graph: make it without gradient, or the next step keeps this one's memory": (
-            lambda z1, z2, index, *rest: (
-                _sogclr_step(z1, z2, index, *rest)[0],
-                _sogclr_step(z1, z2, index, *rest, detached=None)[1],
-            )
+            partial(_sogclr_step, attached=("kept",))
         ),
         "The positive is among the negatives: leave out both views of the row's own sample": (
             partial(_sogclr_step, views_left_out=(0,))
@@ -222,15 +277,42 @@ sogclr_step = Exercise(
             partial(_sogclr_step, divide_by=lambda old, new, batch: torch.where(old.isneginf(), new, old))
         ),
         "u is an average, not a sum: divide the weights by the number of negatives m too": (
-            lambda z1, z2, *rest: _sogclr_step(
-                z1, z2, *rest, divide_by=lambda old, new, batch: new - math.log(2 * len(z1) - 2)
-            )
+            partial(_sogclr_step, log_counts=(1, 0))
+        ),
+        "This is the log of a sum: subtract log m": partial(_sogclr_step, log_counts=(0, 1)),
+        "log_u is the log of a sum here: subtract log m from it, and in the weights": (
+            partial(_sogclr_step, log_counts=(0, 0))
+        ),
+        "The view slots are swapped: row r uses view slot 0, row r + b view slot 1": (
+            partial(_sogclr_step, slots=(1, 0))
+        ),
+        "A first visit starts from the mean itself, not from gamma times the mean": (
+            partial(_sogclr_step, updated=_never_first)
+        ),
+        "One newcomer makes its whole batch start anew: ask each row by itself": (
+            partial(_sogclr_step, updated=lambda u, m, c: m if u.isneginf().any() else _never_first(u, m, c))
+        ),
+        "The two views of a sample share one average: keep one for each view slot": _one_average,
+        "Move the averages first: before the batch, a newcomer's log_u is minus infinity": (
+            partial(_sogclr_step, divide_by=lambda old, new, batch: old)
+        ),
+        "The positive is in the mean: SogCLR's candidates are negatives only": (
+            partial(_sogclr_step, positive_in_mean=True)
+        ),
+        "The positive is among the candidates: SogCLR's are the m = 2b - 2 negatives only": (
+            partial(_sogclr_step, views_left_out=(0,), count=lambda candidates, b: 2 * b - 2)
         ),
         "Take the mean over the 2b rows, not their sum": (
             lambda z1, z2, *rest: _sogclr_step(z1, z2, *rest, over=1 / (2 * len(z1)))
         ),
-        "The gradient flows through one embedding of each pair only: leave the scores attached on both sides": (
+        "Only the weights are constants: both embeddings of a score get gradient": (
             partial(_sogclr_step, partner=torch.Tensor.detach)
+        ),
+        "Only the weights are constants: the embeddings of the negatives get gradient too": (
+            partial(_sogclr_step, partner=torch.Tensor.detach, pull_partner=lambda z: z)
+        ),
+        "Only the weights are constants: the scores of the negatives get gradient": (
+            partial(_sogclr_step, pushed=torch.Tensor.detach)
         ),
     },
     runs="The comparison below",
@@ -313,6 +395,12 @@ cache_weights = Exercise(
     mistakes={
         "The row's own sample is among the negatives: leave out both its views": partial(_cache_weights, views=()),
         "Only one view of the row's own sample is left out: leave out both": partial(_cache_weights, views=(0,)),
+        "Entries 2i and 2i + 1 are the views of sample i: leave these out, not entry i": (
+            lambda s, i, r: _shares((s.index_fill(0, torch.tensor(i), -math.inf) - (-r.log()).log()).argmax(1), len(s))
+        ),
+        "The Gumbel bonus has two logarithms: -log(-log U)": (
+            lambda s, i, r: _shares((_masked(s, i) - r.log()).argmax(dim=1), len(s))
+        ),
         "A score of 0 can win: set the scores of the own views to minus infinity": partial(_cache_weights, value=0.0),
         "These are the n largest of one draw, all different: draw n times, so a view can repeat": (
             lambda s, i, r: _shares((_masked(s, i) - (-r[0].log()).log()).topk(len(r)).indices, len(s))
@@ -343,19 +431,24 @@ def _cache_step(
     negatives=lambda flat, cache: flat,
     over=1,
     graph=False,
+    by_sample=False,
+    partner=None,
+    draws=True,
 ):
     """The step, with a place for each of its mistakes."""
     b, flat = len(index), table.flatten(0, 1)
-    entries = torch.cat((2 * index, 2 * index + 1))
+    entries = torch.stack((2 * index, 2 * index + 1), dim=int(by_sample)).flatten()
     written = torch.cat((entries if batch else entries[:0], due if turn else due[:0]))
     new = cache.flatten(0, 1).index_copy(0, written, flat[written] if graph else flat[written].detach())
     z = flat[entries]
     scores = z.detach() @ (cache.flatten(0, 1) if before else new.detach()).T / temperature
-    own = torch.stack([2 * index.repeat(2) + view for view in left_out], dim=1)
+    own = torch.stack([entries // 2 * 2 + view for view in left_out], dim=1)
     scores = scores.scatter(1, own, -math.inf)
     drawn = (scores[:, None] - (-uniforms.log()).log()).argmax(dim=-1)
-    push = (z[:, None] * negatives(flat, new)[drawn]).sum(dim=-1).mean(dim=1)
-    return (push - (z * z.roll(b, 0)).sum(dim=1)).sum() / (temperature * 2 * b * over), new.view_as(table)
+    weights = F.one_hot(drawn, len(flat)).to(z).mean(dim=1) if draws else scores.softmax(dim=1)
+    push = (z * (weights @ negatives(flat, new))).sum(dim=1)
+    other = (torch.arange(2 * b) + b) % (2 * b) if partner is None else partner(torch.arange(2 * b))
+    return (push - (z * z[other]).sum(dim=1)).sum() / (temperature * 2 * b * over), new.view_as(table)
 
 
 def _cache_stepped(step: Callable, table, index, cache, due, uniforms, temperature):
@@ -398,6 +491,13 @@ cache_step = Exercise(
         "The entries in `due` are not refreshed": partial(_cache_step, turn=False),
         "The batch's own embeddings are not written into the cache": partial(_cache_step, batch=False),
         "Only one view of the row's own sample is left out: leave out both": partial(_cache_step, left_out=(0,)),
+        "The rows are stacked sample by sample here: first one view of each sample, then the second views": (
+            partial(_cache_step, by_sample=True, partner=lambda r: r ^ 1)
+        ),
+        "The positive of row r is row r + b: stack one view of each sample, then the second views": (
+            partial(_cache_step, by_sample=True)
+        ),
+        "The softmax pushes here: push with the shares of the draws": partial(_cache_step, draws=False),
         "The cache holds a graph: write detached embeddings into it": partial(_cache_step, graph=True),
         "Take the mean over the 2b rows, not their sum": (
             lambda table, index, *rest: _cache_step(table, index, *rest, over=1 / (2 * len(index)))
@@ -412,32 +512,25 @@ def _sogclr(num_samples, temperature, gamma):
     return SogCLRLoss(num_samples, temperature, gamma).double()
 
 
-def _class_of(step: Callable, forgets=False, by_place=False) -> type:
+def _class_of(step: Callable, forgets=False, by_place=False, kept="log_u", begin=-math.inf) -> type:
     """A class that keeps log u and calls the step, with a place for each of its mistakes."""
 
     class Remembering:
         def __init__(self, num_samples, temperature, gamma):
             self.temperature, self.gamma = temperature, gamma
-            self.log_u = torch.full((num_samples, 2), -math.inf, dtype=torch.float64)
+            self.log_u = torch.full((num_samples, 2), begin, dtype=torch.float64)
+            self.elsewhere = self.log_u
 
         def __call__(self, z1, z2, index):
             if forgets:
                 self.log_u = torch.full_like(self.log_u, -math.inf)
             index = torch.arange(len(index)) if by_place else index
-            loss, self.log_u = step(z1, z2, index, self.log_u, self.temperature, self.gamma)
+            loss, new = step(z1, z2, index, getattr(self, kept or "log_u"), self.temperature, self.gamma)
+            if kept:
+                setattr(self, kept, new)
             return loss
 
     return Remembering
-
-
-def _one_average(z1, z2, index, log_u, temperature, gamma):
-    """One average a sample, of the mean over both its rows."""
-    rows = partial(_sogclr_step, z1, z2, index)
-    _, means = rows(torch.full_like(log_u, -math.inf), temperature, gamma)
-    means = means[index].logsumexp(dim=1) - math.log(2)
-    new = log_u.index_put((index,), _updated_average(log_u[index, 0], means, gamma)[:, None].expand(-1, 2))
-    fixed = new[index].T.flatten()
-    return rows(log_u, temperature, gamma, divide_by=lambda old, averages, batch: fixed)[0], new
 
 
 def _sogclr_driven(kind: Callable, num_samples, temperature, gamma, batches):
@@ -481,7 +574,33 @@ SogCLR = Exercise(
             _class_of(partial(_sogclr_step, updated=_first_by_batch))
         ),
         "The weights carry gradient: hold them constant with detach() or torch.no_grad()": (
-            _class_of(lambda *inputs: (_sogclr_step(*inputs, detached=False)[0], _sogclr_step(*inputs)[1]))
+            _class_of(partial(_sogclr_step, attached=("scores",)))
+        ),
+        "The weights carry gradient: detaching log_u is not enough, detach the weights too": (
+            _class_of(partial(_sogclr_step, attached=("scores", "averages")))
+        ),
+        "The weights carry gradient through the averages: u is constant too, make it under torch.no_grad()": (
+            _class_of(partial(_sogclr_step, attached=("averages",)))
+        ),
+        "The weights carry gradient, and so does self.log_u: make both under torch.no_grad()": (
+            _class_of(partial(_sogclr_step, attached=("scores", "averages", "kept")))
+        ),
+        "The weights carry gradient through the averages, and self.log_u is in a graph: detach u at once": (
+            _class_of(partial(_sogclr_step, attached=("averages", "kept")))
+        ),
+        "log_u is part of a graph: write it under torch.no_grad(), or each step keeps the memory of all before": (
+            _class_of(partial(_sogclr_step, attached=("kept",)))
+        ),
+        "The new averages are lost after each call: write them into self.log_u": (_class_of(_sogclr_step, kept=None)),
+        "The averages are kept, but not in self.log_u: write them there": _class_of(_sogclr_step, kept="elsewhere"),
+        "log_u begins at 0, which is a mean of 1: begin at minus infinity, the sign of a row without a visit": (
+            _class_of(_sogclr_step, begin=0.0)
+        ),
+        "The view slots are swapped: row r uses view slot 0, row r + b view slot 1": (
+            _class_of(partial(_sogclr_step, slots=(1, 0)))
+        ),
+        "A first visit starts from the mean itself, not from gamma times the mean": (
+            _class_of(partial(_sogclr_step, updated=_never_first))
         ),
         "The two views of a sample share one average: keep one for each view slot": _class_of(_one_average),
         "The positive is among the negatives: leave out both views of the row's own sample": (

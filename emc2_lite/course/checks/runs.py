@@ -3,11 +3,12 @@
 import copy
 import io
 import math
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,21 @@ def _train_steps(run, steps):
     return losses
 
 
+@cache
+def _warm_up() -> None:
+    """A few steps, once in a process: PyTorch's first optimiser imports modules for seconds."""
+    for gamma in (None, 0.5):
+        _train_steps(TinyRun(samples=6, batch_size=3, temperature=0.2, warmup=2, total=4, gamma=gamma), 3)
+
+
+class RunExercise(Exercise):
+    """An exercise whose clock begins after the warm-up."""
+
+    def verdict(self, learner: Any) -> str:
+        _warm_up()
+        return super().verdict(learner)
+
+
 def _weights(run: TinyRun) -> Tensor:
     return torch.cat([weights.detach().flatten() for weights in run.encoder.parameters()])
 
@@ -193,6 +209,8 @@ def _loop(
     own=True,
     readable=True,
     later=False,
+    told=True,
+    early=False,
 ):
     """The loop of `_train_steps` by hand, with the mistakes that the arguments name."""
 
@@ -204,26 +222,29 @@ def _loop(
         for done, (epoch, index) in enumerate(islice(run.sampler, steps), start=1):
             view = torch.stack((torch.full_like(index, numbers(epoch)), torch.full_like(index, numbers(epoch) + 1)))
             z1, z2 = encode(index.repeat(2), view.flatten()).chunk(2)
-            loss = run.criterion(z1, z2, index, view, encode, run.generator if own else None)
+            loss = run.criterion(z1, z2, index, view if told else None, encode, run.generator if own else None)
             if later:
                 run.optimiser.step()
             if clear:
                 run.optimiser.zero_grad()
             loss.backward()
+            if early:
+                move(run, done)
             if not later:
                 run.optimiser.step()
-            move(run, done)
+            if not early:
+                move(run, done)
             losses.append(run.criterion.stats.loss.item() if readable else loss.item())
         return losses
 
     return train_steps
 
 
-train_steps = Exercise(
+train_steps = RunExercise(
     "train_steps",
     _train_steps,
     cases=[
-        (TinyRun(samples=12, batch_size=3, temperature=0.05, warmup=3, total=12), 11),
+        (TinyRun(samples=12, batch_size=3, temperature=0.05, warmup=3, total=24), 23),
         (TinyRun(samples=11, batch_size=4, temperature=0.2, warmup=0, total=8, seed=2), 7),
         (TinyRun(samples=9, batch_size=4, temperature=0.3, warmup=2, total=6, gamma=0.5, seed=1), 5),
     ],
@@ -232,7 +253,7 @@ train_steps = Exercise(
         "The learning rate never moves: call run.schedule.step() at the end of each step": (
             _loop(move=lambda run, done: None)
         ),
-        "The schedule moves once an epoch: move it after each step": (
+        "The schedule moves once per epoch: move it after each step": (
             _loop(move=lambda run, done: done % run.sampler.batches_per_epoch or run.schedule.step())
         ),
         "Every epoch shows the same two views: their numbers are 2 * epoch and 2 * epoch + 1": (
@@ -245,6 +266,8 @@ train_steps = Exercise(
         "What the loss returns only carries the gradient: the number to read is run.criterion.stats.loss": (
             _loop(readable=False)
         ),
+        "The loss is not told which views it sees: pass view, for chains store their numbers": _loop(told=False),
+        "The schedule moves before the optimiser: it sets the rate of the step to come": _loop(early=True),
         "The optimiser steps before the backward pass, with the gradient of the step before": _loop(later=True),
     },
     drive=_trained,
@@ -258,9 +281,13 @@ def _exponent(size):
     return math.log2(65504 / size.item())
 
 
+def _power_of_two(exponent):
+    return 2**exponent if 0 <= exponent < 63 else 2.0**exponent  # a whole number is printed with all its digits
+
+
 largest_scale = Exercise(
     "largest_scale",
-    lambda gradient: 2.0 ** math.floor(_exponent(gradient.abs().max())),
+    lambda gradient: _power_of_two(math.floor(_exponent(gradient.abs().max()))),
     cases=[
         *((torch.tensor(g),) for g in ([1e-6, -3e-5, 2e-9], [0.5, -0.7], [[1.0, 2.0], [-4.0, 0.0]], [-1e-3, 4e-7])),
         *((torch.tensor(g),) for g in ([0.9, 0.8, -0.9, 0.85], [0.3, 0.7, -0.2], [1.9995, 0.5], [-3.0, 1e6])),
@@ -285,6 +312,9 @@ def _scaler(
     anew_after_skip=True,
     anew_after_growth=True,
     before=False,
+    late=False,
+    rounded=Tensor.half,
+    finite=lambda half: half.isfinite().all(),
 ):
     """The scaler step by step, with the mistakes that the arguments name."""
 
@@ -293,8 +323,8 @@ def _scaler(
         for gradient in gradients:
             if before:
                 scales.append(scale)
-            half = (scale * gradient).half()
-            if half.isfinite().all():
+            half = rounded(scale * gradient)
+            if finite(half):
                 updates.append(unscaled(half, scale))
                 good += 1
             else:
@@ -302,6 +332,8 @@ def _scaler(
                 updates.append(torch.zeros_like(gradient) if skip else unscaled(part, scale))
                 scale, good = scale / 2, 0 if anew_after_skip else good
             if good >= patience:
+                if late:
+                    updates[-1] = unscaled(half, scale * grow)
                 scale, good = scale * grow, 0 if anew_after_growth else good
             if not before:
                 scales.append(scale)
@@ -340,6 +372,9 @@ scaled_steps = Exercise(
         "Divided in float16, small numbers are lost again: turn the gradient into float32 first": (
             _scaler(unscaled=lambda half, scale: half / scale)
         ),
+        "Divide by the scale that the step was made with, before you change it": _scaler(late=True),
+        "The scaled gradient is float16 here: nothing overflows in float32": _scaler(rounded=lambda scaled: scaled),
+        "NaN is not finite either": _scaler(finite=lambda half: not half.isinf().any()),
         "A step with a number that is not finite is skipped whole, and the optimiser gets zeros": _scaler(skip=False),
         "The scale never grows: double it after `patience` good steps in a row": _scaler(grow=1.0),
         "Only good steps in a row count: begin the count anew after a step that is skipped": (
@@ -427,8 +462,16 @@ def _resumed(state_of: Callable, run: TinyRun) -> Any:
         return f"a {type(state).__name__} instead of a dictionary"
     if names - state.keys() and (unknown := state.keys() - names):
         return f"the key {min(unknown, key=str)!r}, which names no part of the run"
+    for name, value in state.items():
+        if hasattr(value, "state_dict"):
+            return f"`{name}` is the part itself: return its state_dict()"
+        if isinstance(value, torch.Generator):
+            return f"`{name}` is the part itself: return its get_state()"
     file, resumed = io.BytesIO(), run.other()
-    torch.save(dict(state), file)
+    try:
+        torch.save(dict(state), file)
+    except Exception:  # the pickler's errors are of several kinds
+        return "an object that torch.save cannot write"
     file.seek(0)
     try:
         state = torch.load(file, weights_only=True)
@@ -444,7 +487,7 @@ def _resumed(state_of: Callable, run: TinyRun) -> Any:
     return _weights(resumed) - _weights(run)
 
 
-state_of = Exercise(
+state_of = RunExercise(
     "state_of",
     _state_of,
     cases=[
@@ -511,7 +554,10 @@ class Process:
     @contextmanager
     def running(self) -> Iterator[None]:
         self.watched, self.alive, self.half_written = [], True, False
-        with mock.patch.object(torch, "save", partial(self._save, torch.save)):
+        copied = mock.patch.object(shutil, "copyfile", partial(_refuse, "a copy is not one act: rename"))
+        bytes_ = "bytes are not written in one act: torch.save to a draft, then rename"
+        written = mock.patch.object(Path, "write_bytes", partial(_refuse, bytes_))
+        with mock.patch.object(torch, "save", partial(self._save, torch.save)), copied, written:
             yield
 
     def _save(self, save: Callable, state: Any, file: Any, *arguments: Any, **options: Any) -> None:
@@ -525,7 +571,8 @@ class Process:
             file.write(half)
             file.flush()
         else:
-            Path(file).write_bytes(half)
+            with open(file, "wb") as part:
+                part.write(half)
         self.half_written = True
         self._end()
 
@@ -539,13 +586,17 @@ class Process:
         raise Killed
 
 
+def _refuse(words: str, *_: Any, **__: Any) -> None:
+    raise TypeError(words)
+
+
 def _survived(survivor: Callable, run: TinyRun, steps: int, kills: list[float]) -> Any:
     """The steps of each call until one ends by itself and of one more, and the weights minus an undisturbed run's.
 
     >>> run = TinyRun(samples=12, batch_size=3, temperature=0.2, warmup=2, total=9)
     >>> calls, difference = _survived(_survivor, run, 6, [2, 3.5])
     >>> calls, difference.count_nonzero().item()
-    ('steps 1 to 2; 3; 4 to 6; none', 0)
+    ('calls that made the steps 1 to 2 | 3 | 4 to 6 | none', 0)
     """
     undisturbed = copy.deepcopy(run)
     _train_steps(undisturbed, steps)
@@ -561,13 +612,18 @@ def _survived(survivor: Callable, run: TinyRun, steps: int, kills: list[float]) 
                 except Exception:
                     if not after_half:
                         raise
-                    calls.append("an error where it reads the file")
+                    calls.append("an error where the file is read")
                     break
             if process.alive and (weights is None or weights is ...):
                 return weights
             calls.append(_span(process.watched))
-    weights, expected = torch.as_tensor(weights, dtype=torch.float64).detach(), _weights(undisturbed)
-    return f"steps {'; '.join(calls)}", weights - expected if weights.shape == expected.shape else weights
+    made, expected = f"calls that made the steps {' | '.join(calls)}", _weights(undisturbed)
+    try:
+        weights = torch.as_tensor(weights, dtype=torch.float64).detach()
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(weights).__name__
+        return made, f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind} instead of one flat tensor of weights"
+    return made, weights - expected if weights.shape == expected.shape else weights
 
 
 def _span(steps: list[int]) -> str:
@@ -577,7 +633,13 @@ def _span(steps: list[int]) -> str:
     return ", ".join(map(str, steps)) or "none"
 
 
-def _careless(save=None, load=None, order=("save", "watch"), more=0):
+def _careless(
+    save=None,
+    load=None,
+    order=("save", "watch"),
+    more=False,
+    number=lambda run, made: run.schedule.last_epoch,
+):
     """A run with checkpoints, with the mistakes that the arguments name."""
 
     def survivor(new_run, steps, path, watch):
@@ -589,16 +651,19 @@ def _careless(save=None, load=None, order=("save", "watch"), more=0):
 
         if path.exists():
             (load or (lambda run, path: _restore(run, torch.load(path, weights_only=True))))(run, path)
-        end = run.schedule.last_epoch * bool(more) + steps
+        begin = run.schedule.last_epoch
+        end = begin * more + steps
         while run.schedule.last_epoch < end:
             _train_steps(run, 1)
             for what in order:
                 if what == "watch":
-                    watch(run.schedule.last_epoch)
+                    watch(number(run, run.schedule.last_epoch - begin))
                 elif save:
                     save(run, path)
                 else:
                     replaced()
+        if "save" not in order:
+            replaced()
         return _weights(run)
 
     return survivor
@@ -611,7 +676,7 @@ def _loaded_or_begun_anew(run, path):
         path.unlink()
 
 
-survivor = Exercise(
+survivor = RunExercise(
     "survivor",
     _survivor,
     cases=[
@@ -637,7 +702,16 @@ survivor = Exercise(
                 )
             )
         ),
-        "Each call makes `steps` steps more: stop when the run has made `steps` in all": _careless(more=1),
+        "Each call makes `steps` steps more: stop when the run has made `steps` in all": _careless(more=True),
+        "Every call makes all steps again: go on from the run's own count": (
+            _careless(more=True, number=lambda run, made: made)
+        ),
+        "watch gets the number of steps made, from 1": (
+            _careless(number=lambda run, made: run.schedule.last_epoch - 1)
+        ),
+        "A process that is killed runs no finally, and no end of the function: save after each step": (
+            _careless(order=("watch",))
+        ),
     },
     drive=_survived,
     runs="The last cell",

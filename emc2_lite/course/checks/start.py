@@ -22,7 +22,7 @@ similarity = Exercise(
         (5 * _rows(2, 3, 2), _rows(3, 3, 2) / 5),
         (_rows(4, 1, 8), _rows(5, 2, 8)),
     ],
-    runs="The table of similarities",
+    runs="The printout of mean similarities",
     mistakes={
         "The rows need length 1: divide each by its length first": lambda a, b: a @ b.T,
         "This gives length 1 to each column: each row needs length 1 (dim=1)": (

@@ -63,11 +63,10 @@ def walk(scores: Tensor, proposals: Tensor, challenge: Tensor, path: Tensor, ima
     figure.update_xaxes(title="step of the walk", row=2, col=2)
     visits = torch.bincount(path, minlength=len(scores))
     alt = (
-        f"{len(path)} steps of a walk. Above, each proposal's score with its random bonus as a stalk, and the "
-        f"score held as a line: it moves where a stalk's head lies above it, {accepted.sum()} times, and stays "
-        f"{(~accepted).sum()} times. Below, the candidate held: candidate {visits.argmax()} most often, for "
-        f"{visits.max()} steps; the walk ends at candidate {path[-1]}, with a score of {scores[path[-1]]:.2f} "
-        "nats."
+        f"{len(path)} steps of a walk. Above, each proposal's score with its random bonus as a stalk, and the score "
+        f"held as a line: where a stalk's head lies above it the proposal is accepted, {accepted.sum()} times, and else "
+        f"rejected, {(~accepted).sum()} times. Below, the candidate held: candidate {visits.argmax()} most often, for "
+        f"{visits.max()} steps; the walk ends at candidate {path[-1]}, with a score of {scores[path[-1]]:.2f} nats."
     )
     return figure.finish("Propose, compare, move or stay", height=660, alt=alt)
 

@@ -139,7 +139,7 @@ class Figure(go.Figure):
         """
         for name, axis in (("xaxis", x), ("yaxis", y)):
             self.update_layout({name: {"title": axis} if isinstance(axis, str) else axis or {}})
-        lines = textwrap.wrap(title, TITLE)
+        lines = _balanced(title)
         heading = {"text": "<br>".join(lines), "pad": {"t": 10 * (len(lines) - 1)}}  # plotly centres several lines
         size = {"height": self.layout.height or HEIGHT, "margin": {"t": 36 + 20 * len(lines)}}
         self.update_layout(title=heading, meta={"alt": alt}, **size).update_layout(**layout)
@@ -150,6 +150,14 @@ class Figure(go.Figure):
 
     def _ipython_display_(self) -> None:
         show(self)
+
+
+def _balanced(title: str) -> list[str]:
+    """The title in as few lines of `TITLE` characters as it needs, of about the same length."""
+    whole = title.replace(" = ", "\u00a0=\u00a0")  # no line ends beside an equals sign
+    count = len(textwrap.wrap(whole, TITLE))
+    lines = next(lines for width in range(1, TITLE + 1) if len(lines := textwrap.wrap(whole, width)) <= count)
+    return [line.replace("\u00a0", " ") for line in lines]
 
 
 def _list(values: Tensor | Iterable) -> list:

@@ -36,7 +36,7 @@ function words(chain, level, seed, step) {
   const proposal = `Step ${step} proposes candidate ${k}, score ${level.scores[k].toFixed(2)}.`;
   if (before === null) return `${proposal} The first one is accepted.`;
   const need = Math.min(1, Math.exp(level.scores[k] - level.scores[before]));
-  const rule = `Candidate ${before} is held, score ${level.scores[before].toFixed(2)}: accept if U is below ${need.toFixed(3)}.`;
+  const rule = `Candidate ${before} is held, score ${level.scores[before].toFixed(2)}: accept if U is below ${need.toFixed(4)}.`;
   const end = accepted ? `accepted` : `rejected, candidate ${before} counts once more`;
   return `${proposal} ${rule} U = ${u.toFixed(3)}: ${end}.`;
 }
