@@ -51,9 +51,9 @@ def test_a_long_title_and_many_names_fit(drawing, width):
 def test_planted_faults_are_found(drawing):
     """A title that leaves the page, a legend over it, a text over another, a slider whose step is too long."""
     curves = [go.Scatter(y=[1, 2], name=f"a curve with a long name, {k}") for k in range(3)]
-    figure = go.Figure(curves, {"title": "A title that is far too long for a page of this width", "height": 420})
+    figure = go.Figure(curves, {"title": 2 * "A title that is far too long for a page of this width. ", "height": 420})
     assert any("is cut" in problem for problem in drawing.problems(form(figure), 332))
-    figure.update_layout(title="A title", legend={"y": 1, "yref": "container", "yanchor": "top"})
+    figure.update_layout(title="A title over the page", legend={"y": 1, "yref": "container", "yanchor": "top"})
     assert any("lies over" in problem for problem in drawing.problems(form(figure), 332))
     figure = Figure().curve([1, 2], [1, 2], "", 0).finish("A title", alt="")
     for shift in (0, 6):

@@ -139,12 +139,12 @@ def sampler_row_by_row(log_scores, held_scores, uniforms):
     return torch.tensor(states), torch.tensor(accepted), torch.stack(last)
 
 
-def sampler_of_ratios(log_scores, held_scores, uniforms):
+def sampler_by_columns(log_scores, held_scores, uniforms):
     held = torch.full((len(log_scores),), -1)
     states, accepted = torch.empty_like(log_scores, dtype=torch.int64), torch.empty_like(log_scores, dtype=torch.bool)
     current = held_scores.clone()
     for step, (score, u) in enumerate(zip(log_scores.T, uniforms.T, strict=True)):
-        moves = u < (score - current).exp()
+        moves = score - u.log() > current
         held, current = held.where(~moves, step), current.where(~moves, score)
         states[:, step], accepted[:, step] = held, moves
     return states, accepted, current
@@ -172,7 +172,7 @@ RIGHT = [
     (metropolis.effective_size, size_by_fourier),
     (metropolis.effective_size, size_by_lists),
     (metropolis.sampler, sampler_row_by_row),
-    (metropolis.sampler, sampler_of_ratios),
+    (metropolis.sampler, sampler_by_columns),
     (metropolis.sampler, lambda s, held, u: metropolis_hastings(s, held, uniforms=u, backend="torch")),
 ]
 
@@ -290,7 +290,6 @@ WRONG = [
     (metropolis.steps_to_forget, lambda s, t, e: math.ceil(math.log(e) / math.log1p(-math.exp(-2 / t)))),
     (metropolis.effective_size, lambda values: len(values)),
     (metropolis.effective_size, lambda values: float(len(values.unique()))),
-    (metropolis.effective_size, lambda values: size(values).clamp(max=len(values))),
     (metropolis.effective_size, lambda values: size(values) / len(values)),
     (metropolis.effective_size, lambda values: size(values[1:])),
     (metropolis.effective_size, lambda values: size(values.cumsum(0))),

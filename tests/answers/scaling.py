@@ -86,7 +86,7 @@ def step_of_a_gather(process, x1, x2, weights, temperature):
     encoder = weights.clone().requires_grad_()
     z1, z2 = (F.normalize(x @ encoder, dim=-1) for x in (x1, x2))
     columns = torch.cat((Gathered.apply(z1, process), Gathered.apply(z2, process)))
-    b, lengths = len(columns) // 2, [len(part) for part in process.gather(x1)]
+    b, lengths = len(columns) // 2, [len(part) for part in process.gather(x1[:, 0])]
     places = torch.arange(b).split(lengths)[process.rank]
     total = 0.0
     for z, own, positive in ((z1, places, places + b), (z2, places + b, places)):
@@ -100,7 +100,7 @@ def step_of_everything(process, x1, x2, weights, temperature):
     """Every process takes the loss of the whole batch, and the gradient of its own rows alone."""
     encoder = weights.clone().requires_grad_()
     own = [F.normalize(x @ encoder, dim=1) for x in (x1, x2)]
-    start = sum(len(part) for part in process.gather(x1)[: process.rank])
+    start = sum(len(part) for part in process.gather(x1[:, 0])[: process.rank])
     whole = [torch.cat(process.gather(z)) for z in own]
     for z, rows in zip(whole, own, strict=True):
         z[start : start + len(rows)] = rows

@@ -89,7 +89,7 @@ def _dcl(z1, z2, temperature):
 
 
 def _loss_and_gradients(nt_xent, z1, z2, temperature):
-    """What is compared: the loss, then its gradients in z1 and z2, times the temperature; a loss that is not finite has none."""
+    """What is compared: the loss, then the temperature times its gradients in z1 and z2, nan if it is not finite."""
     leaves = z1.clone().requires_grad_(), z2.clone().requires_grad_()
     loss = nt_xent(*leaves, temperature)
     if loss is None or loss is ...:
@@ -183,9 +183,9 @@ def _planes(*degrees):
 _SPARSE = torch.tensor([[1, 0, 0], [0.6, 0.8, 0], [0, 0, 1], [0, 0.6, 0.8]], dtype=torch.float64)
 # A row opposite all others: scores of exactly -1 / temperature.
 _OPPOSITE = torch.tensor([[1, 0], [-1, 0], [-1, 0], [-1, 0]], dtype=torch.float64)
-# Each two rows share one coordinate, with opposite signs: all scores are exactly -1 / (4 temperature).
+# Each two rows share one coordinate, with opposite signs: all scores are exactly -0.375^2 / temperature.
 _EDGES = torch.tensor([[1, 1, 1, 0, 0, 0], [-1, 0, 0, 1, 1, 0], [0, -1, 0, -1, 0, 1], [0, 0, -1, 0, -1, -1]])
-_ALIKE = torch.cat((_EDGES, torch.eye(4)), dim=1) / 2
+_ALIKE = torch.cat((0.375 * _EDGES.double(), (1 - 3 * 0.375**2) ** 0.5 * torch.eye(4).double()), dim=1)
 
 paired_nt_xent = Exercise(
     "paired_nt_xent",
@@ -199,7 +199,7 @@ paired_nt_xent = Exercise(
         (_OPPOSITE, 1.0),
         (_OPPOSITE, 0.1),
         (_OPPOSITE, 0.2),  # scores of 5
-        (_ALIKE, 2.5e-10),  # scores of exactly -1e9 in float32
+        (_ALIKE, 1.40625e-10),  # scores of exactly -1e9
         (torch.eye(4, dtype=torch.float64), 0.2),  # here the positive's score is 0, too
     ],
     mistakes={
@@ -230,9 +230,6 @@ paired_nt_xent = Exercise(
             lambda z, t: _nt_xent_of_rows(z, t, _half)
         ),
         "Each row's score with itself is in its sum: leave it out": lambda z, t: _paired(z, t, own_score=1 / t),
-        "A score of 0 still counts in a sum, as exp(0) = 1: set each row's score with itself to minus infinity": (
-            partial(_paired, own_score=0)
-        ),
         "The positive is missing from the sum: NT-Xent includes it": lambda z, t: _dcl(z[::2], z[1::2], t),
         "Only the even rows are anchors: every row must be an anchor once": partial(_paired, rows=slice(0, None, 2)),
         "This is the sum over the rows: the loss is their mean": lambda z, t: _paired(z, t) * len(z),

@@ -248,7 +248,7 @@ probe_objective = Exercise(
             lambda w, x, y, l2: (_objective(w, x, y, l2)[0], _objective(w, x, y, 0.0)[1])
         ),
         "The penalty is missing": lambda w, x, y, l2: _objective(w, x, y, 0.0),
-        "The whole gradient has the wrong sign: it points to where the objective grows": (
+        "The whole gradient has the wrong sign: it must point to where the objective grows": (
             lambda w, x, y, l2: (_objective(w, x, y, l2)[0], -_objective(w, x, y, l2)[1])
         ),
         "exp of a large score is infinite: use logsumexp, or cross_entropy": _without_the_largest,

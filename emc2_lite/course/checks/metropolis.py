@@ -46,8 +46,12 @@ accepts = Exercise(
         "This subtracts U itself: the bonus is -log U": lambda new, held, t, u: new / t - u > held / t,
         "Accept when U is below p(new) / p(held), not above": lambda new, held, t, u: u > exp((new - held) / t),
         "This walker only climbs: U decides whether a lower score is accepted": lambda new, held, t, u: new > held,
-        "log U is negative, so adding it is a penalty: subtract it": lambda new, held, t, u: (new - held) / t > -log(u),
-        **wrong_temperatures(_accepts),
+        "The bonus must help the newcomer: here it is a penalty, or helps the state held": (
+            lambda new, held, t, u: (new - held) / t > -log(u)
+        ),
+        "Divide both similarities by the temperature, and the bonus not: without a temperature, or with one that "
+        "divides the bonus too, this comes out": lambda new, held, t, u: new - log(u) > held,
+        **{words: wrong for words, wrong in wrong_temperatures(_accepts).items() if "missing" not in words},
     },
     runs="The count below",
 )
@@ -343,6 +347,12 @@ def _effective_size(values, inverse=lambda total: 2 * total - 1, total=lambda al
     return len(values) / inverse(total(_correlations(values, **options)))
 
 
+def _before_alone(alpha):
+    """Each pair is cut at the one before it, not at the smallest so far."""
+    kept = _pairs(alpha, monotone=False)
+    return kept[:1].sum() + torch.minimum(kept[1:], kept[:-1]).sum()
+
+
 def _until_negative(alpha):
     """The sum of the autocorrelations before the first that is not positive."""
     return (alpha * (alpha > 0).double().cumprod(dim=0)).sum()
@@ -375,6 +385,8 @@ effective_size = Exercise(
         (_walked(8, 401, seed=1),),
         (_walked(30, 250, seed=2) + 4,),
         (_swinging(200, seed=3),),
+        # a pair that grows again after a smaller one, twice
+        (torch.tensor([3.0, 0, 1, 3, 1, 2, 0, 2, 0, 2, 2, 0, 1]).double(),),
     ],
     mistakes={
         "Lag 0 is counted twice: the sum in 1 + 2 (alpha_1 + alpha_2 + ...) begins at lag 1": (
@@ -389,6 +401,16 @@ effective_size = Exercise(
         ),
         "The pairs may not grow again: take each at most as large as the one before": (
             partial(_effective_size, total=lambda alpha: _pairs(alpha, monotone=False).sum())
+        ),
+        "Stop before the first pair that is not positive": partial(
+            _effective_size, total=lambda alpha: alpha[: len(alpha) // 2 * 2].sum()
+        ),
+        "Compare with the smallest pair so far, not with the pair before alone": partial(
+            _effective_size, total=_before_alone
+        ),
+        "The first pair is lags 0 and 1": partial(_effective_size, total=lambda alpha: 1 + _pairs(alpha[1:]).sum()),
+        "A walk that swings is worth more than n draws: do not cut the answer at n": (
+            lambda values: min(_effective_size(values), len(values))
         ),
         "Stop at the first pair that is not positive, not at the first autocorrelation": (
             partial(_effective_size, total=_until_negative)
@@ -420,6 +442,15 @@ def _hold_the_bonus(log_scores, held_scores, uniforms):
     states, _ = torch.where(accepted, torch.arange(log_scores.shape[1]), -1).cummax(dim=1)
     last = log_scores.gather(1, states[:, -1:].clamp_min(0))[:, 0].where(states[:, -1] >= 0, held_scores)
     return states, accepted, last
+
+
+def _by_ratio(log_scores, held_scores, uniforms):
+    current, accepted = held_scores.clone(), torch.zeros_like(log_scores, dtype=torch.bool)
+    for step in range(log_scores.shape[1]):
+        accepted[:, step] = uniforms[:, step] < (log_scores[:, step] - current).exp()
+        current = torch.where(accepted[:, step], log_scores[:, step], current)
+    states, _ = torch.where(accepted, torch.arange(log_scores.shape[1]), -1).cummax(dim=1)
+    return states, accepted, current
 
 
 def _last_by_index(log_scores, held_scores, uniforms):
@@ -455,7 +486,7 @@ sampler = Exercise(
         _rows(5, 12, 2, [20.0, -50.0, NEW, 0.0, 300.0], spread=100.0),
         _rows(6, 1, 3, [NEW, 0.0, 1.0, -1.0, 5.0, 0.2]),
         _rows(3, 5, 4, [NEW, -1000.0, -990.0], shift=-1000.0),
-        (torch.tensor([[-9.0, 2.0, 5.0]]), torch.tensor([3.0]), torch.tensor([[0.0, 0.9, 0.0]])),
+        (torch.tensor([[-900.0, 2.0, 5.0]]), torch.tensor([3.0]), torch.tensor([[0.0, 0.9, 0.0]])),
         (torch.tensor([[NEW, NEW, 1.0], [NEW, 0.0, NEW]]), torch.tensor([NEW, 2.0]), torch.full((2, 3), 0.05)),
     ],
     tolerance=0,  # bit for bit
@@ -465,6 +496,7 @@ sampler = Exercise(
         "After a rejection the row holds what it held before: carry the last accepted step on": (
             _with_states(lambda states, accepted: states.where(accepted, -1))
         ),
+        "With U = 0 the bonus is infinite, but exp of the difference is 0: use the bonus form": _by_ratio,
         "A row that has not moved yet is at -1": _with_states(lambda states, accepted: states.clamp_min(0)),
         "Each row has uniforms of its own": lambda s, held, u: _sampler(s, held, u[:1].expand_as(u)),
         "The last score is that of the state held at the end, not of the last proposal": lambda s, held, u: (

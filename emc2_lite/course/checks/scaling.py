@@ -526,6 +526,8 @@ def in_processes(
 ) -> Any:
     """What `process_step` returns in each of len(sizes) simulated processes that share the rows of x1 and x2.
 
+    Raises: ValueError: a process gathers pixels.
+
     >>> sizes = [2, 1]
     >>> in_processes(lambda process, x1, x2, *rest: (process.rank, len(x1)), sizes, *torch.ones(2, 3, 4), None, 1.0)
     [(0, 2), (1, 1)]
@@ -533,7 +535,15 @@ def in_processes(
 
     def program(process: Process) -> Any:
         own = [x.split(list(sizes))[process.rank].clone() for x in (x1, x2)]
-        return process_step(process, *own, weights.clone() if weights is not None else None, temperature)
+
+        def gather(tensor: Tensor) -> Any:
+            if tensor.dim() == 2 and tensor.shape[1] == x1.shape[1]:
+                raise ValueError("these are pixels: gather embeddings, or every process encodes the whole batch")
+            return process.gather(tensor)
+
+        return process_step(
+            process._replace(gather=gather), *own, weights.clone() if weights is not None else None, temperature
+        )
 
     returned = together(len(sizes), program)
     return next((value for value in returned if value is None or value is ...), returned)

@@ -64,9 +64,10 @@ def walk(scores: Tensor, proposals: Tensor, challenge: Tensor, path: Tensor, ima
     visits = torch.bincount(path, minlength=len(scores))
     alt = (
         f"{len(path)} steps of a walk. Above, each proposal's score with its random bonus as a stalk, and the score "
-        f"held as a line: where a stalk's head lies above it the proposal is accepted, {accepted.sum()} times, and else "
-        f"rejected, {(~accepted).sum()} times. Below, the candidate held: candidate {visits.argmax()} most often, for "
-        f"{visits.max()} steps; the walk ends at candidate {path[-1]}, with a score of {scores[path[-1]]:.2f} nats."
+        f"held as a line: where a stalk's head lies above it the proposal is accepted, {accepted.sum()} times, and "
+        f"else rejected, {(~accepted).sum()} times. Below, the candidate held: candidate {visits.argmax()} most "
+        f"often, for {visits.max()} steps; the walk ends at candidate {path[-1]}, with a score of "
+        f"{scores[path[-1]]:.2f} nats."
     )
     return figure.finish("Propose, compare, move or stay", height=660, alt=alt)
 
