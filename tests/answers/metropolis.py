@@ -262,7 +262,6 @@ WRONG = [
     (metropolis.counted_shares, lambda s, u, b: metropolis.counted_shares.reference(s, u, b) * len(s)),
     (metropolis.counted_shares, lambda s, u, b: metropolis.counted_shares.reference(s, u, b, whole=round)),
     (metropolis.step_matrix, proposals_accepted(torch.sigmoid)),
-    (metropolis.step_matrix, proposals_accepted(torch.exp)),
     (
         metropolis.step_matrix,
         proposals_accepted(lambda x: x.exp().clamp(max=1), lambda moves: torch.diag(1 - moves.sum(dim=0))),
@@ -273,7 +272,6 @@ WRONG = [
     ),
     (metropolis.step_matrix, lambda s, t: torch.linalg.matrix_power(matrix(s, t), 2)),
     (metropolis.step_matrix, lambda s, t: ((s - s[:, None]) / t).clamp(max=0).softmax(dim=1)),
-    (metropolis.step_matrix, lambda s, t: (s / t).softmax(dim=0).expand(len(s), -1)),
     (metropolis.acceptance, lambda s, q: ratio(s, q) / (1 + ratio(s, q)).clamp(max=1e300)),
     (metropolis.acceptance, lambda s, q: ratio(s, q).clamp(max=1).fill_diagonal_(0)),
     (metropolis.acceptance, lambda s, q: ratio(s, q).sqrt().clamp(max=1)),

@@ -49,8 +49,8 @@ accepts = Exercise(
         "The bonus must help the newcomer: here it is a penalty, or helps the state held": (
             lambda new, held, t, u: (new - held) / t > -log(u)
         ),
-        "Divide both similarities by the temperature, and the bonus not: without a temperature, or with one that "
-        "divides the bonus too, this comes out": lambda new, held, t, u: new - log(u) > held,
+        "Divide both similarities by the temperature, and the bonus not: no temperature, or one that divides "
+        "the bonus too, gives this": lambda new, held, t, u: new - log(u) > held,
         **{words: wrong for words, wrong in wrong_temperatures(_accepts).items() if "missing" not in words},
     },
     runs="The count below",
@@ -76,6 +76,11 @@ def _walk(proposed_scores, held_score, uniforms, bonus=_bonus, spent=True, start
 
 def _last_proposed(proposed_scores, held_score, uniforms):
     return _walk(proposed_scores, held_score, uniforms)[0], proposed_scores[-1]
+
+
+def _last_indexed(proposed_scores, held_score, uniforms):
+    path, _ = _walk(proposed_scores, held_score, uniforms)
+    return path, proposed_scores[path[-1]]
 
 
 def _proposed(steps, seed, spread=2.0, shift=0.0):
@@ -117,6 +122,8 @@ walk = Exercise(
         "After a rejection the walker holds what it held before, not what it came with": partial(_walk, returns=True),
         "Until its first move the walker holds what it came with: that is -1": partial(_walk, start=0),
         "The last score is that of the state held at the end, not of the last proposal": _last_proposed,
+        "Index -1 is the state held before: its score is not that of the last proposal": _last_indexed,
+        "Return the pair (path, last score)": lambda *case: _walk(*case)[0],
     },
     runs="The next figure",
 )
@@ -167,6 +174,9 @@ kept_shares = Exercise(
         "The kept steps at -1 are missing: their share is the last entry": lambda states, m, b: _kept_shares(
             states, m, b
         ).index_fill(0, torch.tensor(m), 0),
+        "These are counts: divide by R": lambda states, m, b: (
+            _kept_shares(states, m, b) * (len(states) - floor(b * len(states)))
+        ),
         "Index -1 means the state held before, not the last candidate": lambda states, m, b: _kept_shares(
             states, m, b, held=m - 1
         ),
@@ -211,11 +221,11 @@ counted_shares = Exercise(
 )
 
 
-def _transitions(similarities, temperature, proposals_among=0, inverted=False, remainder=True):
+def _transitions(similarities, temperature, proposals_among=0, inverted=False, remainder=True, most=1):
     scores = similarities / temperature
     m = len(scores)
     ratio = (scores - scores[:, None]).exp()
-    matrix = (1 / ratio if inverted else ratio).clamp(max=1) / (m + proposals_among)
+    matrix = (1 / ratio if inverted else ratio).clamp(max=most) / (m + proposals_among)
     matrix.fill_diagonal_(0)
     return matrix + torch.diag(1 - matrix.sum(dim=1)) if remainder else matrix
 
@@ -239,6 +249,10 @@ step_matrix = Exercise(
             partial(_transitions, inverted=True)
         ),
         "This matrix is transposed: entry [k, j] is the move from k to j": lambda s, t: _transitions(s, t).T,
+        "A probability is at most 1: cut the ratio": partial(_transitions, most=math.inf),
+        "These are exact draws: the walker proposes uniformly and accepts": lambda s, t: (
+            (s / t).softmax(dim=0).expand(len(s), -1)
+        ),
         **wrong_temperatures(_transitions),
     },
     runs="The next figure",
@@ -337,9 +351,9 @@ def _correlations(values, centred=True, terms=None):
     return means / means[0]
 
 
-def _pairs(alpha, monotone=True):
+def _pairs(alpha, monotone=True, stop=True):
     pairs = alpha[: len(alpha) // 2 * 2].view(-1, 2).sum(dim=1)
-    kept = pairs[: int((pairs > 0).double().cumprod(dim=0).sum())]
+    kept = pairs[: int((pairs > 0).double().cumprod(dim=0).sum())] if stop else pairs
     return kept.cummin(dim=0).values if monotone else kept
 
 
@@ -376,9 +390,13 @@ def _swinging(steps, seed):
     return values + 1
 
 
+def _size(values):  # the argument as the exercise names it
+    return effective_sample_size(values)
+
+
 effective_size = Exercise(
     "effective_size",
-    effective_sample_size,
+    _size,
     cases=[
         (torch.tensor([1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 1.0, 1.0]).double(),),
         (_walked(20, 300, seed=0),),
@@ -399,11 +417,11 @@ effective_size = Exercise(
         "Divide every sum of products by n, not by its n - t terms": (
             partial(_effective_size, terms=lambda n: torch.arange(n, 0, -1))
         ),
-        "The pairs may not grow again: take each at most as large as the one before": (
+        "The pairs may not grow again: take each at most as large as the smallest before": (
             partial(_effective_size, total=lambda alpha: _pairs(alpha, monotone=False).sum())
         ),
         "Stop before the first pair that is not positive": partial(
-            _effective_size, total=lambda alpha: alpha[: len(alpha) // 2 * 2].sum()
+            _effective_size, total=lambda alpha: _pairs(alpha, stop=False).sum()
         ),
         "Compare with the smallest pair so far, not with the pair before alone": partial(
             _effective_size, total=_before_alone
@@ -433,7 +451,7 @@ def _rows(rows, steps, seed, held, spread=2.0, shift=0.0):
     return scores, torch.tensor(held), torch.rand(rows, steps, generator=generator)
 
 
-def _hold_the_bonus(log_scores, held_scores, uniforms):
+def _hold_the_bonus(log_scores, held_scores, uniforms, returned=True):
     challenge, current = log_scores - uniforms.log(), held_scores.clone()
     accepted = torch.zeros_like(log_scores, dtype=torch.bool)
     for step in range(log_scores.shape[1]):
@@ -441,21 +459,22 @@ def _hold_the_bonus(log_scores, held_scores, uniforms):
         current = torch.where(accepted[:, step], challenge[:, step], current)
     states, _ = torch.where(accepted, torch.arange(log_scores.shape[1]), -1).cummax(dim=1)
     last = log_scores.gather(1, states[:, -1:].clamp_min(0))[:, 0].where(states[:, -1] >= 0, held_scores)
-    return states, accepted, last
+    return states, accepted, current if returned else last
 
 
-def _by_ratio(log_scores, held_scores, uniforms):
+def _decided(accepts, log_scores, held_scores, uniforms):
+    """The sampler with a decision of its own."""
     current, accepted = held_scores.clone(), torch.zeros_like(log_scores, dtype=torch.bool)
     for step in range(log_scores.shape[1]):
-        accepted[:, step] = uniforms[:, step] < (log_scores[:, step] - current).exp()
+        accepted[:, step] = accepts(log_scores[:, step], current, uniforms[:, step])
         current = torch.where(accepted[:, step], log_scores[:, step], current)
     states, _ = torch.where(accepted, torch.arange(log_scores.shape[1]), -1).cummax(dim=1)
     return states, accepted, current
 
 
-def _last_by_index(log_scores, held_scores, uniforms):
+def _last_by_index(log_scores, held_scores, uniforms, least=-1):
     states, accepted, _ = _sampler(log_scores, held_scores, uniforms)
-    return states, accepted, log_scores[torch.arange(len(states)), states[:, -1]]
+    return states, accepted, log_scores[torch.arange(len(states)), states[:, -1].clamp_min(least)]
 
 
 def _with_states(change):
@@ -492,11 +511,20 @@ sampler = Exercise(
     tolerance=0,  # bit for bit
     mistakes={
         "The bonus is spent: the next proposal meets the score of the state held, without its bonus": _hold_the_bonus,
+        "The bonus is spent in the comparisons too: carry the score on without it": (
+            partial(_hold_the_bonus, returned=False)
+        ),
         "Index -1 is the state held before: its score is not that of the last proposal": _last_by_index,
+        "A row that never moves ends with the score it came with, not with that of the first proposal": (
+            partial(_last_by_index, least=0)
+        ),
         "After a rejection the row holds what it held before: carry the last accepted step on": (
             _with_states(lambda states, accepted: states.where(accepted, -1))
         ),
-        "With U = 0 the bonus is infinite, but exp of the difference is 0: use the bonus form": _by_ratio,
+        "With U = 0 the bonus is infinite: exp(difference) underflows to 0, so use the bonus form": (
+            partial(_decided, lambda new, held, u: u < (new - held).exp())
+        ),
+        "-inf is not above -inf: use >": partial(_decided, lambda new, held, u: new - u.log() >= held),
         "A row that has not moved yet is at -1": _with_states(lambda states, accepted: states.clamp_min(0)),
         "Each row has uniforms of its own": lambda s, held, u: _sampler(s, held, u[:1].expand_as(u)),
         "The last score is that of the state held at the end, not of the last proposal": lambda s, held, u: (

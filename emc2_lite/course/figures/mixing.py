@@ -14,7 +14,7 @@ def forgetting(distances: Tensor, bound: Tensor, worst_case: Tensor) -> Figure:
     t = range(len(distances))
     for k, distance in enumerate(distances.T):
         starts = {"legendgroup": "starts", "showlegend": k == 0}
-        figure.curve(t, distance, "exact, a line a start", Look(GREY, "dot"), width=1, size=0, **starts)
+        figure.curve(t, distance, "exact, one line per start", Look(GREY, "dot"), width=1, size=0, **starts)
     worst = distances.amax(dim=1)
     figure.curve(t, worst, "exact, worst start", 0)
     figure.curve(t, bound, "bound with p_max", 1, size=0)
