@@ -114,3 +114,17 @@ def test_the_failing_input_of_the_build_can_be_run_alone_and_together():
     for answer in in_processes(process_step.reference, *process_step.case):
         for part, expected in zip(answer, alone, strict=True):
             torch.testing.assert_close(part, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_pixels_are_no_message_of_the_build():
+    """Neither gathered as they are, nor turned, nor added up from zeros: every process would encode the whole batch."""
+
+    def sends(message):
+        return process_step.verdict(lambda process, x1, x2, *rest: message(process, x1, x2))
+
+    for message in (
+        lambda process, x1, x2: process.gather(x1),
+        lambda process, x1, x2: process.gather(torch.cat((x2, x1), dim=1).T),
+        lambda process, x1, x2: process.reduce(torch.cat((torch.zeros_like(x1), x1)).flatten()),
+    ):
+        assert "These are pixels: gather embeddings" in sends(message)

@@ -275,14 +275,17 @@ def _step_time(
     constant: bool = True,
     unit: float = 1000,
     products: Callable[[int], int] = lambda K: 2 if K == 1 else 3,
+    views: int = 6,
+    calls: Callable[[int], float] = lambda K: 3,
+    number: int = 4,
 ) -> float:
     """Milliseconds of a step of NT-Xent; the other arguments are what a mistake gets wrong."""
     amounts = {
-        "encodings": 6 * b / share(K),
-        "passes": 3,
+        "encodings": views * b / share(K),
+        "passes": calls(K),
         "products": products(K) * (rows * b / share(K)) * (rows * b) * d,
         "messages": waits(K),
-        "bytes": sends(K) * 4 * (gathers * rows * b * d + sums * weights),
+        "bytes": sends(K) * number * (gathers * rows * b * d + sums * weights),
         "step": 1 if constant else 0,
     }
     return unit * sum(getattr(machine, name) * amount for name, amount in amounts.items())
@@ -292,6 +295,13 @@ def _machine(**rates: float) -> Machine:
     return Machine(**dict.fromkeys(Machine._fields, 0.0) | rates)
 
 
+def _only(name: str) -> Machine:
+    """A machine on which all but one kind of work is free. Its type is printed, and so names the term that is wrong."""
+    machine = type(f"Machine with the rate {name} 1, all others 0, a tuple", (Machine,), {})
+    return machine(**dict.fromkeys(Machine._fields, 0.0) | {name: 1.0})
+
+
+_TERMS = ("step", "encodings", "passes", "products", "messages", "bytes")
 _DEAR_VIEWS = _machine(encodings=1e-4, passes=1e-3, products=1e-9, messages=2e-4, bytes=1e-9, step=3e-3)
 _DEAR_BYTES = _machine(
     encodings=2e-6, passes=5e-4, products=2e-9, messages=1e-4, bytes=3e-8, step=1e-4, candidates=1.0, entries=1.0,
@@ -302,6 +312,7 @@ step_time = Exercise(
     "step_time",
     _step_time,
     cases=[
+        *((_only(name), 16, K, 32, 10_000) for name in _TERMS for K in (1, 2, 4)),
         (_DEAR_VIEWS, 16, 1, 32, 10_000),
         (_DEAR_VIEWS, 64, 2, 32, 90_000),
         (_DEAR_BYTES, 256, 4, 128, 20_000),
@@ -309,9 +320,18 @@ step_time = Exercise(
         (_DEAR_BYTES, 128, 1, 64, 50_000),
     ],
     mistakes={
-        "A process alone sends nothing: with K = 1 there are neither messages nor bytes": partial(
+        "With one process nothing is sent: no messages, no bytes": partial(
             _step_time, waits=lambda K: 9, sends=lambda K: 1.0
         ),
+        "With one process nothing is sent: no messages": partial(_step_time, waits=lambda K: 9),
+        "With one process nothing is sent: no bytes": partial(
+            _step_time, sends=lambda K: 1.0 if K == 1 else (K - 1) / K
+        ),
+        "Calls of the encoder are not shared: 3 in every process": partial(_step_time, calls=lambda K: 3 / K),
+        "These are 2b / K encodings, the forward pass alone: with backward, which costs two more, 6b / K": partial(
+            _step_time, views=2
+        ),
+        "A number has 4 bytes: these are numbers sent, not bytes": partial(_step_time, number=1),
         "The rates are seconds: multiply by 1000": partial(_step_time, unit=1),
         "The encodings are shared: 6b / K for each process": lambda m, b, K, d, w: (
             _step_time(m, b, K, d, w) + 1000 * m.encodings * 6 * b * (1 - 1 / K)
@@ -501,6 +521,10 @@ def _process_step(
     return read(process, loss.detach()), summed(process, encoder.grad)
 
 
+def _averaged(process: Process, value: Tensor) -> Tensor:
+    return process.reduce(value) / process.size
+
+
 def _alone(process: Process, x1: Tensor, x2: Tensor, weights: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Each process's own negatives only; the mean over rows."""
     lonely = Process(0, 1, lambda tensor: [tensor], lambda tensor: tensor)
@@ -521,12 +545,19 @@ class Sizes(tuple):
         return tensor.detach().clone()
 
 
+def _has_pixels(tensor: Any, views: Sequence[Tensor]) -> bool:
+    """Whether a message holds the pixels of a process, as they are, one beside the other, turned or in one row."""
+    numbers = torch.as_tensor(tensor).detach().double().flatten()
+    pixels = views[0].numel()
+    return numbers.numel() >= pixels and any(bool(torch.isin(x.double().flatten(), numbers).all()) for x in views)
+
+
 def in_processes(
     process_step: Callable, sizes: Sequence[int], x1: Tensor, x2: Tensor, weights: Tensor, temperature: float
 ) -> Any:
     """What `process_step` returns in each of len(sizes) simulated processes that share the rows of x1 and x2.
 
-    Raises: ValueError: a process gathers pixels.
+    Raises: ValueError: a process sends its pixels.
 
     >>> sizes = [2, 1]
     >>> in_processes(lambda process, x1, x2, *rest: (process.rank, len(x1)), sizes, *torch.ones(2, 3, 4), None, 1.0)
@@ -536,14 +567,13 @@ def in_processes(
     def program(process: Process) -> Any:
         own = [x.split(list(sizes))[process.rank].clone() for x in (x1, x2)]
 
-        def gather(tensor: Tensor) -> Any:
-            if tensor.dim() == 2 and tensor.shape[1] == x1.shape[1]:
-                raise ValueError("these are pixels: gather embeddings, or every process encodes the whole batch")
-            return process.gather(tensor)
+        def message(send: Callable, tensor: Tensor) -> Any:
+            if _has_pixels(tensor, own):
+                raise ValueError("These are pixels: gather embeddings, or every process encodes the whole batch")
+            return send(tensor)
 
-        return process_step(
-            process._replace(gather=gather), *own, weights.clone() if weights is not None else None, temperature
-        )
+        watched = process._replace(gather=partial(message, process.gather), reduce=partial(message, process.reduce))
+        return process_step(watched, *own, weights.clone() if weights is not None else None, temperature)
 
     returned = together(len(sizes), program)
     return next((value for value in returned if value is None or value is ...), returned)
@@ -570,7 +600,7 @@ process_step = Exercise(
         "What other processes ask of this process's rows is missing: reduce the columns' gradient": partial(
             _process_step, asked=lambda process, gradient: gradient
         ),
-        "What all ask of the rows is divided by the number of processes: add it up": partial(
+        "What all ask of the rows is divided by K: the loss is divided by 2b already: add up, do not average": partial(
             _process_step, asked=lambda process, gradient: process.reduce(gradient) / process.size
         ),
         "The columns carry no gradient: an embedding is a negative and a positive of other rows too": partial(
@@ -591,15 +621,20 @@ process_step = Exercise(
         "Processes with few samples weigh as much as those with many: take the mean over all 2b rows": partial(
             _process_step, over=lambda process, n, b: 2 * n * process.size
         ),
-        "This is the gradient of this process alone: add up those of all processes": partial(
+        "Each process returns its own part: reduce loss and gradient": partial(
+            _process_step, summed=lambda process, value: value, read=lambda process, value: value
+        ),
+        "This is the gradient of this process alone: reduce it too": partial(
             _process_step, summed=lambda process, value: value
         ),
-        "The sum over processes is divided by their number once too often: the loss has 1 / 2b in it already": partial(
-            _process_step,
-            summed=lambda process, value: process.reduce(value) / process.size,
-            read=lambda process, value: process.reduce(value) / process.size,
+        "The loss is divided by 2b already: add up, do not average": partial(
+            _process_step, summed=_averaged, read=_averaged
         ),
-        "This is the loss of this process's rows: return that of the whole batch": partial(
+        "The loss is divided by 2b already: add up the gradients, do not average": partial(
+            _process_step, summed=_averaged
+        ),
+        "The loss is divided by 2b already: add up the losses, do not average": partial(_process_step, read=_averaged),
+        "This is the loss of this process's rows: reduce it too": partial(
             _process_step, read=lambda process, value: value
         ),
         **wrong_temperatures(_process_step),
