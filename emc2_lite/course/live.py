@@ -79,9 +79,8 @@ def explore(figure: Callable[..., go.Figure], **controls: Slider) -> None:
     if not 1 <= len(controls) <= 2:
         raise ValueError(f"explore takes one or two sliders, got {len(controls)}")
     if static():
-        show(
-            static_form(figure, controls), picture=figure(**{name: control.start for name, control in controls.items()})
-        )
+        start = {name: control.start for name, control in controls.items()}
+        show(static_form(figure, controls), picture=figure(**start))
         print(*(_caption(control) for control in controls.values()), sep="\n")
     else:
         display(live_form(figure, controls))
@@ -213,14 +212,14 @@ def _changes(pictures: list[go.Figure]) -> list[list[dict[str, Any]]]:
 
 def _varying(versions: list[list[dict]]) -> list[dict[str, list]]:
     paths = dict.fromkeys(path for version in versions for part in version for path in part)
-    columns = {path: [[_short(part.get(path)) for part in version] for version in versions] for path in paths}
+    columns = {path: [[short(part.get(path)) for part in version] for version in versions] for path in paths}
     varying = {path: column for path, column in columns.items() if any(values != column[0] for values in column)}
     return [{path: column[i] for path, column in varying.items()} for i in range(len(versions))]
 
 
-def _short(value: Any) -> Any:
-    """Plain numbers of six significant digits, more than a screen shows, so that a stored figure stays small."""
+def short(value: Any, digits: int = 6) -> Any:
+    """Plain numbers of so many significant digits, more than a screen shows, so that what is stored stays small."""
     value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, list | tuple):
-        return [_short(item) for item in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+        return [short(item, digits) for item in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value

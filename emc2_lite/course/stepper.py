@@ -9,11 +9,11 @@ from IPython.display import display
 from torch import Tensor
 
 from emc2_lite.course.figures.metropolis import stepped
-from emc2_lite.course.live import FOLDER
+from emc2_lite.course.live import FOLDER, short
 from emc2_lite.course.style import show, static
 from emc2_lite.sampling import metropolis_hastings, spectral_gap, total_variation, transition_matrix
 
-STEPS, SEEDS = 200, 10
+STEPS, SEEDS, DIGITS = 200, 10, 4
 SHOWN = 60  # steps in the stored picture
 
 
@@ -73,15 +73,11 @@ def _level(scores: Tensor, proposals: Tensor, uniforms: Tensor) -> dict:
         laws.append(laws[-1] @ matrix)
     bound = (1 - spectral_gap(scores)) ** torch.arange(1, STEPS + 1)
     return {
-        "scores": _short(scores),
-        "target": _short(target),
+        "scores": short(scores.tolist(), DIGITS),
+        "target": short(target.tolist(), DIGITS),
         "held": held.tolist(),
         "accepted": run.accepted.int().tolist(),
-        "distance": [_short(row) for row in total_variation(shares, target)],
-        "law": _short(total_variation(torch.stack(laws), target)),
-        "bound": _short(bound),
+        "distance": short(total_variation(shares, target).tolist(), DIGITS),
+        "law": short(total_variation(torch.stack(laws), target).tolist(), DIGITS),
+        "bound": short(bound.tolist(), DIGITS),
     }
-
-
-def _short(values: Tensor) -> list[float]:
-    return [float(f"{value:.4g}") for value in values.tolist()]
