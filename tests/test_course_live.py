@@ -6,8 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from emc2_lite.course import Slider, explore
-from emc2_lite.course.live import live_form, static_form
+from emc2_lite.course import Slider, explore, live
+from emc2_lite.course.live import live_form, states, static_form
 from emc2_lite.course.style import OUTPUT
 
 TEMPERATURE = Slider("temperature", [0.1, 0.5, 1.0], start=0.5, unit="nats")
@@ -143,7 +143,7 @@ def test_explore_displays_the_live_form(monkeypatch):
 def test_the_stored_picture_has_no_slider_and_a_line_says_what_moves(monkeypatch, capsys):
     shown = []
     monkeypatch.setenv(OUTPUT, "static")
-    monkeypatch.setattr("emc2_lite.course.live.show", lambda figure, picture: shown.extend((figure, picture)))
+    monkeypatch.setattr("emc2_lite.course.live.show", lambda figure, picture, beside: shown.extend((figure, picture)))
     explore(decay, temperature=TEMPERATURE, steps=STEPS)
     figure, picture = shown
     assert len(figure.layout.sliders) == 1 and not picture.layout.sliders
@@ -152,6 +152,33 @@ def test_the_stored_picture_has_no_slider_and_a_line_says_what_moves(monkeypatch
         "temperature: 0.5 nats in the picture; run the cell to move it, 0.1 to 1 nat.\n"
         "steps: 1 in the picture; run the cell to move it, 1 to 2.\n"
     )
+
+
+def test_states_turn_the_stored_figure_into_each_picture_of_two_controls():
+    """What the book does with the changes of a state, done here: the result is the figure for these values."""
+    controls = {"temperature": TEMPERATURE, "steps": STEPS}
+    kept = json.loads(live.compact(states(decay, controls)))
+    told = [(one["label"], one["texts"], one["start"]) for one in kept["controls"]]
+    assert told == [("temperature", ["0.1 nats", "0.5 nats", "1 nat"], 1), ("steps", ["1", "2"], 0)]
+    choices = [(temperature, steps) for temperature in TEMPERATURE.values for steps in STEPS.values]
+    for state, (temperature, steps) in enumerate(choices):
+        figure, (traces, layout) = decay(0.5), kept["changes"][state]
+        for path, values in traces.items():
+            for trace, value in zip(figure.data, values, strict=True):
+                trace[path] = value
+        figure.update_layout({path.replace(".", "_"): value for path, value in layout.items()}, overwrite=True)
+        wanted = decay(temperature, steps)
+        np.testing.assert_allclose(figure.data[0].y, wanted.data[0].y, rtol=1e-5)
+        assert figure.data[1].y == wanted.data[1].y and figure.layout.title == wanted.layout.title
+        assert len(figure.layout.annotations) == len(wanted.layout.annotations)
+        assert kept["descriptions"][state] == f"a curve at {temperature}"
+
+
+def test_a_second_control_stays_where_all_states_would_be_large(monkeypatch):
+    monkeypatch.setattr(live, "LARGEST", 100)
+    kept = states(decay, {"temperature": TEMPERATURE, "steps": STEPS})
+    assert [one["label"] for one in kept["controls"]] == ["temperature"] and kept["changes"] == []
+    assert kept["descriptions"] == [f"a curve at {temperature}" for temperature in TEMPERATURE.values]
 
 
 def test_controls_are_checked():

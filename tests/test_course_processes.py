@@ -13,7 +13,9 @@ def script(folder, text):
 
 def test_a_script_prints_and_finds_its_neighbours_and_arguments(tmp_path, capfd):
     (tmp_path / "neighbour.py").write_text("WORD = 'hello'\n")
-    lines = "import os, sys\nfrom neighbour import WORD\nprint(WORD, sys.argv[1], os.environ['RANK'], flush=True)\n"
+    # One write a line: two processes share the pipe, and what print writes in pieces may mix.
+    line = "sys.stdout.write(f\"{WORD} {sys.argv[1]} {os.environ['RANK']}\\n\")"
+    lines = f"import os, sys\nfrom neighbour import WORD\n{line}\n"
     torchrun(script(tmp_path, lines), 2, "there")
     assert sorted(capfd.readouterr().out.splitlines()) == ["hello there 0", "hello there 1"]
 

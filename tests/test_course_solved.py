@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from click.testing import CliRunner
 
-from emc2_lite.course.solved import CHECKED, main, solved
+from emc2_lite.course.solved import CHECKED, main, solved, unsolved
 
 CHAPTERS = sorted((Path(__file__).parents[1] / "chapters").glob("[0-9]*.ipynb"))
 STUB = """def double(n):
@@ -84,3 +84,18 @@ def test_the_readme_counts_the_exercises():
     code = [cell for path in CHAPTERS for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     count = sum(len(CHECKED.findall(cell.source)) for cell in code)
     assert f"The learner writes the method: {count} exercises" in (CHAPTERS[0].parents[1] / "README.md").read_text()
+
+
+def test_a_copy_without_solutions_keeps_text_hints_and_stubs():
+    """What is taken out of a chapter is its folded solutions and its outputs, and nothing else."""
+    for path in CHAPTERS:
+        notebook = nbformat.read(path, as_version=4)
+        copy = unsolved(notebook)
+        text = "\n".join(cell.source for cell in copy.cells)
+        assert "Solution</summary>" not in text and "](solutions/" not in text
+        assert text.count("<details>") == text.count("</details>")
+        whole = "\n".join(cell.source for cell in notebook.cells)
+        assert text.count("<summary>Hint") == whole.count("<summary>Hint") > 0
+        pairs = list(zip(notebook.cells, copy.cells, strict=True))
+        assert all(one.source == other.source for one, other in pairs if one.cell_type == "code")
+        assert not any(cell.get("outputs") for cell in copy.cells)

@@ -1,8 +1,11 @@
 """Figures with controls: live where a kernel answers, one stored figure with plotly's own slider where none does."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ from emc2_lite.course.style import CONFIG, HEIGHT, VERMILION, description, show,
 
 FOLDER = Path(__file__).parent / "widgets"
 ROOM = 105  # pixels for the slider of a stored figure
+# The MIME type of `states`: JSON as text, for a notebook file gives each number of an object a line of its own.
+STATES = "application/vnd.emc2.states"
+LARGEST = 300_000  # characters of `states`
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,11 @@ class Slider:
             object.__setattr__(self, "start", values[0])
         elif self.start not in values:
             raise ValueError(f"slider {self.label!r} starts at {self.start!r}, which is not among {list(values)}")
+
+    @property
+    def start_place(self) -> int:
+        """The place of the start among the values."""
+        return self.values.index(self.start)
 
     def text(self, value: Any) -> str:
         """The value as a reader sees it, with its unit."""
@@ -80,7 +91,8 @@ def explore(figure: Callable[..., go.Figure], **controls: Slider) -> None:
         raise ValueError(f"explore takes one or two sliders, got {len(controls)}")
     if static():
         start = {name: control.start for name, control in controls.items()}
-        show(static_form(figure, controls), picture=figure(**start))
+        beside = {STATES: compact(states(figure, controls))}
+        show(static_form(figure, controls), picture=figure(**start), beside=beside)
         print(*(_caption(control) for control in controls.values()), sep="\n")
     else:
         display(live_form(figure, controls))
@@ -130,18 +142,35 @@ def static_form(figure: Callable[..., go.Figure], controls: dict[str, Slider]) -
         _check_same_traces(pictures[0], picture)
     changes = zip(first.values, _changes(pictures), strict=True)
     steps = [{"label": first.number(value), "method": "update", "args": change} for value, change in changes]
-    active = first.values.index(first.start)
     caption = {"prefix": f"{first.label} = ", "suffix": f" {first.unit}".rstrip(), "xanchor": "left"}
     place = {"y": 1, "yanchor": "bottom", "pad": {"t": 10, "b": 40}}  # above the plot: the legend lies below
-    slider = {"active": active, "steps": steps, "currentvalue": caption, **place}
-    result = go.Figure(pictures[active])
+    slider = {"active": first.start_place, "steps": steps, "currentvalue": caption, **place}
+    result = go.Figure(pictures[first.start_place])
     margin, height = result.layout.margin.t or 60, result.layout.height or HEIGHT
     return result.update_layout(sliders=[slider], height=height + ROOM, margin_t=margin + ROOM)
 
 
+def states(figure: Callable[..., go.Figure], controls: dict[str, Slider]) -> dict[str, Any]:
+    """What a page without a kernel needs, beside the stored figure, to move it.
+
+    ``controls``: of each the label, the texts of its values and the place of its start. ``descriptions``: the figure's,
+    for each value of the first control, and within it of the second. ``changes``: with two controls, for each of these
+    the changes of the traces and of the layout, as plotly's ``update`` takes them; the stored figure's slider has those
+    of one control. A second control stays at its start where the changes exceed `LARGEST`.
+    """
+    choices = [dict(zip(controls, values, strict=True)) for values in product(*(c.values for c in controls.values()))]
+    pictures = [figure(**choice) for choice in choices]
+    changes = _changes(pictures) if len(controls) > 1 else []
+    if len(compact(changes)) > LARGEST:
+        (name, first), *others = controls.items()
+        return states(partial(figure, **{other: control.start for other, control in others}), {name: first})
+    told = [{"label": c.label, "texts": [*map(c.text, c.values)], "start": c.start_place} for c in controls.values()]
+    return {"controls": told, "descriptions": [*map(description, pictures)], "changes": changes}
+
+
 def _control(name: str, control: Slider, picture: str) -> Control:
-    texts, place = [control.text(value) for value in control.values], control.values.index(control.start)
-    handle = Control(label=control.label, texts=texts, index=place, description=picture)
+    texts = [control.text(value) for value in control.values]
+    handle = Control(label=control.label, texts=texts, index=control.start_place, description=picture)
     return handle.add_class("emc2-slider").add_class(f"emc2-{name}")
 
 
@@ -215,6 +244,11 @@ def _varying(versions: list[list[dict]]) -> list[dict[str, list]]:
     columns = {path: [[short(part.get(path)) for part in version] for version in versions] for path in paths}
     varying = {path: column for path, column in columns.items() if any(values != column[0] for values in column)}
     return [{path: column[i] for path, column in varying.items()} for i in range(len(versions))]
+
+
+def compact(content: Any) -> str:
+    """JSON without spaces."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
 def short(value: Any, digits: int = 6) -> Any:

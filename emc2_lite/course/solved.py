@@ -1,7 +1,7 @@
-"""The solved copy of a chapter: the learner's notebook with each exercise's stub replaced by its solution.
+"""Copies of a chapter for a class: solved, with each exercise's stub replaced by its solution, or without solutions.
 
-``python -m emc2_lite.course.solved chapters/*.ipynb --output FOLDER`` writes the copies; chapters/solutions is the
-one source of the solutions.
+``python -m emc2_lite.course.solved chapters/*.ipynb --output FOLDER`` writes the solved copies, ``--without`` those
+without solutions; chapters/solutions is the one source of the solutions.
 """
 
 import ast
@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import nbformat
 
+SOLUTION = re.compile(r"\n*<details><summary>Solution.*?</details>", re.DOTALL)
 CHECKED = re.compile(r"\bchecks\.(\w+)\(")
 
 
@@ -21,27 +22,43 @@ def solved(notebook: nbformat.NotebookNode, solutions: Path) -> nbformat.Noteboo
     definition of NAME in the file. The first of these cells gets the file's imports too.
     Raises: ValueError: the file has no solution to an exercise of the notebook, or one to no exercise.
     """
-    text = solutions.read_text(encoding="utf-8")
-    statements = ast.parse(text).body
+    written = definitions(solutions)
+    statements = ast.parse(solutions.read_text(encoding="utf-8")).body
     imports = [ast.unparse(part) for part in statements if isinstance(part, ast.Import | ast.ImportFrom)]
-    written = [part for part in statements if isinstance(part, ast.FunctionDef | ast.ClassDef)]
-    definitions = {part.name: ast.get_source_segment(text, part) or "" for part in written}
     copy = nbformat.from_dict(notebook)
-    unused = set(definitions)
+    unused = set(written)
     for cell in copy.cells:
         if cell.cell_type != "code":
             continue
         cell.outputs, cell.execution_count = [], None
         for name in CHECKED.findall(cell.source):
-            if name not in definitions:
+            if name not in written:
                 raise ValueError(f"{solutions.name} has no solution to the exercise {name}")
-            cell.source = _replaced(cell.source, name, definitions[name])
-            if len(unused) == len(definitions):
+            cell.source = _replaced(cell.source, name, written[name])
+            if len(unused) == len(written):
                 cell.source = "\n".join([*imports, "\n", cell.source])
             unused.discard(name)
     if unused:
         raise ValueError(f"{solutions.name} has solutions to no exercise: {', '.join(sorted(unused))}")
     return copy
+
+
+def unsolved(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy of ``notebook`` without outputs and without its folded solutions; the hints stay."""
+    copy = nbformat.from_dict(notebook)
+    for cell in copy.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+        else:
+            cell.source = SOLUTION.sub("", cell.source)
+    return copy
+
+
+def definitions(solutions: Path) -> dict[str, str]:
+    """The code of each solution in a file of solutions, by the exercise's name."""
+    text = solutions.read_text(encoding="utf-8")
+    written = [part for part in ast.parse(text).body if isinstance(part, ast.FunctionDef | ast.ClassDef)]
+    return {part.name: ast.get_source_segment(text, part) or "" for part in written}
 
 
 def _replaced(source: str, name: str, solution: str) -> str:
@@ -56,13 +73,15 @@ def _replaced(source: str, name: str, solution: str) -> str:
 @click.command()
 @click.argument("chapters", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the copies.")
-def main(chapters: tuple[Path, ...], output: Path) -> None:
-    """Write the solved copies of CHAPTERS."""
+@click.option("--without", is_flag=True, help="Copies without solutions, in place of solved ones.")
+def main(chapters: tuple[Path, ...], output: Path, without: bool) -> None:
+    """Write the solved copies of CHAPTERS, or copies without solutions."""
     output.mkdir(parents=True, exist_ok=True)
     for path in chapters:
         file = path.parent / "solutions" / f"{path.stem}.py"
         if file.exists():
-            nbformat.write(solved(nbformat.read(path, as_version=4), file), output / path.name)
+            notebook = nbformat.read(path, as_version=4)
+            nbformat.write(unsolved(notebook) if without else solved(notebook, file), output / path.name)
             click.echo(output / path.name)
 
 

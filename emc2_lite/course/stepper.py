@@ -9,12 +9,13 @@ from IPython.display import display
 from torch import Tensor
 
 from emc2_lite.course.figures.metropolis import stepped
-from emc2_lite.course.live import FOLDER, short
+from emc2_lite.course.live import FOLDER, compact, short
 from emc2_lite.course.style import show, static
 from emc2_lite.sampling import metropolis_hastings, spectral_gap, total_variation, transition_matrix
 
 STEPS, SEEDS, DIGITS = 200, 10, 4
 SHOWN = 60  # steps in the stored picture
+CHAIN = "application/vnd.emc2.chain"  # the MIME type of `chain_of`, JSON as text
 
 
 class Stepper(anywidget.AnyWidget):
@@ -32,7 +33,7 @@ def step_through(similarities: Tensor, images: Tensor, temperatures: Sequence[fl
     """
     chain = chain_of(similarities, images, temperatures, start=start)
     if static():
-        show(stepped(chain, temperatures.index(start), SHOWN))
+        show(stepped(chain, temperatures.index(start), SHOWN), beside={CHAIN: compact(chain)})
         print(f"{SHOWN} steps at temperature {start:g}; run the cell to step through the chain yourself.")
     else:
         display(Stepper(chain=chain))

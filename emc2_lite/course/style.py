@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -74,10 +75,11 @@ def description(figure: go.Figure) -> str:
     return (figure.layout.meta or {}).get("alt", "")
 
 
-def show(figure: go.Figure, picture: go.Figure | None = None) -> None:
+def show(figure: go.Figure, picture: go.Figure | None = None, beside: dict[str, Any] | None = None) -> None:
     """Display a figure: live with plotly's renderer, stored in plotly's own form and as a PNG, both with a description.
 
-    ``picture`` is drawn in the PNG instead, where the figure has a slider that a PNG cannot move.
+    ``picture`` is drawn in the PNG instead, where the figure has a slider that a PNG cannot move. ``beside`` are
+    further stored forms by MIME type, data for the book.
     """
     if not static():
         go.Figure.show(figure)
@@ -86,7 +88,7 @@ def show(figure: go.Figure, picture: go.Figure | None = None) -> None:
     bundle = pio.renderers["plotly_mimetype"].to_mimebundle(figure.to_dict())
     bundle["image/png"] = base64.b64encode(drawn.to_image("png", scale=1)).decode()
     alt = {"alt": description(figure)}
-    display(bundle | {"text/plain": alt["alt"]}, metadata=dict.fromkeys(bundle, alt), raw=True)
+    display(bundle | {"text/plain": alt["alt"]} | (beside or {}), metadata=dict.fromkeys(bundle, alt), raw=True)
 
 
 def check_packages() -> None:

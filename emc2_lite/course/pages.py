@@ -1,0 +1,260 @@
+"""Pages of the book that no notebook has: the reference of public names, and the records."""
+
+import ast
+import inspect
+import json
+import re
+import shutil
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nbformat
+
+from emc2_lite.course.solved import CHECKED
+from emc2_lite.records import ROOT
+
+# The packages of the reference, in the order of the course, and the chapters' names for what they do.
+PACKAGES = {
+    "emc2_lite.sampling": "Sampling",
+    "emc2_lite.losses": "Losses",
+    "emc2_lite.vision": "Images, views, encoders",
+    "emc2_lite.training": "Training",
+    "emc2_lite.evaluation": "Evaluation",
+    "emc2_lite.laboratory": "Laboratory",
+    "emc2_lite.laboratory.neighbours": "Newer estimators",
+    "emc2_lite.runs": "Runs",
+    "emc2_lite.records": "Records",
+}
+CHAPTERS = ROOT / "chapters"
+# Pages that are one file of the repository each.
+TEXTS = {
+    "notation.md": CHAPTERS / "notation.md",
+    "data.md": ROOT / "data" / "README.md",
+    "contributing.md": ROOT / "CONTRIBUTING.md",
+    "changelog.md": ROOT / "CHANGELOG.md",
+}
+LONGEST_TABLE = 40  # rows of a record's outcome on the page; the file has all
+
+
+@cache
+def public_names() -> dict[str, str]:
+    """The full name of each public object, by its short and its full name; a short name of two objects is no key."""
+    full = [f"{package}.{name}" for package, names in members().items() for name in names]
+    short: dict[str, list[str]] = {}
+    for name in full:
+        short.setdefault(name.rpartition(".")[2], []).append(name)
+    return {name: names[0] for name, names in short.items() if len(names) == 1} | {name: name for name in full}
+
+
+@cache
+def documented_modules() -> frozenset[str]:
+    """The modules that define the public objects."""
+    objects = (
+        getattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in public_names().values()
+    )
+    return frozenset(
+        module for thing in objects if (module := getattr(thing, "__module__", "")).startswith("emc2_lite")
+    )
+
+
+@cache
+def chapters_of(name: str) -> tuple[str, ...]:
+    """The chapters (stems) that use the public object of that full name in their code or name it in their text."""
+    short = name.rpartition(".")[2]
+    word = re.compile(rf"\b{re.escape(short)}\b")
+    return tuple(stem for stem, text in _texts().items() if word.search(text))
+
+
+@cache
+def _texts() -> dict[str, str]:
+    """Of each chapter the code, and the code in its prose."""
+    texts = {}
+    for path in sorted(CHAPTERS.glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        code = [cell.source for cell in cells if cell.cell_type == "code"]
+        spans = [span for cell in cells if cell.cell_type == "markdown" for span in re.findall(r"`[^`]+`", cell.source)]
+        texts[path.stem] = "\n".join(code + spans)
+    return texts
+
+
+@cache
+def members() -> dict[str, tuple[str, ...]]:
+    """The public names of each package; a name that two packages have belongs to the first."""
+    result, seen = {}, set()
+    for package in PACKAGES:
+        module = import_module(package)
+        own = {name: id(getattr(module, name)) for name in _members(module)}
+        result[package] = tuple(sorted(name for name, thing in own.items() if thing not in seen))
+        seen |= set(own.values())
+    return result
+
+
+def _members(module: ModuleType) -> list[str]:
+    names = getattr(module, "__all__", None)
+    if names is None:
+        own = inspect.getmembers(module, lambda thing: getattr(thing, "__module__", None) == module.__name__)
+        names = [name for name, _ in own if not name.startswith("_")]
+    return [name for name in names if inspect.isclass(thing := getattr(module, name)) or inspect.isroutine(thing)]
+
+
+def reference() -> dict[str, str]:
+    """The pages of the reference by file name: one for each package, and their list."""
+    pages, rows = {}, []
+    for package, title in PACKAGES.items():
+        file = package.removeprefix("emc2_lite.").replace(".", "_")
+        names = members()[package]
+        listed = "\n".join(f"- {{py:obj}}`{name} <{package}.{name}>`" for name in names)
+        automodule = f".. automodule:: {package}\n   :members: {', '.join(names)}\n   :member-order: bysource"
+        pages[f"{file}.md"] = f"# {title}\n\n{listed}\n\n```{{eval-rst}}\n{automodule}\n```\n"
+        first = (import_module(package).__doc__ or "").strip().partition("\n\n")[0].replace("\n", " ")
+        rows.append(f"| [{title}]({file}.md) | `{package}` | {first} |")
+    table = "\n".join(["| page | package | what it has |", "| --- | --- | --- |", *rows])
+    tree = "\n".join(f"{name.removesuffix('.md')}" for name in pages)
+    words = "The examples behind `>>>` are run by the tests. Below a description stand the chapters that use the name."
+    pages["index.md"] = f"# The library\n\n{words}\n\n{table}\n\n```{{toctree}}\n:hidden:\n\n{tree}\n```\n"
+    return pages
+
+
+def times() -> str:
+    """The table of the chapters' minutes, as their first cells state them, and of their exercises."""
+    rows, total = [], [0, 0, 0]
+    for path in sorted(CHAPTERS.glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        found = re.search(r"\*\*Time\*\* (\d+) minutes to read, (\d+) for the exercises?", cells[0].source)
+        assert found, f"{path.name} does not say how long it takes"
+        counts = [
+            int(found[1]),
+            int(found[2]),
+            sum(len(set(CHECKED.findall(c.source))) for c in cells if c.cell_type == "code"),
+        ]
+        total = [one + other for one, other in zip(total, counts, strict=True)]
+        title = cells[0].source.partition("\n")[0].lstrip("# ")
+        rows.append(f"| [{title}]({path.name}) | {' | '.join(map(str, counts))} |")
+    head = ["| chapter | to read | for the exercises | exercises |", "| --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows, f"| all | {' | '.join(map(str, total))} |"])
+
+
+def plain_docstring(lines: list[str]) -> list[str]:
+    """A docstring as reStructuredText: paragraphs and items on a line each; formulas and examples as they are."""
+    result: list[str] = []
+    listed = False
+    for paragraph in "\n".join(lines).strip("\n").split("\n\n"):
+        rows = paragraph.split("\n")
+        depth = min(len(row) - len(row.lstrip()) for row in rows)
+        if rows[0].lstrip().startswith(">>>"):
+            result += [row[depth:] for row in rows]
+        elif depth >= (6 if listed else 4):  # a formula stands deeper than the text or the item around it
+            result += ["::", "", *(f"   {row}" for row in rows)]
+        else:
+            listed = rows[0].startswith(("* ", "- ", "Args:")) or (listed and depth > 0)
+            result += _items(rows)
+        result.append("")
+    return result
+
+
+def _items(rows: list[str]) -> list[str]:
+    """Lines joined to paragraphs; an item of a list, a named argument and a line of "Raises:" begin a new one."""
+    joined: list[str] = []
+    for row in rows:
+        text = row.strip()
+        argument = row.startswith("    ") and re.match(r"[\w, *]+: ", text)
+        if argument:
+            names, _, words = text.partition(": ")
+            joined.append(f"* `{names}`: {words}")
+        elif re.match(r"(?:\* |- |Args:|Raises:|Source:|Call )", text) or not joined:
+            joined.append(text)
+        else:
+            joined[-1] += f" {text}"
+    return [line for text in joined for line in (_escaped(text), "")]
+
+
+def _escaped(text: str) -> str:
+    """Text without signs that mean something to reStructuredText, but for the back-ticks of code."""
+    parts = re.split(r"(``[^`]+``|`[^`]+`)", text)
+    for place in range(0, len(parts), 2):
+        parts[place] = re.sub(r"(?<!\\)([*|_])", r"\\\1", parts[place])
+        if text.startswith("* ") and place == 0:
+            parts[place] = parts[place].replace("\\*", "*", 1)
+    return "".join(parts)
+
+
+def records(root: Path, source: Path, files: Path) -> str:
+    """The page of the records: what each is, how it was made, its outcome, and the figures that chapters draw of it."""
+    parts = ["# Records", "", RECORDS_INTRODUCTION, ""]
+    for path in sorted((root / "data" / "records").glob("*.json")):
+        shutil.copy(path, files)
+        parts += [_record(path, source), ""]
+    return "\n".join(parts)
+
+
+RECORDS_INTRODUCTION = (
+    "What takes longer than a chapter may was run once and recorded, with its configuration, seeds, device, versions "
+    "and the revision of the code. Nothing in a record is edited by hand, and the chapters read the files themselves."
+)
+
+
+def _record(path: Path, source: Path) -> str:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    readers = _readers(path.stem)
+    where = ", ".join(f"[chapter {stem[:2]}]({stem}.ipynb)" for stem in readers) or "no chapter; see the README"
+    settings = ", ".join(f"{key} {_short(value)}" for key, value in record["config"].items())
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    facts = {
+        "read in": where,
+        "settings": settings,
+        "seeds": len(record["seeds"]),
+        "device": record["device"],
+        "versions": versions,
+        "revision": f"`{record['revision']}`",
+        "seconds": f"{record['seconds']:,.0f}",
+        "file": f'<a href="_static/records/{path.name}">{path.name}</a>',
+    }
+    table = "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts.items())])
+    figures = "\n\n".join(html for stem in readers for html in _figures(source / f"{stem}.ipynb", path.stem))
+    title = path.stem.replace("_", " ")
+    return "\n\n".join(filter(None, [f"## {title}", table, figures, _outcome(record["final"], title)]))
+
+
+def _outcome(rows: list[dict[str, Any]], title: str) -> str:
+    columns = list(rows[0])
+    head = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    body = [f"| {' | '.join(_short(row.get(name)) for name in columns)} |" for row in rows[:LONGEST_TABLE]]
+    more = f"\n\nThe first {LONGEST_TABLE} of {len(rows)} rows; the file has all." if len(rows) > LONGEST_TABLE else ""
+    table = "\n".join([*head, *body])
+    return f"<details><summary>Outcome: {title}</summary>\n\n{table}{more}\n\n</details>"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).replace("|", "\\|") if value is not None else "–"
+
+
+def _readers(name: str) -> list[str]:
+    return [stem for stem, text in _texts().items() if _names(text, name)]
+
+
+def _names(code: str, record: str) -> bool:
+    """Whether the code reads the record: by its name, or by the name of a family of records."""
+    return f'"{record}"' in code or f'f"{record.rpartition("_")[0]}_{{T}}"' in code
+
+
+def _figures(page: Path, record: str) -> list[str]:
+    """The figures of the page's cells that use what was read from the record."""
+    variables: set[str] = set()
+    found = []
+    for cell in nbformat.read(page, as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        if _names(cell.source, record):
+            lines = [line for line in cell.source.splitlines() if not line.startswith(("%", "!"))]
+            read = [part for part in ast.parse("\n".join(lines)).body if isinstance(part, ast.Assign)]
+            variables |= {
+                ast.unparse(part.targets[0]) for part in read if _names(ast.unparse(part).replace("'", '"'), record)
+            }
+        if any(re.search(rf"\b{variable}\b", cell.source) for variable in variables):
+            found += [output.data["text/html"] for output in cell.outputs if "text/html" in output.get("data", {})]
+    return [html.replace('id="figure-', 'id="record-figure-') for html in found]
