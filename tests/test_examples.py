@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 import emc2_lite
 from emc2_lite import losses, sampling
+from emc2_lite.course import pages
 
 ROOT = Path(emc2_lite.__file__).parent
 MODULES = [
@@ -44,3 +46,15 @@ def test_no_example_is_forgotten():
 @pytest.mark.parametrize("one", [one for one in CALLED if one is not losses.Criterion], ids=lambda one: one.__name__)
 def test_losses_and_samplers_have_an_example(one):
     assert ">>> " in inspect.getdoc(one)
+
+
+@pytest.mark.parametrize("one", [*EXAMPLES], ids=str)
+def test_a_chapter_that_a_docstring_names_uses_the_object(one):
+    module, member = EXAMPLES[one]
+    for chapter in re.findall(r"Chapter (\d\d) builds it", inspect.getdoc(member)):
+        assert chapter in [stem[:2] for stem in pages.chapters_of(one)]
+
+
+def test_losses_and_samplers_say_which_chapter_builds_them():
+    unsaid = [one.__name__ for one in CALLED if "builds it" not in inspect.getdoc(one)]
+    assert sorted(unsaid) == ["Criterion", "make_criterion", "random_proposals", "random_uniforms"]

@@ -1,8 +1,8 @@
 """The address from which a notebook outside the repository, as on Colab, installs the library.
 
-The address is ``[project.urls] Repository`` in pyproject.toml. ``python -m emc2_lite.course.address URL`` writes it
-there and into every chapter's first cell and badge. An empty URL removes the address; the first cell then installs the
-wheel beside the notebook. No cell installs the library by its bare name, which anybody could register.
+The address is ``[project.urls] Source`` in pyproject.toml. ``python -m emc2_lite.course.address URL`` writes it there,
+with the other links of `links`, and into every chapter's first cell and badge. An empty URL removes the address; the
+first cell then installs the wheel beside the notebook. No cell installs the library by its bare name, which anybody could register.
 """
 
 import re
@@ -31,7 +31,18 @@ NO_WHEEL = (
 def address(root: Path = ROOT) -> str:
     """The repository's public address, or an empty text where none is set."""
     with (root / "pyproject.toml").open("rb") as file:
-        return tomllib.load(file)["project"].get("urls", {}).get("Repository", "")
+        return tomllib.load(file)["project"].get("urls", {}).get("Source", "")
+
+
+def links(url: str) -> dict[str, str]:
+    """The package's links, all made from one address; none for an empty one.
+
+    >>> links("https://github.com/you/emc2-lite")["Issues"]
+    'https://github.com/you/emc2-lite/issues'
+    """
+    if not url:
+        return {}
+    return {"Homepage": url, "Documentation": f"{url}#readme", "Source": url, "Issues": f"{url}/issues"}
 
 
 def first_cell(url: str) -> str:
@@ -80,7 +91,7 @@ def set_address(url: str, root: Path = ROOT) -> list[Path]:
         raise ValueError(f"{url!r} is not an address like https://github.com/you/emc2-lite")
     readme, project = root / "README.md", root / "pyproject.toml"
     texts = {
-        project: _with_repository(project.read_text(encoding="utf-8"), url),
+        project: _with_links(project.read_text(encoding="utf-8"), url),
         readme: with_badge(readme.read_text(encoding="utf-8"), badge(url, FIRST_CHAPTER)),
         **{path: _readdressed(path, url) for path in sorted((root / "chapters").glob("*.ipynb"))},
     }
@@ -90,9 +101,10 @@ def set_address(url: str, root: Path = ROOT) -> list[Path]:
     return changed
 
 
-def _with_repository(project: str, url: str) -> str:
-    new = "[project.urls]\n" + (f'Repository = "{url}"\n' if url else "")
-    text, found = re.subn(r'^\[project\.urls\]\n(?:Repository = "[^"\n]*"\n)?', new, project, flags=re.MULTILINE)
+def _with_links(project: str, url: str) -> str:
+    new = "[project.urls]\n" + "".join(f'{name} = "{link}"\n' for name, link in links(url).items())
+    old = rf'^\[project\.urls\]\n(?:(?:{"|".join(links(GITHUB))}) = "[^"\n]*"\n)*'
+    text, found = re.subn(old, new, project, flags=re.MULTILINE)
     if not found:
         raise ValueError("pyproject.toml has no section [project.urls]")
     return text

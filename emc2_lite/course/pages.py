@@ -60,24 +60,34 @@ def documented_modules() -> frozenset[str]:
     )
 
 
-@cache
-def chapters_of(name: str) -> tuple[str, ...]:
+def chapters_of(name: str) -> list[str]:
     """The chapters (stems) that use the public object of that full name in their code or name it in their text."""
-    short = name.rpartition(".")[2]
-    word = re.compile(rf"\b{re.escape(short)}\b")
-    return tuple(stem for stem, text in _texts().items() if word.search(text))
+    return [stem for stem, names in _used().items() if name.rpartition(".")[2] in names]
 
 
 @cache
-def _texts() -> dict[str, str]:
-    """Of each chapter the code, and the code in its prose."""
-    texts = {}
+def _code() -> dict[str, list[str]]:
+    """The code of each chapter, cell by cell, without the notebook's own commands."""
+    code = {}
     for path in sorted(CHAPTERS.glob("*.ipynb")):
-        cells = nbformat.read(path, as_version=4).cells
-        code = [cell.source for cell in cells if cell.cell_type == "code"]
-        spans = [span for cell in cells if cell.cell_type == "markdown" for span in re.findall(r"`[^`]+`", cell.source)]
-        texts[path.stem] = "\n".join(code + spans)
-    return texts
+        cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        code[path.stem] = [re.sub(r"^[%!].*$", "", source, flags=re.MULTILINE) for source in cells]
+    return code
+
+
+@cache
+def _used() -> dict[str, frozenset[str]]:
+    """The names in each chapter's code, and those that its text writes as code."""
+    used = {}
+    for stem, sources in _code().items():
+        nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        cells = nbformat.read(CHAPTERS / f"{stem}.ipynb", as_version=4).cells
+        texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        written = [name for text in texts for name in re.findall(r"`(?:emc2_lite[\w.]*\.)?(\w+)[(`]", text)]
+        used[stem] = frozenset(names | set(written))
+    return used
 
 
 @cache
@@ -234,7 +244,7 @@ def _short(value: Any) -> str:
 
 
 def _readers(name: str) -> list[str]:
-    return [stem for stem, text in _texts().items() if _names(text, name)]
+    return [stem for stem, sources in _code().items() if _names("\n".join(sources), name)]
 
 
 def _names(code: str, record: str) -> bool:

@@ -19,6 +19,8 @@ def transition_matrix(log_scores: Tensor) -> Tensor:
     Raises: ValueError: on NaN or infinite scores, or a dtype other than float32 and float64.
     Source: Hastings 1970; Yau et al. 2024, section 3.
 
+    Chapter 04 builds it.
+
     >>> transition_matrix(torch.tensor([0.5, 0.25, 0.25]).log())
     tensor([[0.6667, 0.1667, 0.1667],
             [0.3333, 0.3333, 0.3333],
@@ -41,6 +43,8 @@ def spectral_gap(log_scores: Tensor) -> Tensor:
     Raises: ValueError: on NaN or infinite scores, or a dtype other than float32 and float64.
     Source: Liu 1996, Metropolized independent sampling, with uniform proposals.
 
+    Chapter 04 builds it.
+
     >>> spectral_gap(torch.tensor([0.5, 0.25, 0.25]).log())  # 1 / (3 x 0.5)
     tensor(0.6667)
     """
@@ -54,6 +58,8 @@ def total_variation(p: Tensor, q: Tensor) -> Tensor:
     No event has probabilities under p and q that differ by more.
 
     Raises: ValueError: if the last dimensions differ, or p or q is not a probability vector (to 1e-3).
+
+    Chapter 04 builds it.
 
     >>> total_variation(torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.5, 0.25, 0.25]))
     tensor(0.2500)
@@ -77,6 +83,8 @@ def effective_sample_size(chain: Tensor) -> Tensor:
 
     Raises: ValueError: on fewer than 4 steps, or values that are not finite.
     Source: Geyer 1992, Practical Markov chain Monte Carlo.
+
+    Chapter 04 builds it.
 
     >>> draws = torch.randn(1000, generator=torch.Generator().manual_seed(0))
     >>> effective_sample_size(draws.repeat_interleave(5)).round(decimals=-2)  # each value five times: worth a fifth

@@ -25,6 +25,8 @@ def gumbel_max(log_scores: Tensor, *, uniforms: Tensor | None = None, generator:
         uniforms outside [0, 1) or given together with a generator.
     Source: Gumbel 1954; Yellott 1977; used over a cache of embeddings by Lindgren et al. 2021.
 
+    Chapter 04 builds it.
+
     >>> scores = torch.tensor([0.0, 1.0, -torch.inf]).expand(100_000, 3)
     >>> draws = gumbel_max(scores, generator=torch.Generator().manual_seed(0))
     >>> (draws.bincount(minlength=3) / 100_000).round(decimals=2), scores[0].softmax(0).round(decimals=2)

@@ -57,6 +57,8 @@ def metropolis_hastings(
         outside [0, 1) or given together with a generator.
     Source: Metropolis et al. 1953; Hastings 1970; lines 6-12 of Algorithm 1 in Yau et al. 2024 (EMC2).
 
+    Chapter 04 builds it.
+
     >>> scores, halves = torch.tensor([[-9.0, 5.0, -9.0]]), torch.full((1, 3), 0.5)
     >>> metropolis_hastings(scores, torch.zeros(1), uniforms=halves).state  # it moves to candidate 1, and stays
     tensor([[-1,  1,  1]])

@@ -65,6 +65,8 @@ def multiproposal(
     Source: Liu 1996, Peskun's theorem and a modified discrete-state Gibbs sampler; Tjelmeland 2004, Using all
     Metropolis-Hastings proposals to estimate mean values, for the heat bath. With m = 1 it is the rule of Metropolis.
 
+    Chapter 06 builds it.
+
     >>> step = multiproposal(torch.zeros(1, 3), torch.zeros(1))  # four states of one score
     >>> step.weights, step.held_weight
     (tensor([[0.3333, 0.3333, 0.3333]]), tensor([0.]))

@@ -39,6 +39,8 @@ def metropolis_visit(scores: Tensor, initial: Tensor, proposals: Proposals, *, l
         initial: (rows,) scores of the states that the chains come with, -inf for new chains.
         leave_out_held: count only kept steps at candidates: weights are divided by 1 - held_weight, or are all 0.
 
+    Chapter 05 builds it.
+
     >>> scores, order = torch.tensor([[-9.0, 5.0, -9.0, -9.0]]), torch.tensor([[0, 1, 2, 3]], dtype=torch.int32)
     >>> visit = metropolis_visit(scores, torch.zeros(1), Proposals(order, torch.full((1, 4), 0.5).log(), dropped=1))
     >>> visit.weights, visit.held_weight  # the three kept steps end at column 1

@@ -13,7 +13,7 @@ NEW = -math.inf  # the score of a chain that holds nothing yet
 
 
 def _shares(kept, m, steps):
-    """The share of `steps` at each of m candidates and, in the last place, at the view held before, -1."""
+    """The share of `steps` at each of m candidates and, in the last place, at the held view, -1."""
     return torch.bincount(kept % (m + 1), minlength=m + 1).double() / steps
 
 
@@ -41,17 +41,17 @@ kept_weights = Exercise(
         "The shares do not sum to 1: divide by the R = m - B kept steps, not by all m": (
             lambda states, m, b: _shares(states[math.floor(b * m) :], m, m)
         ),
-        "State -1 is the view held before, but as an index it selects the last entry: give the state its own place": (
+        "State -1 is the held view, but as an index it selects the last entry: give the state its own place": (
             lambda states, m, b: _kept_weights(states % m, m, b)
         ),
         "The first B = floor(burn_in m) steps are counted: drop them": lambda states, m, b: _kept_weights(states, m, 0),
         "B is rounded up: floor(burn_in m) rounds down": (
             lambda states, m, b: _shares(states[math.ceil(b * m) :], m, m - math.ceil(b * m))
         ),
-        "The share of the view held before is missing: put it in the last place": (
+        "The share of the held view is missing: put it in the last place": (
             lambda states, m, b: _kept_weights(states, m, b) * (torch.arange(m + 1) < m)
         ),
-        "The share of the view held before comes first: it belongs last": (
+        "The share of the held view comes first: it belongs last": (
             lambda states, m, b: _kept_weights(states, m, b).roll(1)
         ),
     },
@@ -107,7 +107,7 @@ one_visit = Exercise(
         "The bonus is spent: once the chain has moved, its score is l_j without the bonus": (
             partial(_one_visit, spent=False)
         ),
-        "Every candidate is compared with the score held before: a move changes the current score": (
+        "Every candidate is compared with the score held at the start: a move changes the current score": (
             partial(_one_visit, moves=False)
         ),
         "All m steps are counted: drop the first B = floor(burn_in m)": (
@@ -121,7 +121,7 @@ one_visit = Exercise(
         "The weights do not sum to 1: divide by the R = m - B kept steps": (
             partial(_one_visit, weights=lambda states, m, b: _shares(states[math.floor(b * m) :], m, m))
         ),
-        "State -1 is the view held before, but as an index it selects the last candidate: count it apart": (
+        "State -1 is the held view, but as an index it selects the last candidate: count it apart": (
             partial(_one_visit, weights=lambda states, m, b: _kept_weights(states % m, m, b))
         ),
     },
@@ -228,10 +228,10 @@ emc2_loss = Exercise(
                 z1, z2, weights.detach(), w.detach(), held, t, negatives=torch.Tensor.detach
             )
         ),
-        "The view held before gets no gradient: do not detach held": (
+        "The held view gets no gradient: do not detach held": (
             lambda z1, z2, weights, w, held, t: _emc2_loss(z1, z2, weights, w, held.detach(), t)
         ),
-        "The term of the view held before is missing: add w(r, 0) l(r, held)": partial(_emc2_loss, kept=0.0),
+        "The term of the held view is missing: add w(r, 0) l(r, held)": partial(_emc2_loss, kept=0.0),
         "The positive is missing: subtract l(r, pos)": partial(_emc2_loss, positive=0.0),
         "The positive is pushed away: its score has a minus sign": partial(_emc2_loss, positive=-1.0),
         "The sum over the rows is not divided: take the mean over the 2b rows": (
@@ -269,7 +269,7 @@ def _first_column(columns, burn_in):
 
 
 def _walks(b, seed):
-    """Columns held after each step, (2b, 2b - 2): some chains never leave the view held before, some leave late."""
+    """Columns held after each step, (2b, 2b - 2): some chains never leave the held view, some leave late."""
     order, uniforms = random_proposals(b, torch.empty(0), torch.Generator().manual_seed(seed))
     moves = uniforms < torch.linspace(0, 1, 2 * b)[:, None]
     last_move = torch.where(moves, torch.arange(order.shape[1]), -1).cummax(dim=1).values
@@ -286,7 +286,7 @@ batch_weights = Exercise(
     mistakes={
         "The bug is still in it": _last_column,
         "State -1 now selects the first column: it is no column of the batch at all": _first_column,
-        "The weight of the view held before is right, but the last column has it too": (
+        "The weight of the held view is right, but the last column has it too": (
             lambda columns, b: (_last_column(columns, b)[0], _batch_weights(columns, b)[1])
         ),
         "The weights in the batch are right, but w(r, 0) is missing: 1 minus the sum of the others": (
