@@ -15,7 +15,7 @@ NBVAL = --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_saniti
 # Without the mark of a finished installation, or without a working Python, the environment is made anew.
 WHOLE := $(shell test -f $(READY) && $(BIN)/python -c "" 2>/dev/null && echo yes)
 
-.PHONY: help setup course lab check fast oldest test style bench gpu chapters wheel colab-check address constraints remake
+.PHONY: help setup course lab book check fast oldest newest test style bench gpu chapters wheel colab-check address constraints remake
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 - \2/p' Makefile | awk -F ' - ' '{ printf "%-24s %s\n", $$1, $$2 }'
@@ -41,6 +41,9 @@ course: setup  ## execute every chapter and say which of them work
 lab: setup  ## open the chapters in JupyterLab
 	@$(BIN)/emc2-lite lab $(ARGS)
 
+book: setup  ## write the course as a web page, in build/book/html: nothing is executed, and no page needs a network
+	@$(BIN)/python -m emc2_lite.course.book
+
 check: style fast  ## under a minute, while you work: style, types, the examples and the fast tests
 
 fast: setup
@@ -48,6 +51,10 @@ fast: setup
 
 oldest:  ## the fast tests with the lowest versions that pyproject.toml allows, in build/oldest
 	$(MAKE) fast VENV=build/oldest SOLVE="--resolution lowest-direct"
+
+newest:  ## the fast tests with the newest versions of everything, in build/newest
+	@rm -f build/newest/ready
+	$(MAKE) fast VENV=build/newest SOLVE=--upgrade
 
 test: style  ## all that CI checks: style, types, the tests, each chapter executed and compared with its stored outputs
 	$(PYTEST) -n $(WORKERS) --no-loadscope-reorder $(NBVAL) tests chapters

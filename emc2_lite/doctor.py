@@ -13,7 +13,9 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from types import ModuleType
 from typing import Any, NamedTuple
 
-INSTALL = 'run "make setup" in the repository, or "pip install -e .[course]" there'
+from emc2_lite.installation import ROOT, installation
+
+INSTALL = installation().remedy
 ON_MAC = tuple(f"/Applications/{name}.app/Contents/MacOS/{name}" for name in ("Google Chrome", "Chromium"))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", *ON_MAC)
 LEAST_PYTHON = (3, 11)
@@ -47,6 +49,16 @@ def examine() -> Iterator[Finding]:
             yield Finding(subject, "lack" if isinstance(problem, Lack) else "warning", *problem.args)
         except Exception as failure:
             yield Finding(subject, "lack", f"the check itself failed: {_first_line(failure)}", INSTALL)
+
+
+def package() -> str:
+    try:
+        release, source = version("emc2-lite"), installation().source
+    except PackageNotFoundError:
+        raise Lack(f"runs from {ROOT}, but is not installed", INSTALL) from None
+    if (ROOT / "pyproject.toml").is_file() and not any(str(root) in source for root in (ROOT, ROOT.resolve())):
+        raise Warn(f"runs from {ROOT}, but is installed {source}", "leave this folder, or install what is in it")
+    return f"{release}, installed {source}"
 
 
 def python() -> str:
@@ -143,7 +155,14 @@ def browser() -> str:
     raise Warn("no Chromium or Chrome", "only the browser tests and the making of the chapters need one")
 
 
-LIBRARY = {"Python": python, "torch": torch, "torchvision": torchvision, "numba": compiler, "data": data}
+LIBRARY = {
+    "emc2-lite": package,
+    "Python": python,
+    "torch": torch,
+    "torchvision": torchvision,
+    "numba": compiler,
+    "data": data,
+}
 COURSE = {"widgets": widgets, "JupyterLab": jupyterlab, "kernel": kernel}  # the library runs without these
 CHECKS = LIBRARY | COURSE | {"memory": memory, "disk": disk, "threads": threads, "browser": browser}
 

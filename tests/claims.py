@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import nbformat
 import numpy as np
 
+from emc2_lite.laboratory import Interval, leads
+from emc2_lite.laboratory.board import board
 from emc2_lite.records import read_record, rows_where
 from emc2_lite.training import read_config
 
@@ -35,7 +37,7 @@ NO_PROSE = re.compile(
     re.DOTALL,
 )
 FORMULA = re.compile(r"(?<!\\)\$[^$\n]+(?:\n[^$\n]+)*\$")  # in a line; only its decimals are numbers of the prose
-UNIT = r"(?= ?%| (?:nats?|m?s|seconds?|minutes?|hours?|days?|seeds?|times|[MG]B|pixels?|degrees?|points?)\b)"
+UNIT = r"(?=\s?%|\s(?:nats?|m?s|seconds?|minutes?|hours?|days?|seeds?|times|[MG]B|pixels?|degrees?|points?)\b)"
 SMALL = re.compile(rf"[-\u2212]?[012](?!{UNIT})(?![\d.,]*\d)")  # as good as words: no claims, but with a unit
 # Numbers that name a part of the course; a test finds the part.
 PLACES = re.compile(r"(?i)\b(chapters?|sections?|exercises?)((?:,? (?:and|or|to|of) |, | )(?:chapter )?\d+(?:\.\d+)?)+")
@@ -161,6 +163,18 @@ class Sources:
         return row
 
     @staticmethod
+    def best(name: str, **where: Any) -> dict:
+        """The one row of a sweep's board with these values: means, intervals, and the shortest seconds."""
+        (row,) = rows_where(board(read_record(name)), **where)
+        return row
+
+    @staticmethod
+    def lead(name: str, first: str, second: str, value: str) -> Interval:
+        """How far method `first` is above `second` in a record, seed by seed: mean and 95 % interval."""
+        apart = leads(read_record(name)["metrics"], second, first, value).difference
+        return Interval(-apart.value, -apart.high, -apart.low)
+
+    @staticmethod
     def setting(config: str, name: str) -> Any:
         """A value of a shipped configuration: setting("digits", "training.batch_size")."""
         value: Any = read_config(config)
@@ -182,9 +196,21 @@ class Sources:
 
     def value(self, expression: str) -> Any:
         """The value of a ledger's expression."""
-        own = ("printed", "described", "code", "source", "parameter", "trace", "record", "row", "setting")
+        own = (
+            "printed",
+            "described",
+            "code",
+            "source",
+            "parameter",
+            "trace",
+            "record",
+            "row",
+            "best",
+            "lead",
+            "setting",
+        )
         names = {name: getattr(self, name) for name in own}
-        return eval(expression, {"math": math, "np": np, "about": About, "ROOT": ROOT} | names)
+        return eval(expression, {"math": math, "np": np, "re": re, "about": About, "ROOT": ROOT} | names)
 
 
 def agrees(written: str, value: Any) -> bool:
@@ -229,7 +255,7 @@ def problems(page: Path) -> list[str]:
     found, sources, said = [], Sources(page), list(claims(text_of(page)))
     entries = dict(ledger(page))
     for sentence, numbers in said:
-        origin = entries.pop(sentence, None)
+        origin = entries.get(sentence)
         if origin is None:
             found.append(f"not in the ledger: {sentence}")
         elif len(origin) != len(numbers):
@@ -240,7 +266,7 @@ def problems(page: Path) -> list[str]:
                 for written, of in zip(numbers, origin, strict=True)
                 if (p := _problem(sources, written, of, sentence))
             ]
-    return found + [f"in the ledger and not on the page: {sentence}" for sentence in entries]
+    return found + [f"in the ledger and not on the page: {one}" for one in entries.keys() - {one for one, _ in said}]
 
 
 def _problem(sources: Sources, written: str, origin: str, sentence: str) -> str | None:

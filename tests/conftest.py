@@ -12,11 +12,14 @@ EXECUTED = Path(__file__).parents[1] / "build" / "course"
 # Files that take longer than 3 seconds, the longest first; `make check` leaves them out.
 SLOW = (
     "test_jupyterlab.py",
+    "test_book.py",
     "test_parallel_runs.py",
+    "test_drop_ins.py",
     "test_parallel.py",
     "09_scaling_out.ipynb",
     "test_course_processes.py",
     "test_two_towers.py",
+    "test_loggers.py",
     "test_tooling_stops.py",
     "test_tooling_train.py",
     "test_tooling_experiment.py",

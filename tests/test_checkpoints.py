@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ import torch
 from runs import outcome, small
 
 from emc2_lite.runs import train_run
-from emc2_lite.training import load_checkpoint, metrics, read_metrics, save_checkpoint
+from emc2_lite.training import load_checkpoint, read_metrics, save_checkpoint
 from emc2_lite.training.metrics import MetricsLog
 
 STATE = {"weights": torch.arange(1000.0), "step": 5}
@@ -154,27 +152,6 @@ def test_a_full_disk_under_the_metrics_is_named(tmp_path):
         ):
             log.write({"step": 1})
         log.file = open(path, "a")  # noqa: SIM115
-
-
-def test_metrics_go_to_tensorboard_where_it_is_installed(tmp_path, monkeypatch):
-    written, begun = [], []
-
-    class Writer:
-        def __init__(self, folder, purge_step):
-            begun.append((Path(folder).name, purge_step))
-
-        def add_scalar(self, name, value, step):
-            written.append((name, value, step))
-
-        def close(self):
-            written.append("closed")
-
-    monkeypatch.setattr(metrics, "find_spec", lambda name: name == "tensorboard")
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
-    with MetricsLog(tmp_path / "metrics.jsonl", 8) as log:
-        log.write({"step": 9, "loss": 1.5, "epoch": 0.5})
-    assert begun == [("tensorboard", 9)]
-    assert written == [("loss", 1.5, 9), ("epoch", 0.5, 9), "closed"]
 
 
 def test_a_run_does_not_resume_on_another_kind_of_device(tmp_path):

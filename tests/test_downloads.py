@@ -133,7 +133,7 @@ def test_an_archive_is_kept_for_the_next_machine_and_taken_from_there(server, tm
 
     (drive / STL10.filename).write_bytes(server.content[:1000])  # the upload was cut short
     refused = CliRunner().invoke(main, ["fetch", "stl10", "--folder", str(tmp_path / "third"), "--keep", str(drive)])
-    assert refused.exit_code == 1 and "it is damaged or cut short; delete it, and the same command" in refused.stderr
+    assert refused.exit_code == 1 and "it is damaged or cut short; delete it, and the same command" in refused.output
     (drive / STL10.filename).unlink()
     fetch("stl10", tmp_path / "third", drive)
     assert (drive / STL10.filename).read_bytes() == server.content and len(server.asked) == 2

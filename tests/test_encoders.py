@@ -1,14 +1,18 @@
 """Encoders: embeddings of length 1, the paper's networks, and what a norm layer does to a view."""
 
+import math
 import re
 
 import pytest
 import torch
+from image_files import image_folder
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import resnet18, resnet50
 
-from emc2_lite.vision.encoders import DigitEncoder, ResNetEncoder
+from emc2_lite.runs import train_run
+from emc2_lite.training import changed, from_dict, make_encoder
+from emc2_lite.vision.encoders import BackboneEncoder, DigitEncoder, ResNetEncoder, backbones
 
 NORM_LAYERS = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm
 IMAGES = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -47,10 +51,15 @@ def test_the_papers_projector_for_imagenet100_has_a_hidden_layer():
     assert (last.in_features, last.out_features) == (2048, 128)
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("depth", [18, 34, 50, 101])
 def test_the_number_of_weights_is_that_of_the_convolutions(depth):
     """Published sizes of the ResNets, 11,689,512 and 25,557,032, less the classifier, less scales and shifts."""
-    published, width, channels = {18: (11_689_512, 512, 4_800), 50: (25_557_032, 2_048, 26_560)}[depth]
+    published, width, channels = {
+        18: (11_689_512, 512, 4_800),
+        34: (21_797_672, 512, 8_512),
+        50: (25_557_032, 2_048, 26_560),
+        101: (44_549_160, 2_048, 52_672),
+    }[depth]
     trunk = published - 1000 * (width + 1)
     assert number_of_weights(encoder(depth, norm="batch").trunk) == trunk
     assert number_of_weights(encoder(depth, norm="group").trunk) == trunk
@@ -220,7 +229,7 @@ def test_a_seed_fixes_the_start():
 
 WIDTHS = "it must be a whole number from 1 to 65,536."
 REFUSALS = {
-    "depth is 34: use 8, 14, 18, 20 or 50.": {"depth": 34},
+    "depth is 33: use 8, 14, 18, 20, 34, 50, 101 or 152.": {"depth": 33},
     "depth is '18': it must be a whole number.": {"depth": "18"},
     "stem is 'cifar': use one of imagenet, small.": {"stem": "cifar"},
     "norm is 'layer': use one of none, group, batch.": {"norm": "layer"},
@@ -245,3 +254,112 @@ def test_bad_settings_are_refused_in_one_sentence(sentence, settings):
 def test_widths_of_the_digit_encoder_are_refused_in_one_sentence(dim):
     with pytest.raises(ValueError, match=re.escape(f"dim is {dim!r}: {WIDTHS}")):
         DigitEncoder(dim)
+
+
+# One of each family of torchvision's: the number of features, and a norm that the family can have.
+FAMILIES = {
+    "alexnet": (4096, "none"),
+    "convnext_tiny": (768, "none"),
+    "densenet121": (1024, "group"),
+    "efficientnet_b0": (1280, "group"),
+    "mnasnet0_5": (1280, "group"),
+    "mobilenet_v2": (1280, "group"),
+    "mobilenet_v3_small": (1024, "group"),
+    "regnet_y_400mf": (440, "group"),
+    "resnext50_32x4d": (2048, "group"),
+    "shufflenet_v2_x0_5": (1024, "group"),
+    "swin_t": (768, "none"),
+    "vit_b_32": (768, "none"),
+}
+LARGER = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_a_backbone_in_training_gives_an_image_one_embedding_in_any_company(name):
+    """What EMC2 needs to encode a view again; dropout, stochastic depth and batch norm would break it."""
+    width, norm = FAMILIES[name]
+    torch.manual_seed(0)
+    net = BackboneEncoder(name, size=64, norm=norm, dim=8)
+    features, embeddings = net.features(LARGER), net(LARGER)
+    assert net.training and features.shape == (3, width) and embeddings.shape == (3, 8)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
+    assert torch.equal(net(LARGER), embeddings)
+    torch.testing.assert_close(net.features(LARGER[:1]), features[:1], rtol=1e-3, atol=1e-4 * features.abs().max())
+    assert features.std(dim=0).max() > 1e-3 * features.abs().max()  # images differ
+
+
+def test_backbones_are_all_classifiers_of_torchvision_with_a_linear_last_layer():
+    from torchvision import models
+
+    left_out = set(models.list_models(module=models)) - set(backbones())
+    assert left_out == {"googlenet", "inception_v3", "squeezenet1_0", "squeezenet1_1"}
+    assert not {name.split("_")[0].rstrip("0123456789") for name in backbones()} - {
+        *("alexnet", "convnext", "densenet", "efficientnet", "maxvit", "mnasnet", "mobilenet", "regnet", "resnet"),
+        *("resnext", "shufflenet", "swin", "vgg", "vit", "wide"),
+    }
+
+
+def test_a_backbones_trunk_is_torchvisions_without_its_last_layer():
+    from torchvision import models
+
+    torch.manual_seed(0)
+    expected = models.get_model("regnet_y_400mf")
+    torch.manual_seed(0)
+    net = BackboneEncoder("regnet_y_400mf", norm="batch", dim=8).eval()
+    expected.eval().fc = nn.Identity()
+    assert torch.equal(net.features(LARGER), expected(LARGER))
+
+
+BACKBONE_REFUSALS = {
+    "name is 'resnet33': use an image classifier of torchvision.models with a linear last layer; near are resnet34, ": {
+        "name": "resnet33"
+    },
+    "near are convnext_tiny,": {"name": "convnet_tiny"},
+    "name is 'squeezenet1_0': use an image classifier of torchvision.models with a linear last layer": {
+        "name": "squeezenet1_0"
+    },
+    "norm is 'none', and mobilenet_v2 is made to have norm layers: use group or batch.": {"name": "mobilenet_v2"},
+    "norm is 'group', and swin_t has no batch norm: use none.": {"name": "swin_t", "norm": "group"},
+    "vit_b_32 cannot take views of 40 x 40 pixels: ": {"name": "vit_b_32", "size": 40},
+    "maxvit_t cannot take views of 100 x 100 pixels: ": {"name": "maxvit_t", "size": 100},
+}
+
+
+@pytest.mark.parametrize(("sentence", "settings"), BACKBONE_REFUSALS.items(), ids=BACKBONE_REFUSALS)
+def test_bad_backbones_are_refused_in_one_sentence(sentence, settings):
+    with pytest.raises(ValueError, match=re.escape(sentence)) as refusal:
+        BackboneEncoder(**settings)
+    assert "\n" not in str(refusal.value)
+
+
+COLOURS = {"data": {"name": "folder"}, "views": {"size": 32}}
+
+
+def test_a_configuration_names_any_of_them():
+    torch.manual_seed(0)
+    config = from_dict(COLOURS | {"encoder": {"name": "vit_b_32", "dim": 16}})
+    assert make_encoder(config)(IMAGES).shape == (6, 16)
+    assert make_encoder(from_dict(COLOURS | {"encoder": {"name": "resnet34"}})).projector.in_features == 512
+    small = from_dict(COLOURS | {"encoder": {"name": "resnet18", "stem": "small"}})
+    assert changed(small, **{"encoder.name": "convnext_tiny"}).encoder.stem == "imagenet"
+    for named, sentence in {
+        ("encoder.name", "resnet5"): "encoder.name is 'resnet5': use digits, resnet8, resnet14,",
+        ("encoder.name", "covnext_tiny"): "near are convnext_tiny",
+        ("encoder.name", 5): "encoder.name is 5: it must be a text.",
+    }.items():
+        with pytest.raises(ValueError, match=re.escape(sentence)):
+            changed(small, **dict([named]))
+    sentence = "encoder.stem is 'small', and nothing reads it where encoder.name is 'swin_t': leave it out."
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        changed(small, **{"encoder.name": "swin_t", "encoder.stem": "small"})
+
+
+def test_a_run_trains_a_backbone_on_a_folder(tmp_path):
+    image_folder(tmp_path / "images", {"cats": 6, "dogs": 6}, side=32)
+    chosen = {"encoder.name": "shufflenet_v2_x0_5", "encoder.norm": "group", "data.folder": str(tmp_path / "images")}
+    training = {"training.epochs": 2, "training.batch_size": 4, "training.log_steps": 1, "training.device": "cpu"}
+    config = changed(from_dict(COLOURS | {"encoder": {"name": "resnet8"}}), **chosen, **training)
+    record = train_run(config, tmp_path / "run", progress=False)
+    losses = [row["loss"] for row in record["metrics"] if "loss" in row]
+    assert len(losses) == record["final"][0]["step"] and all(map(math.isfinite, losses))

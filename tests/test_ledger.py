@@ -67,6 +67,8 @@ def test_a_source_says_which_of_the_known_kinds_it_is(page):
         "trace(",
         "record(",
         "row(",
+        "best(",
+        "lead(",
         "setting(",
         "math.",
     )

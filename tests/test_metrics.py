@@ -1,8 +1,6 @@
 """Metrics and records of a run: always JSON; good rows stay, and a line says which are lost."""
 
 import json
-import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from runs import small
 
 from emc2_lite.records import FIELDS
 from emc2_lite.runs import train_run
-from emc2_lite.training import metrics, read_metrics
+from emc2_lite.training import read_metrics
 from emc2_lite.training.metrics import MetricsLog
 
 ONE_EPOCH = small("NT-Xent", training__epochs=1, training__log_steps=1)
@@ -88,13 +86,3 @@ def test_an_accuracy_after_the_last_evaluated_step_is_dropped(tmp_path):
     with MetricsLog(path, step=12, evaluated=6):
         pass
     assert read_metrics(path) == rows
-
-
-@pytest.mark.parametrize("module", [types.ModuleType("torch.utils.tensorboard"), None])
-def test_a_broken_tensorboard_gives_a_warning_and_the_run_continues(tmp_path, monkeypatch, module):
-    """A module without SummaryWriter, and a module that cannot be imported."""
-    monkeypatch.setattr(metrics, "find_spec", lambda name: name == "tensorboard")
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    with pytest.warns(UserWarning, match="TensorBoard is not written: its module cannot be used"):
-        record = finished_run(tmp_path)
-    assert record["final"][0]["step"] == 6

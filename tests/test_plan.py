@@ -10,7 +10,7 @@ def test_a_plan_counts_steps_weights_and_memory():
     config = small("EMC2", training__epochs=5)
     forecast = plan(config, 1000, (1, 8, 8), CPU, in_memory=True)
     assert (forecast.steps_per_epoch, forecast.steps) == (125, 625)
-    encoder = make_encoder(config.encoder)
+    encoder = make_encoder(config)
     count = sum(parameter.numel() for parameter in encoder.parameters())
     assert forecast.parameters == count
     assert forecast.memory["weights and gradients"] == 8 * count

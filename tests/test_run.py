@@ -283,7 +283,7 @@ def test_an_evaluation_has_a_row_with_an_interval_for_each_measure(tmp_path):
         assert 0 <= row["low"] < row["accuracy"] < row["high"] <= 1
     assert sum(row["measure"] == "linear probe, 5 labels a class" for row in rows) == 5
     digits = load_digits("test")
-    encoder = make_encoder(small().encoder)
+    encoder = make_encoder(small())
     encoder.load_state_dict(outcome(tmp_path)["encoder"])
     train_digits = load_digits("train")
     points = [encoder.features(part.images).detach() for part in (train_digits, digits)]

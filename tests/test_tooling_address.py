@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -50,6 +51,11 @@ def test_setting_and_removing_the_address_comes_back_to_the_same_bytes(repositor
     assert len(set_address(URL + ".git/", repository)) == 4
     assert address(repository) == URL
     assert set_address(URL, repository) == []
+    urls = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["urls"]
+    assert urls == {"Homepage": URL, "Documentation": f"{URL}#readme", "Source": URL, "Issues": f"{URL}/issues"}
+    assert len(set_address("https://github.com/other/fork", repository)) == 4
+    assert (repository / "pyproject.toml").read_text().count("fork") == 4
+    set_address(URL, repository)
     title, code = nbformat.read(repository / "chapters" / "05_emc2.ipynb", 4).cells
     assert code.source == first_cell(URL)
     assert title.source == f"# Title\n\n{badge(URL, 'chapters/05_emc2.ipynb')}\n\nA sentence."

@@ -39,6 +39,11 @@ def course(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def no_lab(monkeypatch):
+    monkeypatch.setattr(cli.notebooks.os, "execv", lambda *arguments: pytest.fail("JupyterLab would start"))
+
+
 def make(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True)
 
@@ -131,6 +136,62 @@ def test_lab_opens_the_chapters_and_passes_further_arguments(course, monkeypatch
     monkeypatch.setattr(cli.notebooks.os, "execv", lambda program, arguments: started.append(arguments))
     assert run("lab", "--no-browser", "--port=9999").exit_code == 0
     assert started == [[sys.executable, "-m", "jupyterlab", "chapters", "--no-browser", "--port=9999"]]
+
+
+def test_outside_of_a_clone_lab_opens_a_copy_and_keeps_what_the_learner_changed(course, monkeypatch):
+    monkeypatch.setattr(cli.chapters, "ROOT", course / "nowhere")
+    monkeypatch.setattr(cli.chapters, "data_file", lambda folder, name: course / "installed" / name)
+    opened = []
+    monkeypatch.setattr(cli.notebooks.os, "execv", lambda program, arguments: opened.append(arguments[3]))
+    (course / "chapters").rename(course / "installed")
+    (course / "installed" / "solutions").mkdir()
+    (course / "installed" / "solutions" / "00_good.py").write_text("answer = 1")
+    own = Path("emc2-lite-chapters")
+    assert run("lab").output == f"Your chapters are in {course / own}\n"
+    assert opened == ["emc2-lite-chapters"]
+    assert (own / "solutions" / "00_good.py").read_text() == "answer = 1"
+
+    (own / "00_good.ipynb").write_text("the learner's")
+    (own / "01_bad.ipynb").unlink()
+    for name in ("00_good.ipynb", "02_good.ipynb"):
+        (course / "installed" / name).write_text("of a new version")
+    kept = "Kept as you changed them (delete or rename a file to have the package's): 00_good.ipynb\n"
+    assert run("lab").output.endswith(kept)
+    texts = [(own / f"{name}.ipynb").read_text() for name in ("00_good", "02_good")]
+    assert texts == ["the learner's", "of a new version"]
+    assert (own / "01_bad.ipynb").is_file()
+
+    monkeypatch.chdir(own)
+    assert run("lab").output.startswith(f"Your chapters are in {course / own}\n")
+    assert opened[-1] == "."
+    assert run("lab", "--folder", str(course / "elsewhere")).exit_code == 0
+    assert (course / "elsewhere" / "00_good.ipynb").read_text() == "of a new version"
+
+
+def test_a_copy_of_the_chapters_that_cannot_be_written_is_one_sentence(course):
+    Path("occupied").write_text("a file, not a folder")
+    result = run("lab", "--folder", "occupied/inside")
+    assert result.exit_code == 1
+    assert re.search(
+        r"Error: cannot copy the chapters to occupied/inside \(.*\): choose another --folder", result.output
+    )
+
+
+def test_course_executes_copies_in_the_folder_that_it_is_given(course):
+    result = run("course", "00", "--folder", "own", "--output", "out")
+    assert result.exit_code == 0, result.output
+    assert Path("own/00_good.ipynb").read_bytes() == Path("chapters/00_good.ipynb").read_bytes()
+    assert Path("out/00_good.ipynb").is_file()
+    same = run("course", "00", "--folder", "own", "--output", "own")
+    assert same.exit_code == 2 and "where the chapters lie" in same.output
+
+
+def test_an_installation_without_chapters_says_so(course, monkeypatch):
+    monkeypatch.chdir(course / "other")
+    monkeypatch.setattr(cli.chapters, "ROOT", course / "nowhere")
+    monkeypatch.setattr(cli.chapters, "data_file", lambda folder, name: None)
+    result = run("lab")
+    assert result.exit_code == 2 and "this installation came without chapters" in result.output
 
 
 def test_an_interrupted_course_says_so_and_exits_130(course):

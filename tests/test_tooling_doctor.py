@@ -1,5 +1,6 @@
 """The doctor's report on a sound machine, and on lacks that the tests make up."""
 
+import json
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from emc2_lite import cli, doctor
+from emc2_lite import cli, doctor, installation
 
 
 def finding(subject: str) -> doctor.Finding:
@@ -82,6 +83,76 @@ def test_the_library_without_the_course_is_sound(only, without):
     assert result.exit_code == 0, result.output
     assert result.output.count("warning") == 3
     assert result.output.splitlines()[-1] == "Everything that the library needs is here."
+
+
+INSTALLED = {
+    "an editable clone": (
+        {"url": "file:///home/a%20b/emc2", "dir_info": {"editable": True}},
+        "editable, from the folder /home/a b/emc2",
+        'run "make setup" in /home/a b/emc2, or "pip install -e .[widgets]" there',
+    ),
+    "a folder": (
+        {"url": "file:///home/emc2", "dir_info": {}},
+        "from the folder /home/emc2",
+        'run "make setup" in /home/emc2, or "pip install .[widgets]" there',
+    ),
+    "a wheel that is gone": (
+        {"url": "file:///gone/emc2_lite-0.1.0-py3-none-any.whl", "archive_info": {}},
+        "from the wheel /gone/emc2_lite-0.1.0-py3-none-any.whl",
+        'pip install ".../emc2_lite-0.1.0-py3-none-any.whl[widgets]"',
+    ),
+    "a source distribution": (
+        {"url": "file:///gone/emc2_lite-0.1.0.tar.gz", "archive_info": {}},
+        "from the source distribution /gone/emc2_lite-0.1.0.tar.gz",
+        'pip install ".../emc2_lite-0.1.0.tar.gz[widgets]"',
+    ),
+    "a repository": (
+        {"url": "https://example.org/you/emc2-lite", "vcs_info": {"vcs": "git", "commit_id": "0123456789abcdef"}},
+        "from git+https://example.org/you/emc2-lite, revision 0123456789ab",
+        'pip install "emc2-lite[widgets] @ git+https://example.org/you/emc2-lite@0123456789abcdef"',
+    ),
+    "an archive elsewhere": (
+        {"url": "https://example.org/emc2.zip", "archive_info": {}},
+        "from https://example.org/emc2.zip",
+        'pip install "emc2-lite[widgets] @ https://example.org/emc2.zip"',
+    ),
+    "an index": (None, "from a package index", 'pip install "emc2-lite[widgets]", from the same index'),
+}
+
+
+@pytest.fixture
+def noted(monkeypatch, tmp_path):
+    """Let pip's notes on the package be these texts, and the library run from a folder without pyproject.toml."""
+
+    def note(*texts: str | None) -> None:
+        found = [SimpleNamespace(read_text=lambda name, text=text: text) for text in texts]
+        monkeypatch.setattr(installation, "distributions", lambda name: found)
+        monkeypatch.setattr(installation, "ROOT", tmp_path)
+
+    return note
+
+
+@pytest.mark.parametrize(("note", "source", "remedy"), INSTALLED.values(), ids=INSTALLED)
+def test_each_way_of_installation_has_its_words_and_remedy(noted, note, source, remedy):
+    noted(None, "no JSON", note and json.dumps(note))  # the first two as a folder's egg-info and a damaged note
+    assert installation.installation("widgets") == (source, remedy)
+
+
+def test_a_wheel_that_is_still_there_is_named_with_its_path(noted, tmp_path):
+    wheel = tmp_path / "emc2_lite-0.1.0-py3-none-any.whl"
+    wheel.touch()
+    noted(json.dumps({"url": wheel.as_uri(), "archive_info": {}}))
+    assert installation.installation().remedy == f'pip install "{wheel}[course]"'
+
+
+def test_two_copies_of_the_library_are_a_warning(only, noted, monkeypatch, tmp_path):
+    only("emc2-lite")
+    assert finding("emc2-lite").verdict == "ok"
+    noted(json.dumps({"url": "file:///elsewhere", "dir_info": {"editable": True}}))
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    words = f"runs from {tmp_path}, but is installed editable, from the folder /elsewhere"
+    assert finding("emc2-lite")[1:3] == ("warning", words)
 
 
 @pytest.mark.parametrize("subject", ["numba", "widgets"])

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from emc2_lite.cli.chapters import FILES
+
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TOOLS, PROJECT = (tomllib.loads((ROOT / "pyproject.toml").read_text())[name] for name in ("tool", "project"))
 CONSTRAINTS = (ROOT / "constraints.txt").read_text().splitlines()
 DISTRIBUTIONS = packages_distributions()
 NOTEBOOK_PACKAGES = ["plotly", "anywidget", "ipywidgets", "IPython", "ipykernel", "jupyterlab", "papermill", "nbformat"]
@@ -147,13 +149,15 @@ import sys
 from contextlib import suppress
 import emc2_lite.doctor
 from emc2_lite.cli import main
-for arguments in (["--help"], ["--version"], *([name, "--help"] for name in main.commands)):
+helps = [[name, "--help"] for name in main.commands]
+helps += [["config", name, "--help"] for name in main.commands["config"].commands]
+for arguments in (["--help"], ["--version"], ["config", "list"], *helps):
     with suppress(SystemExit):
         main(arguments)
     print(sys.modules.keys() & {"torch", "numpy", "numba", "plotly", "papermill", "tqdm"})
 """
     done = in_a_new_python(program)
-    assert done.stdout.count("set()\n") == 2 + 9, done.stdout + done.stderr
+    assert done.stdout.count("set()\n") == 3 + 10 + 3, done.stdout + done.stderr
 
 
 def test_the_library_runs_as_a_module_under_the_name_of_its_command():
@@ -169,6 +173,28 @@ def test_the_version_is_the_same_in_every_file():
 
     assert emc2_lite.__version__ == PROJECT["version"]
     assert f"\nversion: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_ci_tests_each_python_that_the_classifiers_name_and_both_bounds():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    named = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
+    assert jobs["pythons"]["strategy"]["matrix"]["python"] == named
+    assert f">={named[0]}" == PROJECT["requires-python"]
+    bounds = {entry["target"]: entry["python"] for entry in jobs["bounds"]["strategy"]["matrix"]["include"]}
+    assert bounds == {"oldest": named[0], "newest": named[-1]}
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"\n{target}:" in makefile for target in bounds)
+
+
+def test_the_wheel_packs_the_chapters_that_the_command_line_copies():
+    packed = TOOLS["setuptools"]["data-files"]
+    for pattern in FILES:
+        folder = Path("chapters") / Path(pattern).parent
+        assert f"chapters/{pattern}" in packed[f"share/emc2-lite/{folder.as_posix()}"]
+    packed_chapters = [
+        pattern for patterns in packed.values() for pattern in patterns if pattern.startswith("chapters/")
+    ]
+    assert len(packed_chapters) == len(FILES)
 
 
 def test_the_citation_names_the_software_and_the_paper():

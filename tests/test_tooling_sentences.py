@@ -58,7 +58,7 @@ def test_debug_shows_the_traceback_of_every_error(monkeypatch, place):
 def test_errors_are_reported_at_the_address_of_the_project(monkeypatch):
     class Metadata:
         def get_all(self, name):
-            return ["Homepage, https://example.org", "Repository, https://github.com/you/emc2-lite"]
+            return ["Homepage, https://example.org", "Issues, https://github.com/you/emc2-lite/issues"]
 
     monkeypatch.setattr(sentences, "metadata", lambda name: Metadata())
     monkeypatch.setattr("emc2_lite.runs.train_run", failing(KeyError("x")))

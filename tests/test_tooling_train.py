@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from runs import SMALL, outcome, same
 
 from emc2_lite import cli
+from emc2_lite.cli.measures import explained
 from emc2_lite.laboratory import sweep as sweeps
 from emc2_lite.records import FIELDS, rows_where
 from emc2_lite.training import shipped_configs
@@ -53,10 +54,29 @@ def test_a_run_is_trained_evaluated_and_not_started_twice():
     judged = run("evaluate", "build/runs/small", "--labels", "1,5", "--checkpoint", "best")
     assert judged.exit_code == 0, judged.output
     rows = judged.stdout.splitlines()
-    assert re.fullmatch(r"1-NN +0\.\d{3}  \(0\.\d{3} to 0\.\d{3}\)", rows[0])
+    interval = r"0\.\d{3}  \(0\.\d{3} to 0\.\d{3}\)"
+    assert re.fullmatch(rf"1-NN +{interval}  the class of the nearest training image is right", rows[0])
+    assert re.search(r"draw 0 +the same classifier from few labels$", rows[4])
+    assert re.search(r"^chance: 0\.\d{3}, the accuracy of naming the commonest class", judged.output, re.MULTILINE)
+    chance = json.loads(Path("build/runs/small/evaluation-best.json").read_text())["chance"]
+    assert f"chance: {chance:.3f}," in judged.output and 0.1 <= chance < 0.12
     assert len(rows) == 4 + 2 * 5
     assert json.loads(Path("build/runs/small/evaluation-best.json").read_text())["checkpoint"] == "best.pt"
     assert not Path("build/runs/small/evaluation.json").exists()  # the last checkpoint's, which a sweep reads
+
+
+def test_a_supervised_row_says_how_far_the_probe_with_the_same_labels_is_from_it():
+    probe, supervised = {"low": 0.7, "high": 0.9}, {"low": 0.5, "high": 0.7}
+    rows = [
+        {"measure": "linear probe, tuned", "accuracy": 0.8, **probe},
+        {"measure": "supervised, 3 epochs", "accuracy": 0.6, **supervised},
+        {"measure": "linear probe, 1 labels a class", "accuracy": 0.3, "draw": 0},
+        {"measure": "linear probe, 1 labels a class", "accuracy": 0.5, "draw": 1},
+        {"measure": "supervised, 1 labels a class", "accuracy": 0.5, **supervised},
+        {"measure": "supervised, 9 labels a class", "accuracy": 0.5, **supervised},
+    ]
+    endings = [line.partition("alone")[2] for line in explained(rows) if "supervised" in line]
+    assert endings == ["; the probe has +0.200", "; the probe has -0.100", ""]
 
 
 def test_values_are_changed_from_the_command_line():

@@ -50,7 +50,9 @@ def test_mixed_precision_gives_about_the_same_gradient(precision, tolerance):
 
 
 def test_channels_last_is_the_same_computation():
+    """Rounding aside, which Adam magnifies where a gradient is almost 0: the runs differ by a 1,000th of their way."""
     run, plain = new_run(training__channels_last=True), new_run()
+    start = weights(plain.encoder)
     convolution = next(module for module in run.encoder.modules() if isinstance(module, torch.nn.Conv2d))
     seen = []
     convolution.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -58,7 +60,8 @@ def test_channels_last_is_the_same_computation():
         run.advance()
         plain.advance()
     assert all(images.is_contiguous(memory_format=torch.channels_last) for images in seen)
-    torch.testing.assert_close(weights(run.encoder), weights(plain.encoder), rtol=1e-3, atol=1e-4)
+    way, apart = weights(plain.encoder) - start, weights(run.encoder) - weights(plain.encoder)
+    assert apart.norm() < 1e-3 * way.norm()
 
 
 def test_the_encoder_gets_images_in_the_runs_layout():

@@ -50,6 +50,11 @@ def _docstring(app, what, name, thing, options, lines):
             lines += ["", f"In the course: {noun} {', '.join(chapters)}.", ""]
 
 
+def _no_fields(app, what, name, thing, skip, options):
+    """The fields of a named tuple are described in its docstring."""
+    return True if (getattr(thing, "__doc__", "") or "").startswith("Alias for field number") else None
+
+
 def _levels(app, pagename, templatename, context, doctree):
     """Captions of the list of chapters are headings, and a heading has a level."""
     for part in ("furo_navigation_tree", "body"):
@@ -59,4 +64,5 @@ def _levels(app, pagename, templatename, context, doctree):
 
 def setup(app):
     app.connect("autodoc-process-docstring", _docstring)
+    app.connect("autodoc-skip-member", _no_fields)
     app.connect("html-page-context", _levels, priority=900)

@@ -52,7 +52,7 @@ def row_forces(anchor, positive, negatives, temperature):
 
 
 def nt_xent_gradient(z, temperature):
-    """Derive the loss by the scores (G), then the scores by the embeddings.
+    """Differentiate the loss by the scores (G), then the scores by the embeddings.
 
     Row a is in the scores (a, k), where it meets z_k, and in the scores (r, a), where it meets z_r: the first give
     G z, the second G.T z.

@@ -2,6 +2,8 @@
 
 import click
 
+from emc2_lite.cli.completion import HOW
+from emc2_lite.cli.configs import config
 from emc2_lite.cli.data import fetch
 from emc2_lite.cli.experiments import experiment
 from emc2_lite.cli.notebooks import course, lab
@@ -10,14 +12,14 @@ from emc2_lite.cli.sentences import Main
 from emc2_lite.cli.sweeps import sweep
 
 
-@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Main, epilog=HOW, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="emc2-lite")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug):
     """EMC2, contrastive learning with Markov-chain negatives: the course, training runs and experiments."""
 
 
-for command in (course, lab, experiment, fetch, train, evaluate, export, sweep):
+for command in (course, lab, experiment, fetch, config, train, evaluate, export, sweep):
     main.add_command(command)
 
 

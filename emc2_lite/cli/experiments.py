@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from emc2_lite.cli.completion import complete_experiments
 from emc2_lite.cli.options import FILE, check_writable, columns, literals, parameters_option
 from emc2_lite.cli.sentences import in_a_sentence
 
@@ -29,7 +30,7 @@ def kept_beside(output: Path) -> Path:
 
 
 @click.command()
-@click.argument("name", is_eager=True)
+@click.argument("name", is_eager=True, shell_complete=complete_experiments)
 @click.option("--output", type=FILE, callback=default_output, help=WORDS)
 @click.option(
     "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, for experiments of hours."

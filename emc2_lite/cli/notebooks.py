@@ -8,24 +8,32 @@ from pathlib import Path
 
 import click
 
+from emc2_lite.cli.chapters import chapters_folder
 from emc2_lite.cli.options import FOLDER, check_writable, columns, literals, parameters_option
 from emc2_lite.cli.sentences import INTERRUPTED
 from emc2_lite.doctor import INSTALL
 
 DEFAULT = Path("build/course")
+folder_option = click.option(
+    "--folder",
+    type=FOLDER,
+    help="Copy the chapters to this folder first, keeping what you changed there.  [default outside of a clone: "
+    "emc2-lite-chapters]",
+)
 
 
 @click.command()
 @click.argument("chapters", nargs=-1)
 @click.option("--output", type=FOLDER, default=DEFAULT, show_default=True, help="Folder for the executed notebooks.")
+@folder_option
 @parameters_option("Set a value of the parameters cell in the chapters that have it; may be repeated.")
-def course(chapters, output, parameters):
+def course(chapters, output, folder, parameters):
     """Execute the chapters, all or those named by number or file, and say which of them work.
 
     A chapter that fails is named with its cell and error, and the others still run. The executed notebooks are left
     in the output folder. The exit status is 1 if any chapter failed.
     """
-    notebooks = _chapters(chapters)
+    notebooks = _chapters(chapters, folder)
     if any((output / notebook.name).resolve() == notebook.resolve() for notebook in notebooks):
         raise click.UsageError(f"--output is {output}, where the chapters lie: choose another, such as {DEFAULT}")
     if len({notebook.name for notebook in notebooks}) < len(notebooks):
@@ -44,10 +52,14 @@ def course(chapters, output, parameters):
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def lab(arguments):
-    """Open the chapters in JupyterLab, which gets all further arguments."""
-    folder = _folder()
+@folder_option
+def lab(arguments, folder):
+    """Open the chapters in JupyterLab, which gets all further arguments.
+
+    In a clone of the repository these are its chapters/, elsewhere a copy of those that came with the package.
+    """
     _need("jupyterlab")
+    folder = chapters_folder(folder)
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(folder), *arguments])
 
 
@@ -85,22 +97,15 @@ def _execute(notebooks: list[Path], output: Path, parameters: dict) -> list[dict
     return rows
 
 
-def _folder() -> Path:
-    """``chapters/`` here, or else in the repository that this package was installed from."""
-    for folder in (Path("chapters"), Path(__file__).parents[2] / "chapters"):
-        if folder.is_dir():
-            return folder
-    raise click.UsageError("there is no folder chapters/ here: run this in a clone of the repository")
-
-
-def _chapters(wanted: tuple[str, ...]) -> list[Path]:
+def _chapters(wanted: tuple[str, ...], folder: Path | None) -> list[Path]:
     """The notebooks that have a path or the beginning of a name in ``wanted``; all notebooks if ``wanted`` is empty."""
-    chosen = []
+    chosen: list[Path] = []
+    by_name = not wanted or not all(name.endswith(".ipynb") for name in wanted)
+    found = chapters_folder(folder) if by_name else Path()
     for name in wanted or ("",):
-        matches = [Path(name)] if name.endswith(".ipynb") else sorted(_folder().glob(f"{escape(name)}*.ipynb"))
+        matches = [Path(name)] if name.endswith(".ipynb") else sorted(found.glob(f"{escape(name)}*.ipynb"))
         if not matches or not all(match.is_file() for match in matches) or (wanted and not name):
-            missing = f"is no chapter {name!r}" if wanted else f"are no notebooks in {_folder()}"
-            raise click.UsageError(f"there {missing}")
+            raise click.UsageError(f"there is no chapter {name!r}")
         chosen += [match for match in matches if match not in chosen]
     return chosen
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from emc2_lite.cli.completion import complete_configs, complete_settings
+from emc2_lite.installation import installation
 from emc2_lite.records import write_whole
 
 
@@ -30,9 +32,16 @@ supervised_option = click.option(
 device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute.")
 
 
-def parameters_option(words: str) -> Callable:
-    """The option -p NAME VALUE of a command."""
-    return click.option("-p", "--parameter", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help=words)
+def parameters_option(words: str, complete: Callable | None = None) -> Callable:
+    """The option -p NAME VALUE of a command; `complete` says what the Tab key offers."""
+    return click.option(
+        *("-p", "--parameter", "parameters"),
+        nargs=2,
+        multiple=True,
+        metavar="NAME VALUE",
+        help=words,
+        shell_complete=complete,
+    )
 
 
 def training_options(folder: str, words: str) -> Callable:
@@ -42,8 +51,12 @@ def training_options(folder: str, words: str) -> Callable:
         return value or Path(folder) / Path(ctx.params["config"]).stem
 
     output_option = click.option("--output", type=FOLDER, callback=output, help=f"{words}  [default: {folder}/NAME]")
-    changes = parameters_option("Change a value of CONFIG, such as -p training.batch_size 8; may be repeated.")
-    return lambda command: click.argument("config")(output_option(device_option(download_option(changes(command)))))
+    words = "Change a value of CONFIG, such as -p training.batch_size 8; may be repeated."
+    config, changes = (
+        click.argument("config", shell_complete=complete_configs),
+        parameters_option(words, complete_settings),
+    )
+    return lambda command: config(output_option(device_option(download_option(changes(command)))))
 
 
 def columns(rows: list[dict]) -> str:
@@ -95,6 +108,6 @@ def write_page(folder: Path, figures: Callable) -> None:
     try:
         from emc2_lite.course.figures import runs
     except ModuleNotFoundError:
-        click.echo('no figure: plotly is not installed (pip install "emc2-lite[widgets]")', err=True)
+        click.echo(f"no figure: plotly is not installed ({installation('widgets').remedy})", err=True)
         return
     write_whole(folder / "figure.html", runs.page(figures(runs), folder.name))

@@ -68,8 +68,10 @@ def evaluate(run, checkpoint, labels, supervised, device, download, skip_corrupt
     """Say how good the features of a RUN are on the test set, with 95 % intervals; RUN is the folder of `train`.
 
     1-NN, weighted 20-NN, a linear probe tuned on held-out training labels, and the probe of the paper's released code.
-    The rows are also written to evaluation.json in the folder, or to evaluation-best.json for the best checkpoint.
+    The rows are also written to evaluation.json in the folder, or to evaluation-best.json for the best checkpoint, with
+    the accuracy of chance.
     """
+    from emc2_lite.cli.measures import explained
     from emc2_lite.runs import evaluate_run
 
     rows = evaluate_run(
@@ -82,10 +84,7 @@ def evaluate(run, checkpoint, labels, supervised, device, download, skip_corrupt
         values=options.literals(parameters, skip_corrupt=skip_corrupt),
         tell=lambda line: click.echo(line, err=True),
     )
-    width = max(len(row["measure"]) for row in rows)
-    for row in rows:
-        interval = f"  ({row['low']:.3f} to {row['high']:.3f})" if "low" in row else f"  draw {row['draw']}"
-        click.echo(f"{row['measure']:{width}}  {row['accuracy']:.3f}{interval}")
+    click.echo("\n".join(explained(rows)))
 
 
 @click.command()
@@ -96,7 +95,8 @@ def evaluate(run, checkpoint, labels, supervised, device, download, skip_corrupt
 def export(run, file, checkpoint):
     """Write the encoder of a RUN to FILE: its weights in half precision and the run's configuration, with a digest.
 
-    `emc2_lite.runs.exported_encoder` reads the file. The encoder takes images with values from 0 to 1.
+    `emc2_lite.runs.exported_encoder` reads the file. The encoder takes images of whole numbers from 0 to 255, or of
+    values from 0 to 1. A FILE that ends in .pt2 is a program of torch.export instead, which runs without this library.
     """
     from emc2_lite.runs import export_encoder
 

@@ -44,6 +44,8 @@ class Main(click.Group):
         warnings.formatwarning = lambda message, *place: f"Warning: {message}\n"
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # as under "| head": click ends without a word
+            raise
         except (click.ClickException, click.exceptions.Exit, click.Abort) as known:
             if ctx.params["debug"] and known.__context__ is not None:
                 traceback.print_exception(known.__context__)
@@ -61,8 +63,8 @@ def _unforeseen(failure: Exception) -> str:
     urls = []
     with suppress(PackageNotFoundError):
         urls = metadata("emc2-lite").get_all("Project-URL") or []
-    address = next((url.removeprefix("Repository, ") for url in urls if url.startswith("Repository, ")), None)
-    where = f"at {address}/issues" if address else "to the people from whom you have emc2-lite"
+    address = next((url.removeprefix("Issues, ") for url in urls if url.startswith("Issues, ")), None)
+    where = f"at {address}" if address else "to the people from whom you have emc2-lite"
     return (
         f"emc2-lite did not foresee this error: {type(failure).__name__}: {first}. Please report it {where}, with the "
         "command and its output with --debug."

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from emc2_lite.cli.completion import complete_methods
 from emc2_lite.cli.options import (
     check_writable,
     columns,
@@ -20,7 +21,7 @@ from emc2_lite.records import rows_where, write_whole
 
 @click.command()
 @training_options("build/sweeps", "Folder of the sweep, with a folder for each run.")
-@click.option("--methods", default="NT-Xent,DCL,SogCLR,cache,EMC2", show_default=True)
+@click.option("--methods", default="NT-Xent,DCL,SogCLR,cache,EMC2", show_default=True, shell_complete=complete_methods)
 @click.option("--batch-sizes", default="32", show_default=True)
 @click.option("--temperatures", default="0.2", show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Number of seeds: 0, 1, ...")

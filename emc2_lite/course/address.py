@@ -2,7 +2,8 @@
 
 The address is ``[project.urls] Source`` in pyproject.toml. ``python -m emc2_lite.course.address URL`` writes it there,
 with the other links of `links`, and into every chapter's first cell and badge. An empty URL removes the address; the
-first cell then installs the wheel beside the notebook. No cell installs the library by its bare name, which anybody could register.
+first cell then installs the wheel beside the notebook. No cell installs the library by its bare name, which anybody
+could register.
 """
 
 import re

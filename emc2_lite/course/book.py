@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import nbformat
@@ -30,7 +31,12 @@ from emc2_lite.course.stepper import CHAIN
 from emc2_lite.records import ROOT
 
 PLOTLY = "application/vnd.plotly.v1+json"
-HERE = re.compile(r"^.*(?:in the picture; run the cell to move it|run the cell to step through).*\n?", re.MULTILINE)
+# Lines for the reader of a notebook: what a control moves, an exercise that waits, a file that was written.
+HERE = re.compile(
+    r"^(?:.*(?:in the picture; run the cell to move it|run the cell to step through).*"
+    r"|\w+: not written yet.*|(?:Writing|Appending to|Overwriting) \S+)\n?",
+    re.MULTILINE,
+)
 MATHJAX = "sphinx-mathjax-offline"
 
 
@@ -89,7 +95,7 @@ def page(notebook: nbformat.NotebookNode, solutions: dict[str, str], figures: Fi
 
 
 def shown(outputs: list[nbformat.NotebookNode], figures: Figures) -> Iterator[nbformat.NotebookNode]:
-    """The outputs as the book shows them; lines that say what moves after running the cell are true there without."""
+    """The outputs as the book shows them: without lines for the reader of a notebook, a printed table as a table."""
     for output in outputs:
         data = output.get("data", {})
         if PLOTLY in data and "image/png" in data:
@@ -97,6 +103,8 @@ def shown(outputs: list[nbformat.NotebookNode], figures: Figures) -> Iterator[nb
             yield nbformat.v4.new_output("display_data", {"text/html": html})
         elif output.output_type != "stream":
             yield output
+        elif output.text.startswith("| "):
+            yield nbformat.v4.new_output("display_data", {"text/markdown": output.text})
         elif text := HERE.sub("", output.text):
             yield nbformat.v4.new_output("stream", name=output.name, text=text)
 
@@ -110,6 +118,16 @@ def with_solution(markdown: str, code: str | None) -> str:
     text, rest = solution.split("</details>", 1)
     text = re.sub(r"(?<=[\w)`$])$", ".", re.sub(linked, "", text).rstrip())
     return f"{before}{mark}{text}\n\n```python\n{code}\n```\n\n</details>{rest}"
+
+
+def with_scripts(markdown: str, folder: Path) -> str:
+    """The text with the scripts that its list items link to, each below its item."""
+
+    def item(found: re.Match) -> str:
+        code = (folder / found[2]).read_text(encoding="utf-8").rstrip()
+        return f"{found[1]}`{found[2]}`{found[3]}\n\n  ```python\n{indent(code, '  ')}\n  ```\n"
+
+    return re.sub(r"^(\* )\[(\w+\.py)\]\(\w+\.py\)(.*(?:\n  .*)*)", item, markdown, flags=re.MULTILINE)
 
 
 def prose(markdown: str, known: dict[str, str]) -> str:
@@ -150,7 +168,7 @@ def make(output: Path, root: Path = ROOT) -> None:
     Raises: RuntimeError: if Sphinx finds a fault, with its words.
     """
     source, static = output / "source", output / "static"
-    for folder in (source, static / "figures", static / "records"):
+    for folder in (output / "html", source, static / "figures", static / "records"):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     shutil.copytree(root / "chapters" / "book", source, dirs_exist_ok=True, ignore=shutil.ignore_patterns("static"))
@@ -159,8 +177,11 @@ def make(output: Path, root: Path = ROOT) -> None:
         new = page(nbformat.read(path, as_version=4), solutions, Figures(path.stem, static / "figures"))
         nbformat.write(new, source / path.name)
     known = pages.public_names()
-    for name, path in pages.TEXTS.items():
-        (source / name).write_text(prose(path.read_text(encoding="utf-8"), known), encoding="utf-8")
+    beside = {f"elsewhere/{path.name}": path for path in (root / "chapters" / "elsewhere").glob("*.md")}
+    (source / "elsewhere").mkdir()
+    for name, path in (pages.TEXTS | beside).items():
+        text = with_scripts(path.read_text(encoding="utf-8"), path.parent)
+        (source / name).write_text(prose(text, known), encoding="utf-8")
     teachers = source / "teachers.md"
     teachers.write_text(teachers.read_text(encoding="utf-8").replace("{times}", pages.times()), encoding="utf-8")
     (source / "records.md").write_text(pages.records(root, source, static / "records"), encoding="utf-8")

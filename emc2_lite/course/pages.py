@@ -36,7 +36,7 @@ TEXTS = {
     "contributing.md": ROOT / "CONTRIBUTING.md",
     "changelog.md": ROOT / "CHANGELOG.md",
 }
-LONGEST_TABLE = 40  # rows of a record's outcome on the page; the file has all
+LONGEST_TABLE = 8  # rows of a record's outcome on the page; the file has all
 
 
 @cache
@@ -107,7 +107,8 @@ def _members(module: ModuleType) -> list[str]:
     if names is None:
         own = inspect.getmembers(module, lambda thing: getattr(thing, "__module__", None) == module.__name__)
         names = [name for name, _ in own if not name.startswith("_")]
-    return [name for name in names if inspect.isclass(thing := getattr(module, name)) or inspect.isroutine(thing)]
+    things = {name: getattr(module, name) for name in names}
+    return [name for name, thing in things.items() if inspect.isclass(thing) or inspect.isroutine(thing)]
 
 
 def reference() -> dict[str, str]:
@@ -243,28 +244,44 @@ def _short(value: Any) -> str:
     return str(value).replace("|", "\\|") if value is not None else "–"
 
 
-def _readers(name: str) -> list[str]:
-    return [stem for stem, sources in _code().items() if _names("\n".join(sources), name)]
+@cache
+def _readers(record: str) -> list[str]:
+    return [stem for stem, sources in _code().items() if any(_reads(ast.parse(source), record) for source in sources)]
 
 
-def _names(code: str, record: str) -> bool:
-    """Whether the code reads the record: by its name, or by the name of a family of records."""
-    return f'"{record}"' in code or f'f"{record.rpartition("_")[0]}_{{T}}"' in code
+def _reads(tree: ast.AST, record: str) -> bool:
+    """Whether the code calls read_record with the record's name."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return any(ast.unparse(call) == f"read_record({record!r})" for call in calls)
 
 
 def _figures(page: Path, record: str) -> list[str]:
     """The figures of the page's cells that use what was read from the record."""
-    variables: set[str] = set()
+    known: set[str] = set()
     found = []
     for cell in nbformat.read(page, as_version=4).cells:
         if cell.cell_type != "code":
             continue
-        if _names(cell.source, record):
-            lines = [line for line in cell.source.splitlines() if not line.startswith(("%", "!"))]
-            read = [part for part in ast.parse("\n".join(lines)).body if isinstance(part, ast.Assign)]
-            variables |= {
-                ast.unparse(part.targets[0]) for part in read if _names(ast.unparse(part).replace("'", '"'), record)
-            }
-        if any(re.search(rf"\b{variable}\b", cell.source) for variable in variables):
+        code = re.sub(r"^[%!].*$", "", cell.source, flags=re.MULTILINE)
+        uses = [_follow(part, known, record) for part in ast.parse(code).body]
+        if any(uses):
             found += [output.data["text/html"] for output in cell.outputs if "text/html" in output.get("data", {})]
     return [html.replace('id="figure-', 'id="record-figure-') for html in found]
+
+
+def _follow(part: ast.stmt, known: set[str], record: str) -> bool:
+    """Add to ``known`` the names that a statement makes from the record, drop those that it makes from other things.
+
+    Returns whether the statement makes no name, and so draws or prints, of what comes from the record.
+    """
+    nodes = [*ast.walk(part)]
+    own = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    made = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    uses = _reads(part, record) or bool(known & read - own - made)
+    if isinstance(part, ast.FunctionDef):
+        made = {part.name}
+    if isinstance(part, ast.Assign | ast.FunctionDef | ast.For | ast.AnnAssign):
+        known.difference_update(made) if not uses else known.update(made)
+        return False
+    return uses

@@ -1,7 +1,8 @@
 """The exact global contrastive loss and the five estimators of it that train from small batches.
 
-The estimators are modules called as ``criterion(z1, z2, index, view=None, encode=None, generator=None)``. The scalar
-they return has the estimate as its gradient; ``criterion.stats`` holds the numbers to read.
+The estimators are modules called as ``criterion(z1, z2, index, view=None, encode=None, generator=None)``; NT-Xent and
+DCL need no index. The scalar they return has the estimate as its gradient; ``criterion.stats`` holds the numbers to
+read.
 """
 
 from emc2_lite.losses.criterion import Criterion, LossStats

@@ -55,7 +55,7 @@ def not_normalised(embeddings: Tensor, name: str) -> ValueError:
 def check_call(
     z1: Tensor,
     z2: Tensor,
-    index: Tensor,
+    index: Tensor | None,
     view: Tensor | None,
     encode: Callable | None,
     generator: object,
@@ -76,12 +76,13 @@ def check_call(
     for value, name in ((z1, "z1"), (z2, "z2")):
         if not value.is_floating_point():
             raise ValueError(f"{name} is {value.dtype}: pass floating-point embeddings.")
-    integers: list[tuple[Tensor, str, tuple[int, ...]]] = [(index, "index", (b,))]
-    for value, name, shape in integers if view is None else [*integers, (view, "view", (2, b))]:
-        check_tensor(value, name)
-        if value.dtype != torch.int64 or tuple(value.shape) != shape or value.device != z1.device:
+    for numbers, name, shape in ((index, "index", (b,)), (view, "view", (2, b))):
+        if numbers is None:
+            continue
+        check_tensor(numbers, name)
+        if numbers.dtype != torch.int64 or tuple(numbers.shape) != shape or numbers.device != z1.device:
             raise ValueError(
-                f"{name} is {value.dtype} of shape {tuple(value.shape)} on {value.device}: "
+                f"{name} is {numbers.dtype} of shape {tuple(numbers.shape)} on {numbers.device}: "
                 f"pass torch.int64 of shape {shape} on {z1.device}."
             )
     if encode is not None and not callable(encode):

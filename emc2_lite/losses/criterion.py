@@ -46,10 +46,11 @@ class Criterion(nn.Module):
 
         mean over rows r of  -a(r) grad l(r, pos) + sum_k w(r, k) grad l(r, k).
 
-    Call ``criterion(z1, z2, index, view=None, encode=None, generator=None)`` with
+    Call ``criterion(z1, z2, index=None, view=None, encode=None, generator=None)`` with
 
     * z1, z2: (b, d) normalised embeddings of two views of b >= 2 samples;
-    * index: (b,) int64 dataset indices, each once, in [0, num_samples) where the loss keeps state;
+    * index: (b,) int64 dataset indices, each once, in [0, num_samples) where the loss keeps state; NT-Xent and DCL
+      keep none and need no index, if the batch has each sample once;
     * view: (2, b) int64 view numbers of z1 and z2, >= 0; 0 and 1 when not given;
     * encode: (k,) indices, (k,) views -> (k, d) normalised embeddings under today's weights, with gradient; a pair
       must have the same embedding as in the batch, which the first call in training checks (`check_encode`);
@@ -105,13 +106,21 @@ class Criterion(nn.Module):
         self,
         z1: Tensor,
         z2: Tensor,
-        index: Tensor,
+        index: Tensor | None = None,
         view: Tensor | None = None,
         encode: Encode | None = None,
         generator: Generator | None = None,
     ) -> Tensor:
         together = self.parallel
+        if index is None and self.num_samples is not None:
+            raise ValueError(
+                f"{type(self).__name__} was called without index, and keeps state for each sample: pass the places of "
+                "the batch's samples in the dataset, (b,) torch.int64."
+            )
         check_call(z1, z2, index, view, encode, generator, least=2 if together is None else 1)
+        if index is None:
+            rank, size = (0, 1) if together is None else (together.rank, together.size)
+            index = torch.arange(rank, rank + size * len(z1), size, device=z1.device)
         for buffer in self.buffers():
             if buffer.device != z1.device:
                 raise ValueError(

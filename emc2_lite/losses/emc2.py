@@ -110,6 +110,8 @@ class EMC2Loss(Criterion):
         without gradient or does not reproduce the batch, a damaged state or one of another number of samples.
     Source: Yau et al. 2024, Algorithm 1 and section 3; "remembered" and "multiproposal" are this library's.
 
+    Chapter 05 builds it.
+
     >>> table = torch.nn.functional.normalize(torch.randn(100, 2, 8), dim=-1).requires_grad_()  # an encoder's outputs
     >>> criterion, index = EMC2Loss(num_samples=100, temperature=0.2), torch.arange(4)
     >>> criterion(*table[index].unbind(1), index, encode=lambda i, v: table[i, v]).backward()

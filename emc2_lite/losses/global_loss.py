@@ -49,6 +49,8 @@ def global_contrastive_loss(
         finite and normalised; RuntimeError: on a backward pass with create_graph=True.
     Source: Yuan et al. 2022 (SogCLR), equation 2; Yau et al. 2024 (EMC2), equation 1.
 
+    Chapter 02 builds it.
+
     >>> embeddings = torch.eye(2)[:, None].repeat(1, 2, 1)  # two samples at a right angle, both views of each alike
     >>> global_contrastive_loss(embeddings, temperature=0.5)  # -2 + log(1 + 1)
     tensor(-1.3069)

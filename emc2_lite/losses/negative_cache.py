@@ -69,6 +69,8 @@ class NegativeCacheLoss(Criterion):
     view slot instead of one an item. The authors' code multiplies pull and push by one minus the positive's share: the
     loss with the positive in its sum.
 
+    Chapter 03 builds it.
+
     >>> table = torch.nn.functional.normalize(torch.randn(100, 2, 8), dim=-1).requires_grad_()  # an encoder's outputs
     >>> criterion, index = NegativeCacheLoss(num_samples=100, dim=8, temperature=0.2, refresh=0.5), torch.arange(50, 54)
     >>> criterion(*table[index].unbind(1), index, encode=lambda i, v: table[i, v]).backward()

@@ -28,12 +28,14 @@ class NTXentLoss(Criterion):
         two_towers: whether z1 and z2 are of two encoders, see `Criterion`.
         parallel: this process's place among several.
 
-    Call as any `Criterion`; `view`, `encode` and `generator` are not needed. Returns a scalar in nats, the value above.
+    Call as any `Criterion`; only z1 and z2 are needed. Returns a scalar in nats, the value above.
     Raises: ValueError: on bad temperature, shapes, dtypes, embeddings or indices.
     Source: Chen et al. 2020, A simple framework for contrastive learning of visual representations, equation 1.
 
+    Chapter 01 builds it.
+
     >>> z = torch.eye(2)  # two samples at a right angle, and both views of each alike: l is 2 and 0
-    >>> NTXentLoss(temperature=0.5)(z, z, index=torch.tensor([0, 1]))  # -2 + log(e^2 + 1 + 1)
+    >>> NTXentLoss(temperature=0.5)(z, z)  # -2 + log(e^2 + 1 + 1)
     tensor(0.2395)
     """
 

@@ -23,6 +23,8 @@ class Parallel:
 
     Raises: ValueError: without a process group.
 
+    Chapter 09 builds it.
+
     >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     >>> Parallel().kept(num_samples=10)  # of one process: all of them
     10

@@ -55,6 +55,8 @@ class SogCLRLoss(Criterion):
     Source: Yuan et al. 2022, Provable stochastic optimization for global contrastive learning, Algorithm 1. LibAUC and
     the authors' code keep one u a sample, not one a view slot, and so have other gradients.
 
+    Chapter 03 builds it.
+
     >>> z, criterion = torch.eye(2), SogCLRLoss(num_samples=3, temperature=0.5)
     >>> criterion(z, z, index=torch.tensor([0, 2]))  # the value only carries the gradient
     tensor(-2.)

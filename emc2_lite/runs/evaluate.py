@@ -60,7 +60,7 @@ def evaluate_run(
         checkpoint: NAME.pt, by default last.pt, whose rows are in evaluation.json.
         labels_a_class, supervised_epochs: of the measures on request, 1 or more labels; 0 epochs for no baseline.
         values: the present place of the images and how to read them, by the names in `PLACE`, in place of the run's.
-        tell: is called with a line for each missing row, and for a row that needs a caution.
+        tell: is called with a line on the images, on each missing row, and on a row that needs a caution.
 
     Raises: ValueError, FileNotFoundError: if checkpoint or images are missing or damaged, or if no measure has a row.
     """
@@ -73,7 +73,7 @@ def evaluate_run(
     place = pick_device(device)
     with contents_of(path):
         config = from_dict(state["config"])
-        encoder = make_encoder(config.encoder).to(place)
+        encoder = make_encoder(config).to(place)
         encoder.load_state_dict(state["encoder"])
         folder, step = state["images"]["folder"], int(state["step"])
     if "data.folder" not in values and config.data.name != "digits" and not Path(config.data.folder).exists():
@@ -84,6 +84,8 @@ def evaluate_run(
     with settings_of(config, place):
         known, test = (load_views(config, part, place, download=download) for part in ("labelled", "test"))
         tell(f"fitted on {images_in_words(known[1], known[0].classes)}, tested on {len(test[1]):,}")
+        chance = int((test[1] + 1).bincount(minlength=2)[1:].max()) / len(test[1])  # without label: -1
+        tell(f"chance: {chance:.3f}, the accuracy of naming the commonest class of the test images for each of them")
         for measure, work in _measures(config, encoder, known, test, labels_a_class, supervised_epochs).items():
             try:
                 rows += [{"measure": measure, **row} for row in work()]
@@ -97,7 +99,7 @@ def evaluate_run(
         words = "The released code's protocol takes few steps of SGD on unscaled features, "
         tell(words + "and on a small set it is far from trained: compare encoders by the tuned probe.")
     name = EVALUATION if checkpoint == LAST else f"evaluation-{path.stem}.json"
-    found = {"checkpoint": checkpoint, "step": step, "rows": rows, "missing": missing}
+    found = {"checkpoint": checkpoint, "step": step, "chance": chance, "rows": rows, "missing": missing}
     write_whole(output / name, json.dumps(found, indent=1) + "\n")
     return rows
 
@@ -114,7 +116,7 @@ def _measures(
     def supervised(count: int | None = None) -> Rows:
         """Trained on all labels, or for at least `LEAST_STEPS` steps on the first draw of `count` labels a class."""
         torch.manual_seed(config.training.seed)
-        fresh, indices, length = make_encoder(config.encoder).to(points[0].device), None, epochs
+        fresh, indices, length = make_encoder(config).to(points[0].device), None, epochs
         if count is not None:
             check_shots(known[1], count, "labels_a_class holds")
             members = shuffled_members(known[1], torch.Generator().manual_seed(0))

@@ -28,6 +28,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
+    """The name of the GPU, or "cpu", as records have it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 

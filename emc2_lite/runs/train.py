@@ -1,6 +1,6 @@
 """A configured run, from the images to the record."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from emc2_lite.locking import locked
 from emc2_lite.records import new_record, read_record_file, write_record
 from emc2_lite.runs.images import class_name, device_name, images_in_words, load_views, pick_device, settings_of
 from emc2_lite.training import BEST, METRICS, Config, Run, fit, read_metrics
+from emc2_lite.training.loggers import MakeLogger, check_loggers
 from emc2_lite.training.price import step_price
 from emc2_lite.training.processes import processes
 from emc2_lite.vision.encoders import Encoder
@@ -63,18 +64,21 @@ def train_run(
     download: bool = False,
     progress: bool = True,
     tell: Callable[[str], object] = lambda line: None,
+    loggers: Sequence[MakeLogger] = (),
 ) -> dict[str, Any]:
     """Train as configured, into the folder `output`, or resume the run in it; returns the run's record.
 
     `download` fetches a missing data set, and `progress` shows the run's progress, on stderr or in the notebook. `tell`
-    is called with lines on the images, the length of the run, and measures that cannot be taken. Under torchrun the
-    processes share the run: each takes a part of every batch, and the first one alone writes.
+    is called with lines on the images, the length of the run, and measures that cannot be taken. `loggers` get the rows
+    of metrics besides those configured (`emc2_lite.training.loggers.Logger`). Under torchrun the processes share the
+    run: each takes a part of every batch, and the first one alone writes.
 
     Raises: Locked: if another process works in the folder; ValueError, FileNotFoundError, OSError: as `load_views` and
         `fit`, ProcessLost: if another process ends; SystemExit: where another process says why all end. No checkpoint
         is written before the images are read.
     """
     training = config.training
+    check_loggers(training.loggers or ())
     with processes(training.device, training.processes) as team, ExitStack() as stack:
         device = team.gpu or pick_device(training.device)
         for leaders_turn in (True, False):  # the leader first: it may have to fetch the images
@@ -96,7 +100,7 @@ def train_run(
         with team.together():
             found = training.evaluate_epochs and team.leader
             evaluate = _monitor(config, views, labels, device, download, tell) if found else None
-        fit(run, output, evaluate, progress=progress)
+        fit(run, output, evaluate, progress=progress, loggers=loggers)
         return team.everyones(_record_of(run, output, tell) if team.leader else None)[0]
 
 

@@ -2,20 +2,30 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from emc2_lite.checks import Bounds, Seed, Temperature, Unread, Width, check_fields, check_values, descriptions
+from emc2_lite.checks import (
+    Bounds,
+    Distinct,
+    Seed,
+    Temperature,
+    Unread,
+    Width,
+    check_fields,
+    check_values,
+    descriptions,
+)
 from emc2_lite.losses import LOSSES
+from emc2_lite.training.loggers import LOGGERS
 from emc2_lite.training.loop import PRECISIONS
 from emc2_lite.training.optimisers import Kind, LearningRate, Momentum, WeightDecay
 from emc2_lite.vision import DATASETS, Augmentation
-from emc2_lite.vision.encoders import SMALL_DEPTHS
+from emc2_lite.vision.encoders import DEPTHS, RESNETS, check_backbone
 
 Count = Annotated[int, Bounds(least=1)]
 NotNegative = Annotated[float, Bounds(least=0)]
-SMALL = [f"resnet{depth}" for depth in SMALL_DEPTHS]
 IN_FILES = Unread("name", *(name for name, known in DATASETS.items() if known.in_memory))
 
 
@@ -41,16 +51,37 @@ class Data(Section):
     skip_corrupt: Annotated[bool, IN_FILES] = False
 
 
+class AllBut(tuple):
+    """All values but these, for `Unread`."""
+
+    def __contains__(self, value: object) -> bool:
+        return not super().__contains__(value)
+
+
+class ReadFor(Unread):
+    """Only where `setting` has one of the `values` is the marked setting read."""
+
+    def __init__(self, setting: str, *values: Any):
+        super().__init__(setting)
+        self.values = AllBut(values)
+
+
 @dataclass(frozen=True)
 class Encoder(Section):
-    """dim: d, the length of an embedding. hidden: width of the projector's hidden layer. Only ResNets have norm and
-    hidden; only resnet18 and resnet50 have stem."""
+    """name: "digits", a ResNet of `emc2_lite.vision.encoders.RESNETS`, or another image classifier of
+    torchvision.models (`emc2_lite.vision.encoders.backbones`). dim: d, the length of an embedding. hidden: width of the
+    projector's hidden layer, and norm: see `emc2_lite.vision.ResNetEncoder` and `BackboneEncoder`; not for digits.
+    stem: of torchvision's ResNets."""
 
-    name: Literal["digits", "resnet8", "resnet14", "resnet18", "resnet20", "resnet50"] = "digits"
+    name: str = "digits"
     dim: Width = 32
     hidden: Annotated[Width | None, Unread("name", "digits")] = None
-    stem: Annotated[Literal["imagenet", "small"], Unread("name", "digits", *SMALL)] = "imagenet"
+    stem: Annotated[Literal["imagenet", "small"], ReadFor("name", *(f"resnet{depth}" for depth in DEPTHS))] = "imagenet"
     norm: Annotated[Literal["none", "group", "batch"], Unread("name", "digits")] = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_backbone(self.name, "encoder.name", "digits", *RESNETS)
 
 
 @dataclass(frozen=True)
@@ -96,7 +127,8 @@ class Training(Section):
     in memory, in a run of one process; elsewhere without effect. processes: that torchrun must have started, any
     number if not given; the batch is that of all. log_steps: steps between two lines of metrics. evaluate_epochs:
     epochs between two 1-NN evaluations, 0 for none, on evaluate_images labelled images. checkpoint_seconds: least
-    time between two checkpoints.
+    time between two checkpoints. loggers: of csv, tensorboard and wandb, where metrics go besides the run's file of
+    JSON lines: a list, or a text with commas between.
     """
 
     epochs: Count = 20
@@ -114,6 +146,12 @@ class Training(Section):
     evaluate_epochs: Annotated[int, Bounds(least=0)] = 1
     evaluate_images: Annotated[int, Bounds(least=20), Unread("evaluate_epochs", 0)] = 5000
     checkpoint_seconds: NotNegative = 300.0
+    loggers: Annotated[Sequence[Literal[*LOGGERS]], Distinct()] | None = None  # type: ignore[valid-type]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.loggers, str):
+            object.__setattr__(self, "loggers", [name.strip() for name in self.loggers.split(",")])
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -135,7 +173,7 @@ class Config:
         data, epochs, warmup = self.data.name, self.training.epochs, self.optimiser.warmup_epochs
         if (data == "digits") != (self.encoder.name == "digits"):
             words = f"data.name is {data!r} and encoder.name {self.encoder.name!r}: "
-            raise ValueError(words + "the small encoder is for digits, and a ResNet for colour images.")
+            raise ValueError(words + "the small encoder is for digits, and all others are for colour images.")
         if data == "digits" and self.views is not None:
             raise ValueError("Digits have views of their own: leave the section [views] out.")
         if data != "digits" and self.views is None:

@@ -18,6 +18,7 @@ SECTIONS = {kind.__name__.lower(): kind for kind in KINDS} | {"views": Augmentat
 _FREE = (
     *("data.folder", "data.workers", "data.skip_corrupt"),
     *("training.device", "training.processes", "training.cuda_graphs", "training.checkpoint_seconds"),
+    "training.loggers",
 )
 
 

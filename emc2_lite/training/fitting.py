@@ -2,13 +2,15 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from emc2_lite.interruption import Interruption, Stopped
 from emc2_lite.training.checkpoints import contents_of, load_checkpoint, save_checkpoint
 from emc2_lite.training.collapse import CollapseMonitor, collapse_numbers
+from emc2_lite.training.loggers import LOGGERS, MakeLogger
 from emc2_lite.training.metrics import MetricsLog
 from emc2_lite.training.progress import Progress
 from emc2_lite.training.run import Run
@@ -18,14 +20,22 @@ LAST, BEST, METRICS = "last.pt", "best.pt", "metrics.jsonl"
 Evaluate = Callable[[Encoder], float]
 
 
-def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: bool = True) -> None:
+def fit(
+    run: Run,
+    output: Path,
+    evaluate: Evaluate | None = None,
+    *,
+    progress: bool = True,
+    loggers: Sequence[MakeLogger] = (),
+) -> None:
     """Advance the run to its end; write metrics, checkpoints and evaluations into the folder `output`.
 
     `last.pt` is the last checkpoint, `best.pt` the one of the highest `evaluate(encoder)`, an accuracy on labels that
-    are not the test set's, and `metrics.jsonl` holds the rows of metrics. If last.pt exists, the run resumes from it.
-    SIGINT, SIGTERM and SIGHUP save a checkpoint after the step, then stop; after SIGKILL the run resumes from the last
-    checkpoint, to the same weights. A warning says if the embeddings collapse. Of several processes, the leader alone
-    evaluates, writes and warns, and a signal to one stops all after the same step.
+    are not the test set's, and `metrics.jsonl` holds the rows of metrics, which also go to the configured loggers and
+    to `loggers` (`emc2_lite.training.loggers.Logger`). If last.pt exists, the run resumes from it. SIGINT, SIGTERM and
+    SIGHUP save a checkpoint after the step, then stop; after SIGKILL the run resumes from the last checkpoint, to the
+    same weights. A warning says if the embeddings collapse. Of several processes, the leader alone evaluates, writes
+    and warns, and a signal to one stops all after the same step.
 
     Raises: ValueError: if last.pt is damaged, of another configuration, or not the state of a run; OSError: on a full
         disk; all files saved before stay; KeyboardInterrupt, Stopped: after a signal, once the checkpoint is written.
@@ -37,10 +47,12 @@ def fit(run: Run, output: Path, evaluate: Evaluate | None = None, *, progress: b
             with contents_of(last):
                 run.load_state_dict(state)
     evaluates = run.processes.everyones(evaluate is not None)[0]
+    makers = [*map(LOGGERS.__getitem__, run.config.training.loggers or ()), *loggers]
+    how: dict[str, Any] = {"loggers": makers, "config": run.config.as_dict()}
     training, per_epoch, leader = run.config.training, run.sampler.batches_per_epoch, run.processes.leader
     with (
         Interruption() as interruption,
-        MetricsLog(output / METRICS, run.step, run.evaluated) if leader else nullcontext() as log,
+        MetricsLog(output / METRICS, run.step, run.evaluated, **how) if leader else nullcontext() as log,
         Progress(int(run.done), run.total_steps, training.batch_size, shown=progress and leader) as shown,
     ):
         saved, row = time.monotonic(), {}

@@ -1,12 +1,13 @@
-"""A run's measurements as lines of JSON, and for TensorBoard where it is installed."""
+"""A run's measurements as lines of JSON, and in any other loggers."""
 
 import json
-import warnings
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from emc2_lite.records import cannot_write, json_line, write_whole
+from emc2_lite.training.loggers import Logger, MakeLogger
 
 
 class MetricsLog:
@@ -14,56 +15,59 @@ class MetricsLog:
 
     A run that resumes at `step` keeps the rows up to this step and the accuracies up to step `evaluated`; later rows,
     which the run makes again, and a last line that was cut short are dropped. Other lines that cannot be read stay.
-    Where TensorBoard is installed, the rows also go to the folder `tensorboard` beside the file.
+    Each of the `loggers` is made with the file's folder, the run's `config` and the rows that stay, and gets every
+    later row once it is in the file.
     """
 
-    def __init__(self, path: Path, step: int, evaluated: int | None = None):
+    def __init__(
+        self,
+        path: Path,
+        step: int,
+        evaluated: int | None = None,
+        *,
+        loggers: Sequence[MakeLogger] = (),
+        config: Mapping[str, Any] | None = None,
+    ):
         self.path, self.step = path, step
         self.evaluated = step if evaluated is None else evaluated
+        self.makers, self.config = loggers, config or {}
 
     def __enter__(self) -> "MetricsLog":
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(True) if self.path.exists() else []
         kept = [line for line in lines if self._stays(line)]
         if kept != lines or not self.path.exists():
             write_whole(self.path, "".join(kept))
-        self.file = self.path.open("a", encoding="utf-8")
-        self.board = self._board() if find_spec("tensorboard") else None
+        rows = [row for row in map(_row, kept) if row is not None]
+        with ExitStack() as stack:
+            self.file = stack.enter_context(self.path.open("a", encoding="utf-8"))
+            self.loggers: list[Logger] = []
+            for make in self.makers:
+                self.loggers.append(make(self.path.parent, self.config, rows))
+                stack.callback(self.loggers[-1].close)
+            self.closing = stack.pop_all()
         return self
 
     def __exit__(self, *exception) -> None:
-        self.file.close()
-        if self.board is not None:
-            self.board.close()
+        self.closing.close()
 
     def _stays(self, line: str) -> bool:
         if (row := _row(line)) is None:
             return line.endswith("\n")
         return row["step"] <= (self.evaluated if "accuracy" in row else self.step)
 
-    def _board(self) -> Any:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-
-            return SummaryWriter(self.path.with_name("tensorboard"), purge_step=self.step + 1)
-        except Exception as problem:  # a broken module, or another one of the same name
-            reason = f"its module cannot be used ({type(problem).__name__}: {problem})"
-            warnings.warn(f"TensorBoard is not written: {reason}; all rows are in {self.path}", stacklevel=3)
-            return None
-
     def write(self, row: dict[str, Any]) -> None:
         """Append a row; a number that is not finite is written as null.
 
         Raises: OSError: if the disk is full.
         """
+        line = json_line(row)
         try:
-            self.file.write(json_line(row) + "\n")
+            self.file.write(line + "\n")
             self.file.flush()
         except OSError as failure:
             raise cannot_write(self.path, failure) from None
-        if self.board is not None:
-            for name, value in row.items():
-                if name != "step":
-                    self.board.add_scalar(name, value, row["step"])
+        for logger in self.loggers:
+            logger.write(json.loads(line))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

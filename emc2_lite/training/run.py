@@ -10,29 +10,35 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from emc2_lite.losses import make_criterion
-from emc2_lite.training.config import Config, Encoder
+from emc2_lite.training.config import Config
 from emc2_lite.training.configuring import differences, from_dict
 from emc2_lite.training.loop import EpochSampler, TrainingStep, views_of_epoch
 from emc2_lite.training.optimisers import make_optimiser, warmup_cosine
 from emc2_lite.training.price import step_price
 from emc2_lite.training.processes import Processes
-from emc2_lite.vision import DigitEncoder, ResNetEncoder
+from emc2_lite.vision import BackboneEncoder, DigitEncoder, ResNetEncoder
+from emc2_lite.vision.encoders import RESNETS, Encoder
 from emc2_lite.vision.views import Views
 
 COUNTERS = ("step", "spent", "evaluated", "seconds", "best")
 PARTS = ("encoder", "criterion", "optimiser", "schedule", "scaler", "sampler")  # each has a state dict
 
 
-def make_encoder(config: Encoder) -> DigitEncoder | ResNetEncoder:
+def make_encoder(config: Config) -> Encoder:
     """The encoder of a configuration, with new weights from torch's global generator.
 
-    >>> make_encoder(Encoder(dim=8))(torch.zeros(2, 1, 8, 8)).shape
-    torch.Size([2, 8])
+    Raises: ValueError: on settings that the encoder refuses.
+
+    >>> make_encoder(Config())(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 32])
     """
-    if config.name == "digits":
-        return DigitEncoder(config.dim)
-    depth = int(config.name.removeprefix("resnet"))
-    return ResNetEncoder(depth, stem=config.stem, norm=config.norm, hidden=config.hidden, dim=config.dim)
+    chosen, size = config.encoder, config.views.size if config.views else 8
+    if chosen.name == "digits":
+        return DigitEncoder(chosen.dim)
+    how: dict[str, Any] = {"norm": chosen.norm, "hidden": chosen.hidden, "dim": chosen.dim}
+    if chosen.name in RESNETS:
+        return ResNetEncoder(int(chosen.name.removeprefix("resnet")), stem=chosen.stem, **how)
+    return BackboneEncoder(chosen.name, size=size, **how)
 
 
 def precision_on(device: torch.device, name: str) -> str:
@@ -87,7 +93,7 @@ class Run:
         self.folder = str(Path(config.data.folder).expanduser().resolve())
         loss, chosen, training = config.loss, config.optimiser, config.training
         torch.manual_seed(training.seed)
-        self.encoder = make_encoder(config.encoder).to(device)
+        self.encoder = make_encoder(config).to(device)
         parallel = self.processes.parallel
         sizes: dict[str, Any] = {"num_samples": len(views), "dim": config.encoder.dim, "parallel": parallel}
         self.criterion = make_criterion(loss.method, temperature=loss.temperature, **sizes, **loss.settings).to(device)
