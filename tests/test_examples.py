@@ -50,7 +50,7 @@ def test_losses_and_samplers_have_an_example(one):
 
 @pytest.mark.parametrize("one", [*EXAMPLES], ids=str)
 def test_a_chapter_that_a_docstring_names_uses_the_object(one):
-    module, member = EXAMPLES[one]
+    _, member = EXAMPLES[one]
     for chapter in re.findall(r"Chapter (\d\d) builds it", inspect.getdoc(member)):
         assert chapter in [stem[:2] for stem in pages.chapters_of(one)]
 

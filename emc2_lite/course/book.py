@@ -155,6 +155,8 @@ def _file(text: str, path: str) -> str:
     if path in own:
         return f"[{text}]({own[path]})"
     module = path.removesuffix(".py").replace("/", ".")
+    if text.startswith("`"):  # a name, which leads to the reference
+        return text
     if path.endswith(".py") and module in pages.documented_modules():
         return f'<a href="_modules/{module.replace(".", "/")}.html">{text}</a>'
     if url := address():

@@ -209,7 +209,7 @@ RECORDS_INTRODUCTION = (
 
 def _record(path: Path, source: Path) -> str:
     record = json.loads(path.read_text(encoding="utf-8"))
-    readers = _readers(path.stem)
+    readers = [stem for stem in _readers(path.stem) if (source / f"{stem}.ipynb").exists()]
     where = ", ".join(f"[chapter {stem[:2]}]({stem}.ipynb)" for stem in readers) or "no chapter; see the README"
     settings = ", ".join(f"{key} {_short(value)}" for key, value in record["config"].items())
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())

@@ -19,7 +19,7 @@ class ChainMixing(NamedTuple):
     distance: total variation between the views at which the chain's visits ended and its exact softmax, in [0, 1].
     noise: the same for `visits` independent draws from the softmax itself: the distance of a perfect chain.
     effective_sample_size: the number of independent draws that the chain's scores are worth, out of `visits`.
-    acceptance_rate: share of steps that moved; carried_over_share: share of rows that count their carried-over view.
+    acceptance_rate: share of steps that moved; carried_over_share: share of rows that count their held view.
     views_encoded, views_encoded_with_gradient: views encoded again per step, in encodings.
     visits: number of visits to each chain.
     """

@@ -17,10 +17,10 @@ class DCLLoss(Criterion):
     with l(r, k) = <z_r, z_k> / temperature and neg(r) the m = 2b - 2 rows of the other samples. The positive pulls with
     weight 1 and the negatives push with weights that sum to 1. In expectation over batches the weights are
 
-        E w(r, k) = p_r(k) E[ g(r) / g_batch(r) | k in the batch ],
+        E w(r, k) = p_r(k) E[ u*_r / u_r | k in the batch ],
 
-    g(r) the mean of exp l(r, .) over all of neg(r) and g_batch(r) its mean over the batch's. A hard negative raises the
-    g_batch(r) of its own batch: on the whole, the hardest get too little and the easy ones too much. No state.
+    u*_r the mean of exp l(r, .) over all of neg(r) and u_r its mean over the batch's. A hard negative raises the u_r of
+    its own batch: on the whole, the hardest get too little and the easy ones too much. No state.
 
     Args:
         temperature: > 0, dimensionless.

@@ -25,7 +25,7 @@ class EMC2Stats(NamedTuple):
     loss: mean over rows of -l(r, pos) + log sum of exp l(r, k) over the in-batch negatives, nats; it compares steps of
         one batch size. (The value that `forward` returns only carries the gradient.)
     acceptance_rate: share of the chains' steps that moved; a chain whose start is forgotten starts as a new one.
-    carried_over_share: share of rows with w(r, 0) > 0, whose carried-over view has weight.
+    carried_over_share: share of rows with w(r, 0) > 0, whose held view has weight.
     views_encoded: views that the call encoded again, in encodings; views_encoded_with_gradient: the part with gradient.
     """
 
@@ -53,27 +53,27 @@ class EMC2Loss(Criterion):
     order, and moves to k iff l(r, k) - log U > l(current), U ~ Uniform(0, 1). The first B = floor(burn_in m) steps are
     dropped; the shares of the other m - B states are the weights w, detached:
 
-        loss = mean over rows r of  -l(r, pos) + sum_k w(r, k) l(r, k) + w(r, 0) l(r, carried-over view),
+        loss = mean over rows r of  -l(r, pos) + sum_k w(r, k) l(r, k) + w(r, 0) l(r, held view),
 
-    with l = <., .> / temperature. The last state is stored. The carried-over view, which the chain held before, is of
+    with l = <., .> / temperature. The last state is stored. The held view, with which a chain comes to its visit, is of
     an earlier batch, and its embedding is gone. `held` says what takes its place; a view that this batch brings again
     always counts with today's embedding.
 
-    * "encoded" is Algorithm 1. Carried-over views are encoded without gradient, so that chains start from today's
-      scores; those with w(r, 0) > 0 are encoded again with gradient. A chain that leaves during burn-in whatever its
-      score (`emc2_lite.losses.visits.start_is_forgotten`) needs no score.
+    * "encoded" is Algorithm 1. Held views are encoded without gradient, so that chains start from today's scores; those
+      with w(r, 0) > 0 are encoded again with gradient. A chain that leaves during burn-in whatever its score
+      (`emc2_lite.losses.visits.start_is_forgotten`) needs no score.
     * "remembered" keeps e, the embedding of the held view when last seen, and starts from <z_r, e> / temperature. A
-      share of the carried-over views is encoded, with gradient: c(r) = 1 / reencode with probability
-      reencode w(r, 0), otherwise 0, and
+      share of the held views is encoded, with gradient: c(r) = 1 / reencode with probability reencode w(r, 0),
+      otherwise 0, and
 
-          w(r, 0) l(r, carried-over view)  becomes
-          c(r) l(r, carried-over view) + (w(r, 0) - c(r)) <z_r, e> / temperature,
+          w(r, 0) l(r, held view)  becomes
+          c(r) l(r, held view) + (w(r, 0) - c(r)) <z_r, e> / temperature,
 
       where e gets no gradient. c(r) has the mean w(r, 0): given the weights w, the mean of the gradient is that of
       the view encoded again, for every reencode above 0 and every e; a smaller reencode encodes less and has more
       noise. So at fixed weights the mean gradient is that of "encoded". In training e is from when the view was last
       in its batch or encoded again, and the score that the chain starts from is stale in that one factor. With
-      reencode = 0 nothing is encoded, and the carried-over view gets no gradient: a bias.
+      reencode = 0 nothing is encoded, and the held view gets no gradient: a bias.
     * "stale" starts from the score at the last visit, and encodes views with w(r, 0) > 0 as "encoded" does. Scores of
       an untrained encoder can hold a chain for ever.
     * "dropped" starts from that score too, encodes nothing, leaves the last term out and divides the other weights by
@@ -94,11 +94,11 @@ class EMC2Loss(Criterion):
         temperature: > 0, dimensionless; the paper's beta is its inverse. A saved state serves another temperature
             unless `held` is "stale" or "dropped".
         burn_in: share of each visit's steps that is dropped, in [0, 1); "metropolis" only.
-        held: how a carried-over view is treated, see above; "dropped" with "metropolis" only.
+        held: how a held view is treated, see above; "dropped" with "metropolis" only.
         kernel: "metropolis" (the paper's) or "multiproposal" (beyond the paper).
         dim: d, the length of an embedding; "remembered" needs it, for a memory in half precision: 4 d bytes a sample
             more.
-        reencode: rho in [0, 1], the share of the carried-over weight that is encoded again; "remembered" only.
+        reencode: rho in [0, 1], the share of the held views' weight that is encoded again; "remembered" only.
         check_encode: the first call in training encodes two of the batch's views again, not counted, and refuses an
             `encode` that does not reproduce them.
         two_towers: whether z1 and z2 are of two encoders, see `Criterion`.

@@ -22,7 +22,7 @@ class NegativeCacheStats(NamedTuple):
 
     loss: mean over rows of -l(r, pos) + log sum of exp l(r, k) over the cached views of the other samples, nats: with a
         full cache, the global loss as the cache sees it. (The value that `forward` returns only carries the gradient.)
-    staleness: mean over the drawn negatives of |score from the cache - score under today's weights|, dimensionless.
+    staleness: mean over the drawn negatives of |score from the cache - score under today's weights|, nats.
     filled: share of the cache that has ever been encoded.
     views_encoded: views that the call encoded again, in encodings; views_encoded_with_gradient: the part with gradient.
     """
@@ -39,15 +39,15 @@ class NegativeCacheLoss(Criterion):
 
     The cache has one embedding for each (sample, view slot). A call
 
-    1. puts the batch's embeddings into it, and encodes ceil(refresh 2N) more entries again, in turn, without gradient;
-    2. for each row r, draws K = num_negatives entries k_1 ... k_K, independently and with replacement, from
-       q_r(k) = softmax over the entries of other samples of <z_r, cached z_k> / temperature, by the Gumbel-max trick;
-    3. encodes the drawn views with gradient, each distinct one that is not in the batch once, and returns
+    * puts the batch's embeddings into it, and encodes ceil(refresh 2N) more entries again, in turn, without gradient;
+    * for each row r, draws n = num_negatives entries k_1 ... k_n, independently and with replacement, by the Gumbel-max
+      trick from p_hat_r(k) = softmax over the entries of other samples of <z_r, cached z_k> / temperature;
+    * encodes the drawn views with gradient, each distinct one that is not in the batch once, and returns
 
-        loss = mean over rows r of  -l(r, pos) + (1 / K) sum_j l(r, k_j),      l = <., .> / temperature.
+          loss = mean over rows r of  -l(r, pos) + (1 / n) sum_j l(r, k_j),      l = <., .> / temperature.
 
-    In expectation it has the exact gradient with q_r in the place of p_r: staleness is its only bias. There is none if
-    the cache's views are the whole set and either the weights are fixed and the cache full, or refresh = 1. Entries
+    In expectation it has the exact gradient with p_hat_r in the place of p_r: staleness is its only bias. There is none
+    if the cache's views are the whole set and either the weights are fixed and the cache full, or refresh = 1. Entries
     that were never encoded are not drawn. The first 1 / refresh steps fill the cache; an entry that no batch has
     brought yet gets view 0 or 1, the number of its slot.
 
@@ -55,14 +55,14 @@ class NegativeCacheLoss(Criterion):
         num_samples: N, the number of samples in the dataset.
         dim: d, the length of an embedding. The cache takes 8 N d bytes, and 16 N more for the numbers of its views.
         temperature: > 0, dimensionless.
-        refresh: rho, the share of the cache that a call encodes again, in [0, 1].
-        num_negatives: K >= 1; a larger K lowers the variance, and encodes more views with gradient.
+        refresh: the share of the cache that a call encodes again, in [0, 1].
+        num_negatives: n >= 1; a larger n lowers the variance, and encodes more views with gradient.
         check_encode: the first call in training encodes two of the batch's views again, not counted, and refuses an
             `encode` that does not reproduce them.
         two_towers: whether z1 and z2 are of two encoders, see `Criterion`.
         parallel: this process's place among several, which share the cache by samples.
 
-    Call as any `Criterion`; `encode` is needed. Time and memory of a call are O(b N d) and O(b N K).
+    Call as any `Criterion`; `encode` is needed. Time and memory of a call are O(b N d) and O(b N n).
     Raises: ValueError: on bad settings, shapes, dtypes, devices, embeddings or indices, an `encode` that is missing,
         without gradient or does not reproduce the batch, and a damaged state.
     Source: Lindgren et al. 2021, Efficient training of retrieval models using negative cache, section 3; one entry a

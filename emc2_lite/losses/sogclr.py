@@ -34,17 +34,17 @@ class SogCLRLoss(Criterion):
         first visit:  u_r = mean_k exp l(r, k);      later:  u_r <- (1 - gamma) u_r + gamma mean_k exp l(r, k),
         loss = mean over rows r of  -l(r, pos) + sum_k w(r, k) l(r, k),      w(r, k) = exp l(r, k) / (m u_r),
 
-    with l = <., .> / temperature, m = 2b - 2 and w detached. In expectation over batches at fixed embeddings, with g(r)
+    with l = <., .> / temperature, m = 2b - 2 and w detached. In expectation over batches at fixed embeddings, with u*_r
     the mean of exp l(r, .) over all of neg(r),
 
-        E w(r, k) = p_r(k) E[ g(r) / u_r | k in the batch ].
+        E w(r, k) = p_r(k) E[ u*_r / u_r | k in the batch ].
 
-    gamma = 1 gives DCL. As gamma tends to 0, and chains have run for much longer than 1 / gamma visits, u_r tends to
-    g(r), and the estimate to the exact gradient. In training a normaliser is about 1 / gamma visits old, and a visit is
-    an epoch: a small gamma trades bias for staleness.
+    gamma = 1 gives DCL. As gamma tends to 0, after many more than 1 / gamma visits, u_r tends to u*_r, and the estimate
+    to the exact gradient. In training what u_r remembers is (1 - gamma) / gamma visits old in the mean, and a row has a
+    visit an epoch: a small gamma trades bias for staleness.
 
     Args:
-        num_samples: N, the number of samples in the dataset; the state is log u, (N, 2), one float a chain.
+        num_samples: N, the number of samples in the dataset; the state is log u, (N, 2), one float a view slot.
         temperature: > 0, dimensionless.
         gamma: the share of the new mean, in (0, 1]; 0.9 in the papers.
         two_towers: whether z1 and z2 are of two encoders, see `Criterion`.

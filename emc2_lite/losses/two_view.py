@@ -23,7 +23,7 @@ class TwoViewBlock:
     embeddings: Tensor  # (2b, d), first all of z1, then all of z2, in float32 or float64, detached
     lengths: Tensor  # (2b,), the lengths of the embeddings
     tolerance: float  # the largest distance of a length from 1, in the dtypes of z1 and z2
-    logits: Tensor  # (R, 2b), l(r, k) = <z_r, z_k> / temperature, dimensionless
+    logits: Tensor  # (R, 2b), l(r, k) = <z_r, z_k> / temperature, nats
     positive: Tensor  # (R,), l(r, pos), the score of the row's other view
     index: Tensor  # (2b,) int64, the dataset index of each column's sample
     view: Tensor  # (2b,) int64, the number of each column's view

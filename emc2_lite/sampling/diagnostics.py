@@ -13,8 +13,8 @@ from emc2_lite.sampling.draws import checked_scores
 def transition_matrix(log_scores: Tensor) -> Tensor:
     """Exact transition matrix P of the chain: (..., m) scores -> (..., m, m), rows sum to 1.
 
-    P(z, z') = min(1, p(z') / p(z)) / m for z' != z, and P(z, z) is the rest. Detailed balance,
-    p(z) P(z, z') = p(z') P(z', z), holds entry by entry: both sides are min(p(z), p(z')) / m.
+    P(k, j) = min(1, p(j) / p(k)) / m for j != k, and P(k, k) is the rest. Detailed balance,
+    p(k) P(k, j) = p(j) P(j, k), holds entry by entry: both sides are min(p(k), p(j)) / m.
 
     Raises: ValueError: on NaN or infinite scores, or a dtype other than float32 and float64.
     Source: Hastings 1970; Yau et al. 2024, section 3.
@@ -77,9 +77,9 @@ def total_variation(p: Tensor, q: Tensor) -> Tensor:
 def effective_sample_size(chain: Tensor) -> Tensor:
     """How many independent draws estimate the mean as well as this chain does: (..., steps) values -> (...).
 
-    ESS = n / (1 + 2 sum_t rho_t) with the autocorrelations rho_t summed over Geyer's initial positive sequence: pairs
-    rho_{2t} + rho_{2t+1} for as long as they are positive and, made monotone, never grow. The mean of the values must
-    have a meaning: pass scores, or an indicator of one state, not labels. A chain that never moves gets 1.
+    ESS = n / (1 + 2 sum_t alpha_t) with the autocorrelations alpha_t summed over Geyer's initial positive sequence:
+    pairs alpha_{2s} + alpha_{2s+1} for as long as they are positive and, made monotone, never grow. The mean of the
+    values must have a meaning: pass scores, or an indicator of one state, not labels. A chain that never moves gets 1.
 
     Raises: ValueError: on fewer than 4 steps, or values that are not finite.
     Source: Geyer 1992, Practical Markov chain Monte Carlo.

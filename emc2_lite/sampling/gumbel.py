@@ -12,11 +12,11 @@ def gumbel_max(log_scores: Tensor, *, uniforms: Tensor | None = None, generator:
     """Draw one index per row from softmax(log_scores), exactly and without normalising.
 
     argmax_k [log_scores[k] + G_k] with independent G_k = -log(-log U_k) has probability softmax(log_scores)[k].
-    Each of the K states takes a score and a random number.
+    Each of the m states takes a score and a random number.
 
     Args:
-        log_scores: (..., K) float32 or float64 scores in nats; -inf marks a state of probability 0.
-        uniforms: (..., K) the U_k in [0, 1); drawn from `generator` when not given.
+        log_scores: (..., m) float32 or float64 scores in nats; -inf marks a state of probability 0.
+        uniforms: (..., m) the U_k in [0, 1); drawn from `generator` when not given.
         generator: source of the uniforms; torch's default when not given.
 
     Returns (...) int64 indices. For several independent draws a row, expand the scores first.
@@ -25,7 +25,7 @@ def gumbel_max(log_scores: Tensor, *, uniforms: Tensor | None = None, generator:
         uniforms outside [0, 1) or given together with a generator.
     Source: Gumbel 1954; Yellott 1977; used over a cache of embeddings by Lindgren et al. 2021.
 
-    Chapter 04 builds it.
+    Chapter 03 builds it.
 
     >>> scores = torch.tensor([0.0, 1.0, -torch.inf]).expand(100_000, 3)
     >>> draws = gumbel_max(scores, generator=torch.Generator().manual_seed(0))

@@ -31,28 +31,28 @@ def multiproposal(
 ) -> ManyProposals:
     """One step of one chain per row, to one of the row's proposals or to none: a metropolised Gibbs step.
 
-    Let S be the proposals, z the state, T = S + {z} and q the softmax of l over T. The chain proposes z' in S with
-    probability q(z') / (1 - q(z)) and accepts with probability min(1, (1 - q(z)) / (1 - q(z'))). Together,
+    Let S be the proposals, k the state, A = S + {k} and q the softmax of l over A. The chain proposes j in S with
+    probability q(j) / (1 - q(k)) and accepts with probability min(1, (1 - q(k)) / (1 - q(j))). Together,
 
-        P(z -> z') = q(z') / (1 - min(q(z), q(z'))),      P(z -> z) = 1 - the sum over S.
+        P(k, j) = q(j) / (1 - min(q(k), q(j))),      P(k, k) = 1 - the sum over S.
 
-    Let the sets be drawn symmetrically: from each z' in T the rest of T is proposed as often as S is from z,
-    P(S | z) = P(T - {z'} | z'). Then, with any number of proposals and p = softmax(l) over all states,
+    Let the sets be drawn symmetrically: from each j in A the rest of A is proposed as often as S is from k,
+    P(S | k) = P(A - {j} | j). Then, with any number of proposals and p = softmax(l) over all states,
 
-        p(z) P(S | z) P(z -> z')  =  exp(l(z) + l(z')) P(S | z) / (Z Z(T) (1 - min(q(z), q(z'))))
+        p(k) P(S | k) P(k, j)  =  exp(l(k) + l(j)) P(S | k) / (Z Z(A) (1 - min(q(k), q(j))))
 
-    is the same when z and z' change places, Z and Z(T) being the sums of exp l over all states and over T: the chain is
-    reversible for p. Hence p is stationary, and for z drawn from p the sum over k of weights(k) f(k), plus
-    held_weight f(z), has the mean of f under p.
+    is the same when k and j change places, Z and Z(A) being the sums of exp l over all states and over A: the chain is
+    reversible for p. Hence p is stationary, and for k drawn from p the sum over j of weights(j) f(j), plus
+    held_weight f(k), has the mean of f under p.
 
-    The ancestor draws z' from q itself, z included (`heat_bath`): iterated sampling importance resampling, i-SIR. It
-    leaves z less often than this step, P(z -> z') >= q(z'), so its averages over a run have at least this step's
+    The ancestor draws j from q itself, k included (`heat_bath`): iterated sampling importance resampling, i-SIR. It
+    leaves k less often than this step, P(k, j) >= q(j), so its averages over a run have at least this step's
     variance (Peskun 1973). With n states and m independent uniform proposals the second eigenvalue of either is at most
     1 - m / (2 n p_max + m - 1).
 
-    Uniform sets of distinct states without z are symmetric. So are sets with one random view for each of some random
-    samples, z's sample left out. Sets with both views of each sample are not symmetric: from z', the set with one view
-    of z's sample is never proposed.
+    Uniform sets of distinct states without k are symmetric. So are sets with one random view for each of some random
+    samples, k's sample left out. Sets with both views of each sample are not symmetric: from j, the set with one view
+    of k's sample is never proposed.
 
     Args:
         log_scores: (rows, m) float32 or float64 scores in nats; -inf marks a place without a proposal.

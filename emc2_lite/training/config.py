@@ -66,6 +66,9 @@ class ReadFor(Unread):
         self.values = AllBut(values)
 
 
+OF_RESNETS = ReadFor("name", *(f"resnet{depth}" for depth in DEPTHS))
+
+
 @dataclass(frozen=True)
 class Encoder(Section):
     """name: "digits", a ResNet of `emc2_lite.vision.encoders.RESNETS`, or another image classifier of
@@ -76,7 +79,7 @@ class Encoder(Section):
     name: str = "digits"
     dim: Width = 32
     hidden: Annotated[Width | None, Unread("name", "digits")] = None
-    stem: Annotated[Literal["imagenet", "small"], ReadFor("name", *(f"resnet{depth}" for depth in DEPTHS))] = "imagenet"
+    stem: Annotated[Literal["imagenet", "small"], OF_RESNETS] = "imagenet"
     norm: Annotated[Literal["none", "group", "batch"], Unread("name", "digits")] = "none"
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from emc2_lite.course.figures.parts import Figure, log, look, looks, pictures, ticked
 from emc2_lite.course.style import COLOURS, INK
 
-ACCURACY = "1-NN accuracy (share of images)"
+ACCURACY = "accuracy by 1-NN (share)"
 
 
 def picture_sheet(images: Tensor, title: str, columns: Sequence[str] = (), rows: Sequence[str] = ()) -> Figure:
@@ -38,9 +38,9 @@ def class_map(maps: Mapping[str, Tensor], labels: Tensor, title: str) -> Figure:
     for column, places in enumerate(maps.values(), start=1):
         figure.points(places[:, 0], places[:, 1], "", 0, hoverinfo="text", **words, **discs, row=1, col=column)
     hidden = {"showticklabels": False, "zeroline": False, "showgrid": False, "showline": True, "mirror": True}
-    figure.update_xaxes(title="map coordinate 1", **hidden)
+    figure.update_xaxes(title="coordinate 1", **hidden)
     figure.update_yaxes(**hidden)
-    figure.update_yaxes(title="map coordinate 2 (no unit)", col=1)
+    figure.update_yaxes(title="coordinate 2 (no unit)", col=1)
     shares = [f"{_together(places, labels):.0%} in {name}" for name, places in maps.items()]
     alt = (
         f"{len(maps)} map{'s' * (len(maps) > 1)} of the same {len(labels)} images, each image drawn as its class, a "

@@ -166,7 +166,7 @@ def stored_against_true(scores: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
         stored, true = scores[name]
         figure.points(true, stored, name, look.hollow())
         above = (stored - true > 3).double().mean().item()
-        said.append(f"{name}: {above:.0%} of {len(true)} chains lie more than 3 nats above the diagonal")
+        said.append(f"{name}: {above:.1%} of {len(true)} chains lie more than 3 nats above the diagonal")
     alt = f"Stored scores over true scores, a point a chain, from {low:.1f} to {high:.1f} nats. {'; '.join(said)}."
     x, y = "true score, final weights (nats)", "score as stored (nats)"
     return figure.finish("What the chains believe, and what is true", x, y, alt=alt)
@@ -203,7 +203,7 @@ def step_phases(profiles: Mapping[str, Mapping[str, float]]) -> Figure:
         said.append(f"{name}: {total:.1f} ms, of which {longest} takes {1000 * profile[longest]:.1f}")
     alt = f"Stacked bars of the phases of a training step. {'; '.join(said)}."
     y, stacked = (
-        {"title": "loss", "autorange": "reversed", "showgrid": False},
+        {"title": "method", "autorange": "reversed", "showgrid": False},
         {"barmode": "stack", "legend_traceorder": "normal"},
     )
     return figure.finish("Where the time of a training step goes", "time (ms)", y, alt=alt, **stacked)

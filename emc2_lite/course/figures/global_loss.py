@@ -25,8 +25,8 @@ def hardest(images: Tensor, shares: Tensor, labels: Sequence[int], negatives: in
     figure.update_yaxes(title="share p of the push, %", range=[0, 118 * shares.max().item()], row=2)
     title = f"{len(shares)} of {negatives} negatives do {100 * shares.sum():.0f} % of the pushing"
     alt = (
-        f"An anchor, a {labels[0]}, its {len(shares)} hardest negatives as pictures, and below each a bar, its share p "
-        f"of the push. The shares fall from {100 * shares[0]:.0f} to {100 * shares[-1]:.0f} %, together "
+        f"An anchor, the digit {labels[0]}, its {len(shares)} hardest negatives as pictures, and below each a bar, its "
+        f"share p of the push. The shares fall from {100 * shares[0]:.0f} to {100 * shares[-1]:.0f} %, together "
         f"{100 * shares.sum():.0f} % of the push of {negatives} negatives. "
         f"{sum(label == labels[0] for label in labels[1:])} of the {len(shares)} show the anchor's own digit."
     )
@@ -59,7 +59,7 @@ def jensen(ratios: Tensor) -> Figure:
         f"{ratios.min():.2f} to {ratios.max():.2f} times the exact one, against its logarithm. The log of the mean is "
         f"{math.log(mean):+.2f} nats, the mean of the logs {mean_log:+.2f} nats, so {gap:.2f} nats lower."
     )
-    title = f"Mean of the logs: {gap:.2f} nats too low"
+    title = f"Mean of the logs: {gap:.2f} nats below the log of the mean"
     return figure.finish(title, "mean of exp l (exact mean = 1)", "its logarithm, nats", alt=alt, height=460)
 
 

@@ -59,7 +59,7 @@ def after_the_jump(curves: Mapping[str, Sequence[float]], before: int) -> Figure
         + "; ".join(f"{name} {e[before - 1]:+.2f}, {e[before]:+.2f}, {e[-1]:+.2f}" for name, e in curves.items())
         + "."
     )
-    title = "An average of the past meets a new encoder"
+    title = "An old average, a new encoder"
     return figure.finish(title, "visits since the jump", "log u minus exact, nats", alt=alt)
 
 

@@ -153,7 +153,7 @@ def settled_laws(target: Tensor, laws: Mapping[str, Tensor]) -> Figure:
     said = "; ".join(f"{name} {laws[name][best]:.3f}, total variation to p {gap:.3f}" for name, gap in gaps.items())
     alt = (
         f"The softmax over {len(target)} candidates as bars, with {target[best]:.3f} at candidate {best}, the "
-        f"largest, and for each law one point per candidate. Points there: {said}."
+        f"largest, and for each distribution one point per candidate. Points there: {said}."
     )
     x = {"title": "candidate k", "dtick": 1, "showgrid": False}
-    return figure.finish("The law that a walk settles in", x, "probability", height=450, alt=alt)
+    return figure.finish("The distribution that a walk settles in", x, "probability", height=450, alt=alt)

@@ -56,7 +56,7 @@ def price_map(places: Mapping[tuple[float, float], RivalLead], method: str, titl
     listed = "; ".join(f"N / b {r:.0f}, temperature {t:g}: {_aloud(*lead)}" for (r, t), lead in places.items())
     alt = (
         f"{title}. A table of coloured squares, N / b upwards and temperature to the right, with the loss of {method} "
-        f"minus that of the best other method, in nats; a star marks an interval without 0. {listed}."
+        f"minus that of the best other method, in nats; a star marks an interval that leaves 0 out. {listed}."
     )
     return figure.finish(title, x, y, height=120 + 74 * len(ratios), alt=alt)
 

@@ -108,7 +108,7 @@ function render({ model, el }) {
   const svg = shape("svg", { role: "img" }, box);
   const key = element("p", { className: "emc2-key" }, box);
   const keys = { softmax: [GREY, "■"], histogram: [BLUE, "■"], proposed: [GREEN, "▢, accepted (dashed: rejected)"] };
-  const lines = { "histogram's total variation": [BLUE, "━"], "law of the state": [GREEN, "┄"], bound: [VERMILION, "╌"] };
+  const lines = { "histogram's total variation": [BLUE, "━"], "distribution of the state": [GREEN, "┄"], bound: [VERMILION, "╌"] };
   for (const [name, [color, mark]] of Object.entries({ ...keys, ...lines })) {
     element("span", { textContent: mark[0], style: `color: ${color}` }, key);
     element("span", { textContent: ` ${name}${mark.slice(1)}   ` }, key);
@@ -132,7 +132,7 @@ function render({ model, el }) {
     svg.setAttribute("width", width);
     svg.setAttribute("height", height);
     const at = (values) => values[step - 1].toFixed(2);
-    const distance = step ? ` Total variation: histogram ${at(now.distance[seed])}, law ${at(now.law)}, bound ${at(now.bound)}.` : "";
+    const distance = step ? ` Total variation: histogram ${at(now.distance[seed])}, distribution ${at(now.law)}, bound ${at(now.bound)}.` : "";
     said.textContent = words(chain, now, seed, step) + distance;
     svg.setAttribute("aria-label", said.textContent);
   }
