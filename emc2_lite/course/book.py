@@ -180,7 +180,8 @@ def make(output: Path, root: Path = ROOT) -> None:
         nbformat.write(new, source / path.name)
     known = pages.public_names()
     beside = {f"elsewhere/{path.name}": path for path in (root / "chapters" / "elsewhere").glob("*.md")}
-    (source / "elsewhere").mkdir()
+    for name in ("elsewhere", "api"):
+        (source / name).mkdir()
     for name, path in (pages.TEXTS | beside).items():
         text = with_scripts(path.read_text(encoding="utf-8"), path.parent)
         (source / name).write_text(prose(text, known), encoding="utf-8")
