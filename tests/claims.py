@@ -38,7 +38,7 @@ NO_PROSE = re.compile(
 )
 FORMULA = re.compile(r"(?<!\\)\$[^$\n]+(?:\n[^$\n]+)*\$")  # in a line; only its decimals are numbers of the prose
 UNIT = r"(?=\s?%|\s(?:nats?|m?s|seconds?|minutes?|hours?|days?|seeds?|times|[MG]B|pixels?|degrees?|points?)\b)"
-SMALL = re.compile(rf"[-\u2212]?[012](?!{UNIT})(?![\d.,]*\d)")  # as good as words: no claims, but with a unit
+SMALL = re.compile(rf"[-\u2212]?[012](?!{UNIT})(?!e-?\d|[\d.,]*\d)")  # as good as words: no claims, but with a unit
 # Numbers that name a part of the course; a test finds the part.
 PLACES = re.compile(r"(?i)\b(chapters?|sections?|exercises?)((?:,? (?:and|or|to|of) |, | )(?:chapter )?\d+(?:\.\d+)?)+")
 GIVEN = ("example", "name", "definition", "count", "minutes", "cited: ")

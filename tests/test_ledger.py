@@ -5,7 +5,18 @@ import re
 import pytest
 from claims import CHAPTERS, GIVEN, ROOT, agrees, claims, ledger, places, problems, text_of
 
-PAGES = [*CHAPTERS, ROOT / "README.md", ROOT / "chapters" / "notation.md"]
+BESIDE = (
+    "README.md",
+    "chapters/notation.md",
+    "chapters/elsewhere/README.md",
+    "chapters/elsewhere/fine_tuning.md",
+    "chapters/book/index.md",
+    "chapters/book/teachers.md",
+    "data/README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+)
+PAGES = [*CHAPTERS, *(ROOT / name for name in BESIDE)]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
