@@ -23,7 +23,7 @@ def hardest(images: Tensor, shares: Tensor, labels: Sequence[int], negatives: in
     figure.update_xaxes(visible=False, row=1)
     figure.update_yaxes(visible=False, autorange="reversed", row=1)
     figure.update_yaxes(title="share p of the push, %", range=[0, 118 * shares.max().item()], row=2)
-    title = f"{len(shares)} of {negatives} negatives do {100 * shares.sum():.0f} % of the pushing"
+    title = f"{len(shares)} of {negatives} negatives: {100 * shares.sum():.0f} % of the push"
     alt = (
         f"An anchor, the digit {labels[0]}, its {len(shares)} hardest negatives as pictures, and below each a bar, its "
         f"share p of the push. The shares fall from {100 * shares[0]:.0f} to {100 * shares[-1]:.0f} %, together "

@@ -25,7 +25,7 @@ from emc2_lite.losses import METHODS
 
 Row = Mapping[str, Any]  # of a record
 
-TITLE, AXIS_TITLE = 38, 38  # characters of a line that fit in 332 pixels
+TITLE, AXIS_TITLE = 42, 38  # characters of a line that fit in 332 pixels
 
 
 class Look(NamedTuple):
