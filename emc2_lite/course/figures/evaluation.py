@@ -73,7 +73,7 @@ def few_labels(counts: Sequence[int], curves: Mapping[str, Tensor]) -> Figure:
     figure = Figure()
     for name, look in looks(curves).items():
         figure.means(counts, curves[name], name, look)
-    x, title = log("labelled images a class", counts), "Few labels: means, lowest and highest draw"
+    x, title = log("labelled images a class", counts), "Few labels: mean, lowest, highest draw"
     alt = (
         f"Accuracy of the linear probe over the labelled images a class, from {counts[0]} to {counts[-1]} on a "
         f"logarithmic axis; bars go from the lowest to the highest draw. The means rise: {_rises(curves)}."
