@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-ROOT = Path(__file__).parents[1]
+from emc2_lite.records import ROOT
+
 INDEX = "from a package index"
 
 

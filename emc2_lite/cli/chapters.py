@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from emc2_lite.installation import ROOT
-from emc2_lite.records import data_file, write_whole
+from emc2_lite.records import ROOT, data_file, write_whole
 
 FILES = ("*.ipynb", "*.md", "elsewhere/*.md", "elsewhere/*.py", "solutions/*.py")  # pyproject.toml packs the same
 OWN = Path("emc2-lite-chapters")

@@ -205,8 +205,8 @@ def _scripts(static: Path) -> None:
     plain = (
         f"(() => {{\n{text.replace('export default', f'emc2Book.{name} =')}}})();" for name, text in widgets.items()
     )
-    book = (ROOT / "chapters" / "book" / "static" / "book.js").read_text(encoding="utf-8")
-    (static / "book.js").write_text("\n".join([book, *plain]), encoding="utf-8")
+    book = static / "book.js"
+    book.write_text("\n".join([book.read_text(encoding="utf-8"), *plain]), encoding="utf-8")
     styles = "\n".join((FOLDER / f"{name}.css").read_text(encoding="utf-8") for name in widgets)
     (static / "widgets.css").write_text(styles, encoding="utf-8")
     package = find_spec(MATHJAX)

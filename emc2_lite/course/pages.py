@@ -66,25 +66,32 @@ def chapters_of(name: str) -> list[str]:
 
 
 @cache
-def _code() -> dict[str, list[str]]:
-    """The code of each chapter, cell by cell, without the notebook's own commands."""
-    code = {}
-    for path in sorted(CHAPTERS.glob("*.ipynb")):
-        cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-        code[path.stem] = [re.sub(r"^[%!].*$", "", source, flags=re.MULTILINE) for source in cells]
-    return code
+def _cells() -> dict[str, list[nbformat.NotebookNode]]:
+    """The cells of each chapter, by the chapter's stem."""
+    paths = sorted(CHAPTERS.glob("*.ipynb"))
+    return {path.stem: nbformat.read(path, as_version=4).cells for path in paths}
+
+
+@cache
+def _code() -> dict[str, list[ast.Module]]:
+    """The code of each chapter, cell by cell."""
+    return {stem: [_parsed(c.source) for c in cells if c.cell_type == "code"] for stem, cells in _cells().items()}
+
+
+def _parsed(code: str) -> ast.Module:
+    """A cell's code without the notebook's own commands."""
+    return ast.parse(re.sub(r"^[%!].*$", "", code, flags=re.MULTILINE))
 
 
 @cache
 def _used() -> dict[str, frozenset[str]]:
     """The names in each chapter's code, and those that its text writes as code."""
     used = {}
-    for stem, sources in _code().items():
-        nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    for stem, code in _code().items():
+        nodes = [node for part in code for node in ast.walk(part)]
         names = {node.id for node in nodes if isinstance(node, ast.Name)}
         names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-        cells = nbformat.read(CHAPTERS / f"{stem}.ipynb", as_version=4).cells
-        texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        texts = [cell.source for cell in _cells()[stem] if cell.cell_type == "markdown"]
         written = [name for text in texts for name in re.findall(r"`(?:emc2_lite[\w.]*\.)?(\w+)[(`]", text)]
         used[stem] = frozenset(names | set(written))
     return used
@@ -132,10 +139,9 @@ def reference() -> dict[str, str]:
 def times() -> str:
     """The table of the chapters' minutes, as their first cells state them, and of their exercises."""
     rows, total = [], [0, 0, 0]
-    for path in sorted(CHAPTERS.glob("*.ipynb")):
-        cells = nbformat.read(path, as_version=4).cells
+    for stem, cells in _cells().items():
         found = re.search(r"\*\*Time\*\* (\d+) minutes to read, (\d+) for the exercises?", cells[0].source)
-        assert found, f"{path.name} does not say how long it takes"
+        assert found, f"chapter {stem} does not say how long it takes"
         counts = [
             int(found[1]),
             int(found[2]),
@@ -143,7 +149,7 @@ def times() -> str:
         ]
         total = [one + other for one, other in zip(total, counts, strict=True)]
         title = cells[0].source.partition("\n")[0].lstrip("# ")
-        rows.append(f"| [{title}]({path.name}) | {' | '.join(map(str, counts))} |")
+        rows.append(f"| [{title}]({stem}.ipynb) | {' | '.join(map(str, counts))} |")
     head = ["| chapter | to read | for the exercises | exercises |", "| --- | --- | --- | --- |"]
     return "\n".join([*head, *rows, f"| all | {' | '.join(map(str, total))} |"])
 
@@ -244,14 +250,13 @@ def _short(value: Any) -> str:
     return str(value).replace("|", "\\|") if value is not None else "–"
 
 
-@cache
 def _readers(record: str) -> list[str]:
-    return [stem for stem, sources in _code().items() if any(_reads(ast.parse(source), record) for source in sources)]
+    return [stem for stem, code in _code().items() if any(_reads(part, record) for part in code)]
 
 
 def _reads(tree: ast.AST, record: str) -> bool:
     """Whether the code calls read_record with the record's name."""
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "read_record")
     return any(ast.unparse(call) == f"read_record({record!r})" for call in calls)
 
 
@@ -262,8 +267,7 @@ def _figures(page: Path, record: str) -> list[str]:
     for cell in nbformat.read(page, as_version=4).cells:
         if cell.cell_type != "code":
             continue
-        code = re.sub(r"^[%!].*$", "", cell.source, flags=re.MULTILINE)
-        uses = [_follow(part, known, record) for part in ast.parse(code).body]
+        uses = [_follow(part, known, record) for part in _parsed(cell.source).body]
         if any(uses):
             found += [output.data["text/html"] for output in cell.outputs if "text/html" in output.get("data", {})]
     return [html.replace('id="figure-', 'id="record-figure-') for html in found]
@@ -282,6 +286,9 @@ def _follow(part: ast.stmt, known: set[str], record: str) -> bool:
     if isinstance(part, ast.FunctionDef):
         made = {part.name}
     if isinstance(part, ast.Assign | ast.FunctionDef | ast.For | ast.AnnAssign):
-        known.difference_update(made) if not uses else known.update(made)
+        if uses:
+            known |= made
+        else:
+            known -= made
         return False
     return uses

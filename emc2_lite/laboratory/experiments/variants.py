@@ -24,7 +24,7 @@ from emc2_lite.vision.views import Views
 
 
 class Coin(EMC2Loss):
-    """EMC2 that encodes a carried-over view with probability w(r, 0), with weight 1, instead of always with w(r, 0)."""
+    """EMC2 that encodes the held view with probability w(r, 0), with weight 1, instead of always with w(r, 0)."""
 
     def counted(self, block: TwoViewBlock, weight: Tensor, generator: Generator | None) -> Tensor:
         return (random_uniforms(weight.shape, weight.dtype, weight.device, generator) < weight).to(weight)
