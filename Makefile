@@ -44,7 +44,7 @@ lab: setup  ## open the chapters in JupyterLab
 book: setup  ## write the course as a web page, in build/book/html: nothing is executed, and no page needs a network
 	@$(BIN)/python -m emc2_lite.course.book
 
-check: style fast  ## under a minute, while you work: style, types, the examples and the fast tests
+check: style fast  ## a minute or two, while you work: style, types, the examples and the fast tests
 
 fast: setup
 	$(PYTEST) -n auto --fast tests

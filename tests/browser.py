@@ -18,7 +18,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page, Request, TimeoutError, sync_playwright
+from playwright.sync_api import Locator, Page, Request, sync_playwright
+from playwright.sync_api import TimeoutError as WaitedTooLong
 
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
@@ -37,7 +38,10 @@ WIDTH, PAGE_HEIGHT = 1100, 1800
 
 CURRENT = "window.jupyterapp?.shell.currentWidget"
 READY = f"{CURRENT}?.sessionContext?.session?.kernel?.status === 'idle'"
-RUN_ALL = "async () => { await window.jupyterapp.commands.execute('notebook:run-all-cells'); }"
+# Not awaited by evaluate, which would wait without end.
+RUN_ALL = """() => { window.emc2Ran = false;
+    window.jupyterapp.commands.execute('notebook:run-all-cells').finally(() => { window.emc2Ran = true; }); }"""
+RAN = f"window.emc2Ran && {READY}"
 ERRORS = f"""() => {CURRENT}.content.model.sharedModel.toJSON().cells.flatMap((cell, i) =>
     (cell.outputs ?? []).filter(output => output.output_type === 'error')
         .map(error => `cell ${{i + 1}}: ${{error.ename}}: ${{error.evalue}}`))"""
@@ -160,7 +164,15 @@ class JupyterLab:
 def run_all(page: Page) -> None:
     """Run every cell of the open notebook and wait until the last one and its widgets are there."""
     page.evaluate(RUN_ALL)
-    page.wait_for_function(READY, timeout=60_000)
+    try:
+        page.wait_for_function(RAN, timeout=180_000)
+    except WaitedTooLong:
+        status = page.evaluate(f"() => {CURRENT}.sessionContext.session?.kernel?.status ?? 'gone'")
+        seen = " ".join(page.locator(".jp-Dialog").all_inner_texts())
+        words = (
+            f"the cells did not end within 180 s: {page.evaluate(UNRUN)} have not run, the kernel is {status} {seen}"
+        )
+        raise RuntimeError(words) from None
     boxes = page.locator(".jp-OutputArea .widget-vbox:has(.emc2-slider)")
     for box in boxes.all():
         box.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=20_000)

@@ -1,4 +1,4 @@
-"""Real processes with gloo for the tests of data parallelism: each runs a function and sends back what it returns."""
+"""Real processes: one of its own for work that ends it, and groups with gloo for the tests of data parallelism."""
 
 import io
 import os
@@ -6,14 +6,33 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
 from torch import distributed as dist
 from torch import multiprocessing
 
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(["emc2_lite.runs", "emc2_lite.kernels", "sklearn.datasets", "torch._dynamo"])
 SECONDS = 60  # after which a waiting process gives up
+
+
+def started(*work: Callable[[], Any]) -> BaseProcess:
+    """Call all of `work`, which is pickled, in a new process.
+
+    It is no copy of this one, whose threads might hold a lock at that moment; a forked process would wait for it."""
+    process = FORKSERVER.Process(target=_all, args=(work,))
+    process.start()
+    return process
+
+
+def _all(work: tuple[Callable[[], Any], ...]) -> None:
+    with suppress(KeyboardInterrupt):
+        for one in work:
+            one()
 
 
 def free_port() -> int:

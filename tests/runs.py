@@ -2,13 +2,18 @@
 
 import itertools
 import os
+import pkgutil
 import signal
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+from processes import started
 
-from emc2_lite.training import Config, Run, changed, from_dict, run
+from emc2_lite.training import Config, Run, changed, from_dict
 from emc2_lite.vision import DigitViews, load_images
 
 CPU = torch.device("cpu")
@@ -59,42 +64,41 @@ def weights(encoder: torch.nn.Module) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in encoder.parameters()])
 
 
-def every_fourth_step(monkeypatch) -> None:
-    """Checkpoints at every fourth step of a run with checkpoint_seconds = 4: each call of the clock adds a second."""
+def a_second_a_look() -> SimpleNamespace:
+    """The module `time` with a clock that each look moves on by a second: with checkpoint_seconds = 4, a run saves a
+    checkpoint at every fourth step."""
     ticks = itertools.count()
-    monkeypatch.setattr(run.time, "monotonic", lambda: next(ticks))
+    return SimpleNamespace(**vars(time) | {"monotonic": lambda: next(ticks)})
 
 
-def in_a_process_that_dies(work: Callable[[], object], prepare: Callable[[], object]) -> int:
-    """Work in a forked process that `prepare` makes kill itself; returns the signal that ended the process, or 0."""
-    child = os.fork()
-    if child == 0:
-        try:
-            prepare()
-            work()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) * -1
+def in_a_process_that_dies(work: Callable[[], object], *prepare: Callable[[], object]) -> int:
+    """Work in a process that one of `prepare` makes end itself; returns the signal that ended it, or 0."""
+    process = started(*prepare, work)
+    process.join()
+    return -process.exitcode
 
 
-def kill_at(owner: object, name: str, count: int, *, after: bool = False) -> Callable[[], None]:
-    """Prepares a process to end by SIGKILL before (or after) the count-th call of a function."""
+def kill_at(owner: str, name: str, count: int, *, after: bool = False) -> Callable[[], None]:
+    """Prepares a process to end by SIGKILL before (or after) the count-th call of the function `name` of `owner`, a
+    module or a class in one, such as "os" or "pathlib:Path"."""
+    return partial(signal_at, owner, name, {count: signal.SIGKILL}, after)
 
-    def prepare() -> None:
-        original, calls = getattr(owner, name), itertools.count(1)
 
-        def deadly(*arguments, **settings):
-            last = next(calls) == count
-            if last and not after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = original(*arguments, **settings)
-            if last:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+def signal_at(owner: str, name: str, signals: dict[int, signal.Signals], after: bool = False) -> None:
+    """Make the process signal itself before (or after) some calls of a function, as in `kill_at`."""
+    found = pkgutil.resolve_name(owner)
+    original, calls = getattr(found, name), itertools.count(1)
 
-        setattr(owner, name, deadly)
+    def noted(*arguments, **settings):
+        number = signals.get(next(calls))
+        if number and not after:
+            os.kill(os.getpid(), number)
+        result = original(*arguments, **settings)
+        if number and after:
+            os.kill(os.getpid(), number)
+        return result
 
-    return prepare
+    setattr(found, name, noted)
 
 
 def same(one: object, other: object) -> bool:

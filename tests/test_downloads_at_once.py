@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 import tarfile
 import time
 from contextlib import contextmanager
@@ -11,19 +12,21 @@ from functools import partial
 import image_files
 import pytest
 from file_server import Server
+from processes import started
 
 from emc2_lite.locking import Locked
 from emc2_lite.vision import downloads
 from emc2_lite.vision.downloads import fetch_archive
 
 NAME = "x.tar.gz"
-DONE, REFUSED, FAILED = 0, 3, 1
+DONE, REFUSED = 0, 3
+SMALL_BLOCK = 50_000
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     image_files.stl10(tmp_path / "made")
-    monkeypatch.setattr(downloads, "BLOCK", 50_000)
+    monkeypatch.setattr(downloads, "BLOCK", SMALL_BLOCK)
     with Server() as server:
         server.content, server.md5 = image_files.tar_of(tmp_path / "made", "stl10_binary")
         yield server
@@ -37,22 +40,22 @@ def fetch(server, tmp_path):
     )
 
 
-def child(work):
-    """The number of a process that does the work, and ends with `DONE`, `REFUSED` or `FAILED`."""
-    number = os.fork()
-    if number == 0:
-        try:
-            work()
-            os._exit(DONE)
-        except Locked:
-            os._exit(REFUSED)
-        finally:
-            os._exit(FAILED)
-    return number
+def child(fetch):
+    """A process that fetches, and ends with `DONE`, `REFUSED` or another status."""
+    return started(partial(fetch_in_small_blocks, fetch))
 
 
-def end_of(number):
-    return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+def fetch_in_small_blocks(fetch):
+    downloads.BLOCK = SMALL_BLOCK
+    try:
+        fetch()
+    except Locked:
+        sys.exit(REFUSED)
+
+
+def end_of(process):
+    process.join()
+    return process.exitcode
 
 
 def wait_for(condition):
@@ -65,7 +68,7 @@ def wait_for(condition):
 
 def arrived(folder):
     part = folder / f"{NAME}.part"
-    return part.exists() and part.stat().st_size >= 50_000
+    return part.exists() and part.stat().st_size >= SMALL_BLOCK
 
 
 def is_whole(folder, made):
@@ -78,7 +81,9 @@ def test_a_second_download_is_refused_and_the_first_is_undisturbed(server, fetch
     server.waits_at = 120_000
     first = child(fetch)
     wait_for(lambda: arrived(tmp_path / "data"))
-    sentence = f"process {first} on {os.uname().nodename} is at work on the download of {NAME} in {tmp_path}/data: wait"
+    sentence = (
+        f"process {first.pid} on {os.uname().nodename} is at work on the download of {NAME} in {tmp_path}/data: wait"
+    )
     with pytest.raises(Locked, match=re.escape(sentence)):
         fetch()
     server.go_on.set()
@@ -91,7 +96,7 @@ def test_a_killed_download_blocks_nobody_and_is_continued(server, fetch, tmp_pat
     server.waits_at = 120_000
     first = child(fetch)
     wait_for(lambda: arrived(tmp_path / "data"))
-    os.kill(first, signal.SIGKILL)
+    first.kill()
     assert end_of(first) == -signal.SIGKILL
     server.waits_at = None
     size = (tmp_path / "data" / f"{NAME}.part").stat().st_size
@@ -103,12 +108,9 @@ def test_a_killed_download_blocks_nobody_and_is_continued(server, fetch, tmp_pat
 def test_one_of_many_downloads_at_once_does_the_work(server, fetch, tmp_path):
     server.waits_at = 120_000
     processes = [child(fetch) for _ in range(6)]
-    ends = []
-    wait_for(lambda: ends.append(os.waitpid(-1, os.WNOHANG)) or sum(number in processes for number, _ in ends) == 5)
+    wait_for(lambda: sum(process.exitcode is not None for process in processes) == 5)
     server.go_on.set()
-    refused = {number: os.waitstatus_to_exitcode(status) for number, status in ends if number in processes}
-    assert set(refused.values()) == {REFUSED}
-    assert end_of((set(processes) - set(refused)).pop()) == DONE
+    assert sorted(end_of(process) for process in processes) == [DONE] + 5 * [REFUSED]
     assert is_whole(tmp_path / "data", tmp_path / "made" / "stl10_binary")
     assert server.asked == [None]
 

@@ -77,9 +77,8 @@ RUN_THAT_DIES = """
 from pathlib import Path
 from runs import kill_at, small
 from emc2_lite.runs import train_run
-from emc2_lite.training.fitting import MetricsLog
 
-kill_at(MetricsLog, "write", {count}, after=True)()
+kill_at("emc2_lite.training.metrics:MetricsLog", "write", {count}, after=True)()
 train_run(small("NT-Xent", **{values}), Path({folder!r}), progress=False)
 """
 
@@ -113,6 +112,31 @@ def test_a_killed_run_has_every_row_once_after_it_is_resumed(logger, kill, tmp_p
         found, name = history(tmp_path)
         assert [pytest.approx(row) for row in in_steps(rows)] == found
         assert ids == [name]
+
+
+OFFLINE = """
+import socket, sys
+from pathlib import Path
+from runs import small
+from emc2_lite.runs import train_run
+
+def refused(host, *arguments, **settings):
+    print("asked for", host, flush=True)
+    raise OSError("there is no network")
+
+socket.getaddrinfo = refused
+train_run(small("NT-Xent", training__loggers="wandb"), Path(sys.argv[1]), progress=False)
+"""
+
+
+def test_an_offline_run_of_weights_and_biases_asks_for_no_host_until_its_process_ends(tmp_path):
+    """wandb's telemetry sends from a thread, and again when the process ends."""
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    command = [sys.executable, "-c", OFFLINE, str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "asked for" not in done.stdout + done.stderr
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
 
 
 def test_a_logger_that_joins_a_resumed_run_gets_the_earlier_rows(tmp_path):

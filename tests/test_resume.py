@@ -1,30 +1,29 @@
 """A run that is killed at any moment and then resumed ends with the bits of a run without a kill, for every loss."""
 
 import json
-import os
 import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from runs import LOSSES, every_fourth_step, in_a_process_that_dies, kill_at, outcome, same
+from runs import LOSSES, a_second_a_look, in_a_process_that_dies, kill_at, outcome, same, signal_at
 from runs import small as small_run
 
 from emc2_lite.runs import train_run
-from emc2_lite.training import fitting, metrics
-from emc2_lite.training.loop import TrainingStep
+from emc2_lite.training import fitting
 
+STEP = "emc2_lite.training.loop:TrainingStep"
 MOMENTS = {
-    "within a step": kill_at(torch.optim.Adam, "step", 7),
-    "after a step, before the count": kill_at(TrainingStep, "__call__", 6, after=True),
-    "before the first checkpoint": kill_at(TrainingStep, "__call__", 2),
-    "while a checkpoint is written": kill_at(os, "fsync", 2),
-    "before a checkpoint has its name": kill_at(Path, "replace", 3),
-    "right after it has its name": kill_at(Path, "replace", 3, after=True),
-    "between the metrics and the checkpoint": kill_at(metrics.MetricsLog, "write", 3, after=True),
-    "between the best checkpoint and the last": kill_at(fitting, "save_checkpoint", 2, after=True),
-    "in the last step": kill_at(TrainingStep, "__call__", 18),
+    "within a step": kill_at("torch.optim:Adam", "step", 7),
+    "after a step, before the count": kill_at(STEP, "__call__", 6, after=True),
+    "before the first checkpoint": kill_at(STEP, "__call__", 2),
+    "while a checkpoint is written": kill_at("os", "fsync", 2),
+    "before a checkpoint has its name": kill_at("pathlib:Path", "replace", 3),
+    "right after it has its name": kill_at("pathlib:Path", "replace", 3, after=True),
+    "between the metrics and the checkpoint": kill_at("emc2_lite.training.metrics:MetricsLog", "write", 3, after=True),
+    "between the best checkpoint and the last": kill_at("emc2_lite.training.fitting", "save_checkpoint", 2, after=True),
+    "in the last step": kill_at(STEP, "__call__", 18),
 }
 
 
@@ -33,7 +32,16 @@ small = partial(small_run, training__checkpoint_seconds=4)
 
 @pytest.fixture(autouse=True)
 def seldom(monkeypatch):
-    every_fourth_step(monkeypatch)
+    monkeypatch.setattr(fitting, "time", a_second_a_look())
+
+
+def ended(work, prepare):
+    """The signal that ended a process with the same clock."""
+    return in_a_process_that_dies(work, slow_clock, prepare)
+
+
+def slow_clock():
+    fitting.time = a_second_a_look()
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +67,7 @@ def lines(folder: Path) -> list[dict]:
 @pytest.mark.parametrize("method", LOSSES)
 def test_every_loss_ends_with_the_same_weights_after_a_kill(method, whole, tmp_path):
     work = partial(train_run, small(method), tmp_path, progress=False)
-    assert in_a_process_that_dies(work, kill_at(TrainingStep, "__call__", 11)) == signal.SIGKILL
+    assert ended(work, kill_at(STEP, "__call__", 11)) == signal.SIGKILL
     assert 0 < torch.load(tmp_path / "last.pt", weights_only=True)["step"] < 11
     work()
     expected, rows = whole(method)
@@ -70,7 +78,7 @@ def test_every_loss_ends_with_the_same_weights_after_a_kill(method, whole, tmp_p
 @pytest.mark.parametrize("prepare", MOMENTS.values(), ids=MOMENTS)
 def test_the_moment_of_the_kill_does_not_matter(prepare, whole, tmp_path):
     work = partial(train_run, small("EMC2"), tmp_path, progress=False)
-    assert in_a_process_that_dies(work, prepare) == signal.SIGKILL
+    assert ended(work, prepare) == signal.SIGKILL
     work()
     expected, rows = whole("EMC2")
     assert same(outcome(tmp_path), expected)
@@ -81,7 +89,7 @@ def test_the_moment_of_the_kill_does_not_matter(prepare, whole, tmp_path):
 def test_a_run_may_be_killed_again_and_again(whole, tmp_path):
     work = partial(train_run, small("EMC2"), tmp_path, progress=False)
     deaths = 0
-    while in_a_process_that_dies(work, kill_at(TrainingStep, "__call__", 6)) == signal.SIGKILL:
+    while ended(work, kill_at(STEP, "__call__", 6)) == signal.SIGKILL:
         deaths += 1
     assert deaths >= 3
     assert same(outcome(tmp_path), whole("EMC2")[0])
@@ -92,7 +100,7 @@ def test_mixed_precision_ends_with_the_same_weights_after_a_kill(precision, tmp_
     config = small("EMC2", training__precision=precision, optimiser__clip=1.0)
     train_run(config, tmp_path / "whole", progress=False)
     work = partial(train_run, config, tmp_path / "killed", progress=False)
-    assert in_a_process_that_dies(work, kill_at(TrainingStep, "__call__", 11)) == signal.SIGKILL
+    assert ended(work, kill_at(STEP, "__call__", 11)) == signal.SIGKILL
     work()
     assert same(outcome(tmp_path / "killed"), outcome(tmp_path / "whole"))
 
@@ -102,7 +110,7 @@ def test_a_run_of_a_price_spends_no_more_after_a_kill(tmp_path):
     config = small("EMC2", training__budget="price", loss__temperature=0.002)
     train_run(config, tmp_path / "whole", progress=False)
     work = partial(train_run, config, tmp_path / "killed", progress=False)
-    assert in_a_process_that_dies(work, kill_at(TrainingStep, "__call__", 10)) == signal.SIGKILL
+    assert ended(work, kill_at(STEP, "__call__", 10)) == signal.SIGKILL
     work()
     assert same(outcome(tmp_path / "killed"), outcome(tmp_path / "whole"))
     assert outcome(tmp_path / "whole")["step"] < 18
@@ -112,22 +120,9 @@ def test_sigterm_and_sigint_lose_nothing(tmp_path, whole):
     """Both signals end the run after the present step, with a checkpoint of this step."""
     work = partial(train_run, small("EMC2"), tmp_path, progress=False)
 
-    def signal_in_step(number, count):
-        def prepare():
-            original, calls = TrainingStep.__call__, iter(range(1, 100))
-
-            def step(*arguments):
-                if next(calls) == count:
-                    os.kill(os.getpid(), number)
-                return original(*arguments)
-
-            TrainingStep.__call__ = step
-
-        return prepare
-
-    in_a_process_that_dies(work, signal_in_step(signal.SIGTERM, 6))
+    ended(work, partial(signal_at, STEP, "__call__", {6: signal.SIGTERM}))
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 6
-    in_a_process_that_dies(work, signal_in_step(signal.SIGINT, 4))
+    ended(work, partial(signal_at, STEP, "__call__", {4: signal.SIGINT}))
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 10
     work()
     assert same(outcome(tmp_path), whole("EMC2")[0])

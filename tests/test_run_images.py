@@ -15,7 +15,6 @@ from runs import in_a_process_that_dies, kill_at, outcome, same
 from emc2_lite import cli
 from emc2_lite.runs import evaluate_run, load_views, train_run
 from emc2_lite.training import changed, from_dict
-from emc2_lite.training.loop import TrainingStep
 from emc2_lite.vision import FileViews, ImageViews
 
 CPU = torch.device("cpu")
@@ -62,7 +61,9 @@ def test_a_run_on_images_resumes_bit_for_bit_and_is_evaluated(folder, tmp_path, 
     chosen = config(folder, data__in_memory=in_memory)
     train_run(chosen, tmp_path / "whole", progress=False)
     work = partial(train_run, chosen, tmp_path / "killed", progress=False)
-    assert in_a_process_that_dies(work, kill_at(TrainingStep, "__call__", 6)) == signal.SIGKILL
+    assert (
+        in_a_process_that_dies(work, kill_at("emc2_lite.training.loop:TrainingStep", "__call__", 6)) == signal.SIGKILL
+    )
     work()
     assert same(outcome(tmp_path / "killed"), outcome(tmp_path / "whole"))
     rows = {row["measure"]: row for row in evaluate_run(tmp_path / "whole", device="cpu")}

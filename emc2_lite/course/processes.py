@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 # The first line of an error in a worker's output; torch puts the rank before it.
@@ -19,18 +20,30 @@ def torchrun(script: str | Path, processes: int, *arguments: str, seconds: float
     Raises: RuntimeError: if a process fails, with its error; TimeoutError: after `seconds`, when all have been ended.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    started = subprocess.Popen(
-        [*command, "-m", "emc2_lite.interruption", str(script), *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    # In files: a pipe would be open, and the reader wait, for as long as any process that inherited it lives.
+    with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as errors:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        whole = [*command, "-m", "emc2_lite.interruption", str(script), *arguments]
+        started = subprocess.Popen(whole, stdout=printed, stderr=errors, env=environment)
+        try:
+            started.wait(seconds)
+        except subprocess.TimeoutExpired:
+            _end(started)
+            words = f"{Path(script).name} did not end within {seconds:g} s: a process waits for another"
+            raise TimeoutError(words) from None
+        printed.seek(0)
+        print(printed.read(), end="")
+        if started.returncode:
+            errors.seek(0)
+            found = _ERROR.search(errors.read())
+            raise RuntimeError(f"{Path(script).name} failed: {found[1] if found else 'no message'}")
+
+
+def _end(torchrun: subprocess.Popen) -> None:
+    """Ask torchrun to end its processes, which are in sessions of their own, and end it if it does not."""
+    torchrun.terminate()
     try:
-        printed, errors = started.communicate(timeout=seconds)
+        torchrun.wait(60)
     except subprocess.TimeoutExpired:
-        started.terminate()  # torchrun ends its processes, which are in sessions of their own
-        started.communicate()
-        words = f"{Path(script).name} did not end within {seconds:g} s: a process waits for another"
-        raise TimeoutError(words) from None
-    print(printed, end="")
-    if started.returncode:
-        found = _ERROR.search(errors)
-        raise RuntimeError(f"{Path(script).name} failed: {found[1] if found else 'no message'}")
+        torchrun.kill()
+        torchrun.wait()

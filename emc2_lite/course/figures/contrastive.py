@@ -206,7 +206,7 @@ def alignment_and_uniformity(runs: Mapping[str, Sequence[tuple[float, float]]], 
         f"Alignment over uniformity on test images, a point for each seed. Means of the seeds: {'; '.join(means)}. "
         f"A dashed line marks the uniformity of points spread evenly over the sphere, {best:.2f}."
     )
-    return figure.finish("Test images: close positives or an even sphere", x, y, height=450, alt=alt)
+    return figure.finish("Test images: how close the positives, how even the sphere", x, y, height=450, alt=alt)
 
 
 def hardest_in_batch(sizes: Sequence[int], hardest: Tensor, overall: float) -> Figure:

@@ -86,7 +86,7 @@ def normaliser_errors(batch_sizes: Sequence[int], errors: Mapping[float, Sequenc
         f"A batch's estimate of the log-normaliser minus the exact one, over batch sizes from {batch_sizes[0]} to "
         f"{batch_sizes[-1]}, in {len(errors)} panels. {' '.join(said)}"
     )
-    return figure.finish("A batch's log-normaliser is too low", alt=alt, margin_t=80, height=640)
+    return figure.finish("A batch's log-normaliser is too low on average", alt=alt, margin_t=80, height=640)
 
 
 def seen_by_a_batch(
