@@ -25,6 +25,7 @@ SMALL = {
     "data": "digits", "methods": ["EMC2"], "temperatures": [0.2], "batch_sizes": [4], "batch_size": 4, "samples": 32,
     "training_steps": 2, "jump_steps": 2, "visits_before": 1, "visits_after": [0, 1], "proposals": [0, 6], "runs": 3,
     "visits": 1, "measurements": 2, "epochs": 1, "horizons": [8], "seeds": 2, "variants": ["EMC2, a coin", "NeuCLIP"],
+    "processes": [1, 2],
 }  # fmt: skip
 
 
@@ -172,4 +173,4 @@ def test_a_damaged_record_fails_the_check(damage, tmp_path, a_record):
 
 @pytest.fixture(scope="module")
 def a_record():
-    return small_record("gradient-error")
+    return small_record("jump")
