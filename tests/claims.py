@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import nbformat
 import numpy as np
+from number_words import WORDS, is_rough, number_of
 
 from emc2_lite.laboratory import Interval, leads
 from emc2_lite.laboratory.board import board
@@ -60,7 +61,9 @@ def claims(text: str) -> Iterator[Claim]:
         shown = prose[start:end]
         if HEADINGS_WITHOUT_CLAIMS.match(shown):
             shown = re.sub(r"^(#+ (?:Exercise )?)[\d.]+.*$" if "Exercise" in shown else r"^(#+ )[\d.:]+", _blank, shown)
-        if numbers := tuple(n.group() for n in NUMBER.finditer(shown) if not SMALL.match(shown, n.start())):
+        digits = [found for found in NUMBER.finditer(shown) if not SMALL.match(shown, found.start())]
+        found = sorted([*digits, *WORDS.finditer(shown)], key=re.Match.start)
+        if numbers := tuple(" ".join(number.group().split()) for number in found):
             yield Claim(" ".join(text[start:end].split()), numbers)
 
 
@@ -214,17 +217,22 @@ class Sources:
 
 
 def agrees(written: str, value: Any) -> bool:
-    """Whether the number as written is the value, rounded as written, or the value within what `about` allows."""
+    """Whether the number as written is the value, rounded as written, or the value within what `about` allows.
+
+    A part or a multiple in words, such as "a sixth" or "twice", is the value within a tenth.
+    """
     number = _number(written)
+    if written[0].isalpha() and is_rough(written) and not isinstance(value, About):
+        value = About(float(value), 0.1)
     if isinstance(value, About):
         return abs(number - value.value) <= value.within * abs(value.value)
-    mantissa, _, exponent = written.partition("e")
+    mantissa, _, exponent = ("" if written[0].isalpha() else written).partition("e")
     decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
     return abs(number - float(value)) <= 0.5 * 10**-decimals * (1 + 1e-6) + 1e-12
 
 
 def _number(text: str) -> float:
-    return float(text.replace(",", "").replace("\u2212", "-"))
+    return number_of(text) if text[0].isalpha() else float(text.replace(",", "").replace("\u2212", "-"))
 
 
 def _values(data: Any) -> np.ndarray | None:

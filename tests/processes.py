@@ -15,8 +15,7 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing
 
-FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["emc2_lite.runs", "emc2_lite.kernels", "sklearn.datasets", "torch._dynamo"])
+PRELOAD = ["emc2_lite.runs", "emc2_lite.kernels", "sklearn.datasets", "torch._dynamo"]  # what takes seconds to import
 SECONDS = 60  # after which a waiting process gives up
 
 
@@ -24,7 +23,9 @@ def started(*work: Callable[[], Any]) -> BaseProcess:
     """Call all of `work`, which is pickled, in a new process.
 
     It is no copy of this one, whose threads might hold a lock at that moment; a forked process would wait for it."""
-    process = FORKSERVER.Process(target=_all, args=(work,))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    process = context.Process(target=_all, args=(work,))
     process.start()
     return process
 

@@ -27,12 +27,12 @@ def test_each_number_of_the_prose_is_that_of_its_source(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_a_number_changed_by_hand_is_found(page):
-    """Each number in turn, its last digit one higher: the page's ledger knows no such sentence."""
+    """Each number in turn, its last digit one higher or in other words: the page's ledger knows no such sentence."""
     known = {sentence for sentence, _ in ledger(page)}
     for sentence, numbers in claims(text_of(page)):
         for number in numbers:
-            digit = str((int(number[-1]) + 1) % 10)
-            changed = re.sub(rf"(?<![\w.,]){re.escape(number)}(?!\w|\.\d)", number[:-1] + digit, sentence, count=1)
+            other = number[:-1] + str((int(number[-1]) + 1) % 10) if number[-1].isdigit() else "seventy"
+            changed = re.sub(rf"(?<![\w.,]){re.escape(number)}(?!\w|\.\d)", other, sentence, count=1)
             assert changed not in known, (number, sentence)
 
 
@@ -51,6 +51,9 @@ def test_numbers_are_compared_at_the_precision_in_which_they_are_written():
     assert agrees("40", 39.6) and not agrees("40", 39.4)
     assert agrees("-0.5", -0.46) and not agrees("0.5", -0.5)
     assert agrees("1e-4", 1.2e-4) and not agrees("1e-4", 1.6e-4)
+    assert agrees("three", 3.4) and not agrees("three", 3.6)
+    assert agrees("sixth", 0.18) and not agrees("sixth", 0.19)
+    assert agrees("Twice", 2.1) and not agrees("twice", 2.3)
 
 
 def test_numbers_of_code_formulas_headings_and_references_are_no_claims():
@@ -63,6 +66,12 @@ def test_numbers_of_code_formulas_headings_and_references_are_no_claims():
     assert list(claims("It has $T = 0.07$ and ResNet-18.\n\nOf 1,797 images, 20 % are 8 pixels wide.")) == [
         ("It has $T = 0.07$ and ResNet-18.", ("0.07",)),
         ("Of 1,797 images, 20 % are 8 pixels wide.", ("1,797", "20", "8")),
+    ]
+
+
+def test_numbers_in_words_are_claims():
+    assert list(claims("In five of the ten seeds two thirds, in one of them twice as much.\n\nA three-step walk.")) == [
+        ("In five of the ten seeds two thirds, in one of them twice as much.", ("five", "ten", "two thirds", "twice"))
     ]
 
 

@@ -300,8 +300,8 @@ relative_price = Exercise(
 
 
 # The open build. A learner's experiment is run on three estimators whose squared bias is known, with eight lists of
-# seeds each. With other random numbers, a right experiment is refused about twice in a thousand times: its intervals
-# missed the truth in 6 % of 400 trials, so they miss it in more than three of eight with a chance of 0.001.
+# seeds each. With other random numbers, a right experiment is refused once or twice in a thousand times: its intervals
+# missed the truth in 6 % of 400 trials, so they miss it in more than three of eight with a chance of 0.0008.
 _REPEATS, _MISSES = 8, 3
 _TABLE, _TEMPERATURE = embedding_table(num_samples=6, dim=3, view_noise=0.2, seed=3), 0.1
 _SEEDS = list(range(16))
