@@ -35,6 +35,23 @@ def test_a_name_that_is_made_anew_is_no_longer_of_the_record(tmp_path):
     assert figures(tmp_path, read, "draw(lambda rows: rows + 1)") == 0
 
 
+def test_each_record_has_a_row_in_the_card_of_the_data():
+    card = pages._card(pages.ROOT / "data" / "README.md")
+    assert card.keys() == {path.stem for path in (pages.ROOT / "data" / "records").glob("*.json")}
+    assert card["jump"]["command that makes it again"] == "`emc2-lite experiment jump`"
+
+
+def test_settings_have_the_names_by_which_a_command_changes_them():
+    config = {
+        "views": ["stored", "endless"],
+        "loss": {"method": "EMC2", "temperature": 0.2},
+        "hidden": None,
+        "seeds": 3,
+    }
+    expected = {"views": "`stored`, `endless`", "loss.method": "`EMC2`", "loss.temperature": "0.2", "hidden": "–"}
+    assert dict(pages._settings(config)) == expected
+
+
 def test_a_docstring_keeps_formulas_and_examples_and_escapes_signs():
     text = """The sum over |neg(r)| of x_k * y.
 

@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -200,39 +201,59 @@ def _escaped(text: str) -> str:
 
 def records(root: Path, source: Path, files: Path) -> str:
     """The page of the records: what each is, how it was made, its outcome, and the figures that chapters draw of it."""
-    parts = ["# Records", "", RECORDS_INTRODUCTION, ""]
+    parts, card = ["# Records", "", RECORDS_INTRODUCTION, ""], _card(root / "data" / "README.md")
     for path in sorted((root / "data" / "records").glob("*.json")):
         shutil.copy(path, files)
-        parts += [_record(path, source), ""]
+        parts += [_record(path, source, card[path.stem]), ""]
     return "\n".join(parts)
 
 
 RECORDS_INTRODUCTION = (
     "What takes longer than a chapter may was run once and recorded, with its configuration, seeds, device, versions "
-    "and the revision of the code. Nothing in a record is edited by hand, and the chapters read the files themselves."
+    "and the revision of the code. Nothing in a record is edited by hand, and the chapters read the files themselves. "
+    'The time is that of all runs, one after the other. [Data](data.md) says what "no number" and "+changes" mean.'
 )
 
 
-def _record(path: Path, source: Path) -> str:
+def _card(page: Path) -> dict[str, dict[str, str]]:
+    """The rows of the table of records in the card of the data, by the record and the column's name."""
+    head, _, *rows = (
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in page.read_text(encoding="utf-8").partition("| record |")[2].partition("\n\n")[0].splitlines()
+    )
+    return {row[0].strip("` "): dict(zip(head, row[1:], strict=True)) for row in rows}
+
+
+def _record(path: Path, source: Path, card: dict[str, str]) -> str:
     record = json.loads(path.read_text(encoding="utf-8"))
     readers = [stem for stem in _readers(path.stem) if (source / f"{stem}.ipynb").exists()]
-    where = ", ".join(f"[chapter {stem[:2]}]({stem}.ipynb)" for stem in readers) or "no chapter; see the README"
-    settings = ", ".join(f"{key} {_short(value)}" for key, value in record["config"].items())
-    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     facts = {
-        "read in": where,
-        "settings": settings,
+        "made by": card["command that makes it again"],
+        "time": card["time"],
+        "read in": ", ".join(f"[chapter {stem[:2]}]({stem}.ipynb)" for stem in readers) or "no chapter; see the README",
+        "settings": "; ".join(f"{name}: {value}" for name, value in _settings(record["config"])),
         "seeds": len(record["seeds"]),
         "device": record["device"],
-        "versions": versions,
+        "versions": ", ".join(f"{name} {number}" for name, number in record["versions"].items() if number),
         "revision": f"`{record['revision']}`",
-        "seconds": f"{record['seconds']:,.0f}",
+        "differs since": card["what differs since"],
         "file": f'<a href="_static/records/{path.name}">{path.name}</a>',
     }
     table = "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts.items())])
     figures = "\n\n".join(html for stem in readers for html in _figures(source / f"{stem}.ipynb", path.stem))
-    title = path.stem.replace("_", " ")
-    return "\n\n".join(filter(None, [f"## {title}", table, figures, _outcome(record["final"], title)]))
+    title, what = path.stem.replace("_", " "), card["what it measures"]
+    sentence = f"{what[0].upper()}{what[1:]}."
+    return "\n\n".join(filter(None, [f"## {title}", sentence, table, figures, _outcome(record["final"], title)]))
+
+
+def _settings(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The settings of a record but its seeds, by their names, with dots where they lie in sections."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{inner}", text) for inner, text in _settings(value))
+        elif name != "seeds":
+            values = value if isinstance(value, list) else [value]
+            yield name, ", ".join(f"`{one}`" if isinstance(one, str) else _short(one) for one in values)
 
 
 def _outcome(rows: list[dict[str, Any]], title: str) -> str:
