@@ -32,11 +32,7 @@ def is_rough(words: str) -> bool:
 
 
 def number_of(words: str) -> float:
-    """The number that words of `WORDS` say.
-
-    >>> [number_of(words) for words in ("twenty-five", "ten billion", "two thirds", "half", "twice")]
-    [25, 10000000000, 0.6666666666666666, 0.5, 2]
-    """
+    """The number that words found by `WORDS` say."""
     number: float = 0
     for word in re.split(r"[ -]", words.lower()):
         if small := {"one": 1, "two": 2, **CARDINALS}.get(word):

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from claims import CHAPTERS, GIVEN, ROOT, agrees, claims, ledger, places, problems, text_of
+from number_words import number_of
 
 BESIDE = (
     "README.md",
@@ -73,6 +74,8 @@ def test_numbers_in_words_are_claims():
     assert list(claims("In five of the ten seeds two thirds, in one of them twice as much.\n\nA three-step walk.")) == [
         ("In five of the ten seeds two thirds, in one of them twice as much.", ("five", "ten", "two thirds", "twice"))
     ]
+    words = ("Three", "twenty-five", "three hundred", "ten billion", "two thirds", "three quarters", "half", "twice")
+    assert [number_of(each) for each in words] == [3, 25, 300, 10**10, 2 / 3, 3 / 4, 1 / 2, 2]
 
 
 @pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
