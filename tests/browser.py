@@ -165,12 +165,12 @@ def run_all(page: Page) -> None:
     """Run every cell of the open notebook and wait until the last one and its widgets are there."""
     page.evaluate(RUN_ALL)
     try:
-        page.wait_for_function(RAN, timeout=180_000)
+        page.wait_for_function(RAN, timeout=300_000)
     except WaitedTooLong:
         status = page.evaluate(f"() => {CURRENT}.sessionContext.session?.kernel?.status ?? 'gone'")
         seen = " ".join(page.locator(".jp-Dialog").all_inner_texts())
         words = (
-            f"the cells did not end within 180 s: {page.evaluate(UNRUN)} have not run, the kernel is {status} {seen}"
+            f"the cells did not end within 300 s: {page.evaluate(UNRUN)} have not run, the kernel is {status} {seen}"
         )
         raise RuntimeError(words) from None
     boxes = page.locator(".jp-OutputArea .widget-vbox:has(.emc2-slider)")
