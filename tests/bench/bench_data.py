@@ -41,7 +41,9 @@ def test_views(compare, size):
     images = photographs()
     views = ImageViews(images, Augmentation(size))
     index = torch.arange(COUNT, device=DEVICE)
-    workers = DataLoader(PerImage(images, size), batch_size=64, num_workers=2, persistent_workers=True)
+    # Its workers are no copies of this process, whose threads might hold a lock at that moment.
+    how = {"num_workers": 2, "persistent_workers": True, "multiprocessing_context": "forkserver", "timeout": 120}
+    workers = DataLoader(PerImage(images, size), batch_size=64, **how)
     row = compare(
         "views",
         f"{COUNT} of {size} x {size}",
