@@ -55,6 +55,16 @@ def test_live_figure_follows_its_slider_in_place():
         assert message.value == ""
 
 
+def test_a_value_that_comes_again_is_not_computed_again():
+    asked = []
+    form = live_form(lambda temperature: asked.append(temperature) or decay(temperature), {"temperature": TEMPERATURE})
+    (slider,), _, picture = parts(form)
+    for place in (0, 1, 2, 0, 1):
+        slider.index = place
+    assert asked == [0.5, 0.1, 1.0]
+    assert content(picture) == content(decay(0.5))
+
+
 def test_two_sliders_act_together():
     (temperature, steps), _, picture = parts(live_form(decay, {"temperature": TEMPERATURE, "steps": STEPS}))
     temperature.index, steps.index = 0, 1

@@ -107,14 +107,17 @@ def live_form(figure: Callable[..., go.Figure], controls: dict[str, Slider]) -> 
     picture._config = picture._config | CONFIG | {"responsive": True}
     message = widgets.HTML().add_class("emc2-message")
     shown, drawn = _in_words(controls, start), _parts(first)
+    made = {tuple(handle.index for handle in handles.values()): first}  # a value that comes again is there at once
 
     def redraw(_):
         nonlocal shown, drawn
+        places = tuple(handle.index for handle in handles.values())
         values = {name: controls[name].values[handle.index] for name, handle in handles.items()}
         words = _in_words(controls, values)
         try:
-            new = figure(**values)
+            new = made[places] if places in made else figure(**values)
             drawn = _replace(picture, drawn, new)
+            made[places] = new
         except Exception as error:  # raised out of a callback, it would be lost and the old picture would stay
             message.value = (
                 f'<p role="alert" style="color: {VERMILION}">No picture for {escape(words)}. '
