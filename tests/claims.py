@@ -222,11 +222,11 @@ def agrees(written: str, value: Any) -> bool:
     A part or a multiple in words, such as "a sixth" or "twice", is the value within a tenth.
     """
     number = _number(written)
-    if written[0].isalpha() and is_rough(written) and not isinstance(value, About):
-        value = About(float(value), 0.1)
     if isinstance(value, About):
         return abs(number - value.value) <= value.within * abs(value.value)
-    mantissa, _, exponent = ("" if written[0].isalpha() else written).partition("e")
+    if written[0].isalpha():
+        return abs(number - float(value)) <= (0.1 * abs(value) if is_rough(written) else 0.5)
+    mantissa, _, exponent = written.partition("e")
     decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
     return abs(number - float(value)) <= 0.5 * 10**-decimals * (1 + 1e-6) + 1e-12
 

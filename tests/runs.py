@@ -4,11 +4,9 @@ import itertools
 import os
 import pkgutil
 import signal
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from processes import started
@@ -64,13 +62,6 @@ def weights(encoder: torch.nn.Module) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in encoder.parameters()])
 
 
-def a_second_a_look() -> SimpleNamespace:
-    """The module `time` with a clock that each look moves on by a second: with checkpoint_seconds = 4, a run saves a
-    checkpoint at every fourth step."""
-    ticks = itertools.count()
-    return SimpleNamespace(**vars(time) | {"monotonic": lambda: next(ticks)})
-
-
 def in_a_process_that_dies(work: Callable[[], object], *prepare: Callable[[], object]) -> int:
     """Work in a process that one of `prepare` makes end itself; returns the signal that ended it, or 0."""
     process = started(*prepare, work)
@@ -81,20 +72,20 @@ def in_a_process_that_dies(work: Callable[[], object], *prepare: Callable[[], ob
 def kill_at(owner: str, name: str, count: int, *, after: bool = False) -> Callable[[], None]:
     """Prepares a process to end by SIGKILL before (or after) the count-th call of the function `name` of `owner`, a
     module or a class in one, such as "os" or "pathlib:Path"."""
-    return partial(signal_at, owner, name, {count: signal.SIGKILL}, after)
+    return partial(signal_at, owner, name, count, signal.SIGKILL, after=after)
 
 
-def signal_at(owner: str, name: str, signals: dict[int, signal.Signals], after: bool = False) -> None:
-    """Make the process signal itself before (or after) some calls of a function, as in `kill_at`."""
+def signal_at(owner: str, name: str, count: int, number: signal.Signals, *, after: bool = False) -> None:
+    """Make the process signal itself before (or after) the count-th call of a function, named as in `kill_at`."""
     found = pkgutil.resolve_name(owner)
     original, calls = getattr(found, name), itertools.count(1)
 
     def noted(*arguments, **settings):
-        number = signals.get(next(calls))
-        if number and not after:
+        last = next(calls) == count
+        if last and not after:
             os.kill(os.getpid(), number)
         result = original(*arguments, **settings)
-        if number and after:
+        if last and after:
             os.kill(os.getpid(), number)
         return result
 

@@ -36,7 +36,7 @@ def test_a_name_that_is_made_anew_is_no_longer_of_the_record(tmp_path):
 
 
 def test_each_record_has_a_row_in_the_card_of_the_data():
-    card = pages._card(pages.ROOT / "data" / "README.md")
+    card = pages.card_of_records(pages.ROOT / "data" / "README.md")
     assert card.keys() == {path.stem for path in (pages.ROOT / "data" / "records").glob("*.json")}
     assert card["jump"]["command that makes it again"] == "`emc2-lite experiment jump`"
 

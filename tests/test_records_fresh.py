@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from emc2_lite.course.pages import card_of_records
 from emc2_lite.laboratory.experiments import EXPERIMENTS
 from emc2_lite.records import DATA, ROOT, read_record
 
@@ -197,13 +198,6 @@ def test_the_sampler_is_among_the_files_of_every_record():
     assert not without
 
 
-def table() -> dict[str, list[str]]:
-    """The rows of the section on records in data/README.md, by the record's name."""
-    section = (DATA / "README.md").read_text(encoding="utf-8").split("\n## Records\n")[1].split("\n## ")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
-    return {row[0].strip("`"): row for row in rows[2:]}
-
-
 def duration(seconds: float) -> str:
     """As the table writes it: seconds up to 2 minutes, minutes up to 2 hours."""
     if seconds < 120:
@@ -222,17 +216,20 @@ def chapters_that_read(record: str) -> str:
 
 
 def test_the_table_of_the_data_card_has_every_record():
-    assert sorted(table()) == RECORDS
+    assert sorted(card_of_records(DATA / "README.md")) == RECORDS
 
 
 @pytest.mark.parametrize("record", RECORDS)
 def test_the_table_of_the_data_card_has_the_records_revision_time_and_chapters(record):
-    kept, (_, _, command, revision, time, chapters, _) = read_record(record), table()[record]
-    assert revision == kept["revision"]
-    assert time == duration(kept["seconds"])
-    assert chapters == chapters_that_read(record)
+    kept, row = read_record(record), card_of_records(DATA / "README.md")[record]
+    assert row["revision"] == kept["revision"]
+    assert row["time"] == duration(kept["seconds"])
+    assert row["chapter"] == chapters_that_read(record)
     kinds = {"bench": "make ", "sweep": "emc2-lite sweep "}
-    assert kinds.get(kept["experiment"], f"emc2-lite experiment {kept['experiment']}") in command
+    assert (
+        kinds.get(kept["experiment"], f"emc2-lite experiment {kept['experiment']}")
+        in row["command that makes it again"]
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """A run that is killed at any moment and then resumed ends with the bits of a run without a kill, for every loss."""
 
+import itertools
 import json
 import signal
+import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import LOSSES, a_second_a_look, in_a_process_that_dies, kill_at, outcome, same, signal_at
+from runs import LOSSES, in_a_process_that_dies, kill_at, outcome, same, signal_at
 from runs import small as small_run
 
 from emc2_lite.runs import train_run
@@ -28,6 +31,12 @@ MOMENTS = {
 
 
 small = partial(small_run, training__checkpoint_seconds=4)
+
+
+def a_second_a_look():
+    """The module `time` with a clock that each look moves on by a second: every fourth step saves a checkpoint."""
+    ticks = itertools.count()
+    return SimpleNamespace(**vars(time) | {"monotonic": lambda: next(ticks)})
 
 
 @pytest.fixture(autouse=True)
@@ -120,9 +129,9 @@ def test_sigterm_and_sigint_lose_nothing(tmp_path, whole):
     """Both signals end the run after the present step, with a checkpoint of this step."""
     work = partial(train_run, small("EMC2"), tmp_path, progress=False)
 
-    ended(work, partial(signal_at, STEP, "__call__", {6: signal.SIGTERM}))
+    ended(work, partial(signal_at, STEP, "__call__", 6, signal.SIGTERM))
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 6
-    ended(work, partial(signal_at, STEP, "__call__", {4: signal.SIGINT}))
+    ended(work, partial(signal_at, STEP, "__call__", 4, signal.SIGINT))
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 10
     work()
     assert same(outcome(tmp_path), whole("EMC2")[0])

@@ -201,7 +201,7 @@ def _escaped(text: str) -> str:
 
 def records(root: Path, source: Path, files: Path) -> str:
     """The page of the records: what each is, how it was made, its outcome, and the figures that chapters draw of it."""
-    parts, card = ["# Records", "", RECORDS_INTRODUCTION, ""], _card(root / "data" / "README.md")
+    parts, card = ["# Records", "", RECORDS_INTRODUCTION, ""], card_of_records(root / "data" / "README.md")
     for path in sorted((root / "data" / "records").glob("*.json")):
         shutil.copy(path, files)
         parts += [_record(path, source, card[path.stem]), ""]
@@ -215,7 +215,7 @@ RECORDS_INTRODUCTION = (
 )
 
 
-def _card(page: Path) -> dict[str, dict[str, str]]:
+def card_of_records(page: Path) -> dict[str, dict[str, str]]:
     """The rows of the table of records in the card of the data, by the record and the column's name."""
     head, _, *rows = (
         [cell.strip() for cell in line.strip("|").split(" | ")]

@@ -20,11 +20,11 @@ def torchrun(script: str | Path, processes: int, *arguments: str, seconds: float
     Raises: RuntimeError: if a process fails, with its error; TimeoutError: after `seconds`, when all have been ended.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += ["-m", "emc2_lite.interruption", str(script), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     # In files: a pipe would be open, and the reader wait, for as long as any process that inherited it lives.
     with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as errors:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        whole = [*command, "-m", "emc2_lite.interruption", str(script), *arguments]
-        started = subprocess.Popen(whole, stdout=printed, stderr=errors, env=environment)
+        started = subprocess.Popen(command, stdout=printed, stderr=errors, env=environment)
         try:
             started.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -123,9 +123,9 @@ class WandbLogger:
     def __init__(self, folder: Path, config: Mapping[str, Any], rows: Rows):
         import wandb
 
-        mode = os.environ.get("WANDB_MODE", "offline")
+        mode: Any = os.environ.get("WANDB_MODE", "offline")
         # Only what the whole process is set to silences wandb's own telemetry; wandb.init's mode does not.
-        wandb.setup(wandb.Settings(mode=mode))  # type: ignore[arg-type]
+        wandb.setup(wandb.Settings(mode=mode))
         before = sorted((folder / "wandb").glob("*run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime)
         before = [path for path in before if not path.parent.is_symlink()]
         self.run = wandb.init(
@@ -134,7 +134,7 @@ class WandbLogger:
             id=before[-1].stem.removeprefix("run-") if before else None,
             resume="allow",
             config=dict(config),
-            mode=mode,  # type: ignore[arg-type]
+            mode=mode,
             settings=wandb.Settings(silent=True, console="off", disable_git=True),
         )
         for row in rows:
